@@ -1,0 +1,15 @@
+"""Field names of every AnnData that the package reads or writes, in one place."""
+
+COUNTS = "counts"  # layers: raw counts, CSR float32
+LIBRARY = "library_size"  # obs: counts of the cell over all genes of its file, before any gene selection
+LATENT = "X_save"  # obsm: latent mean, (N, L * d)
+UNS = "scsave"  # uns: what the object is and where it came from
+TARGET_SUM = 1e4  # log1p values are log(1 + counts / library_size * TARGET_SUM)
+SIMULATED = "simulated"  # uns: the truth behind simulated data
+
+GENE_ID = "gene_id"  # var: Ensembl id where known
+MASK = "[MASK]"  # the level that stands for "not told"
+
+TRAIN, VAL, TEST = "train", "val", "test"  # group names of a split
+ALL = "all"  # results: the aggregate group
+POOLED = "pooled"  # results: all test cells at once
