@@ -1,0 +1,96 @@
+"""The command line: what a user's mistake looks like, and where a run's folder is. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from scsave.errors import UserError
+
+INTERRUPTED = 130
+# What does not change the numbers of a run, and so not its folder.
+_UNHASHED = ("hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep")
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Ten hex digits over every setting that can change the result."""
+    plain = {k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in _items(cfg)}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:10]
+
+
+def _items(cfg: DictConfig) -> list[tuple[str, Any]]:
+    return [(str(key), cfg[key]) for key in sorted(map(str, cfg)) if key not in _UNHASHED]
+
+
+def method_name(cfg: DictConfig) -> str:
+    return cfg.baseline.name if cfg.baseline.get("_target_") else "scsave"
+
+
+def run_dir(_root_: DictConfig) -> str:
+    """Folder of a run below `paths.outputs`: `<task>/<data>/<method>/<hash>`; that of `resume` or `ckpt` where given."""
+    cfg = _root_
+    outputs = Path(cfg.paths.outputs)
+    if cfg.resume:
+        return os.path.relpath(cfg.resume, outputs)
+    if cfg.ckpt and cfg.mode != "train":
+        folder = Path(cfg.ckpt)
+        folder = folder.parent.parent if folder.is_file() else folder
+        return os.path.relpath(folder / cfg.mode, outputs)
+    return f"{cfg.task.name}/{cfg.data.name}/{method_name(cfg)}/{config_hash(cfg)}"
+
+
+def register_resolvers() -> None:
+    OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
+
+
+def one_line(error: Exception) -> str:
+    """Hydra's and OmegaConf's many lines as one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("object_type=", "full_key:", "reference_type="))]
+    text = "; ".join(lines).replace(":;", ":")
+    if "is not in struct" in text:
+        key = text.split("'")[1]
+        return f"{key}: unknown key; `python train.py --cfg job` shows every key"
+    return text
+
+
+def guarded(cfg: DictConfig) -> float | None:
+    """One job. A user's mistake ends a single run with its line and exit code 2; in a sweep the others go on."""
+    from scsave.run import run
+
+    try:
+        return run(cfg, Path(HydraConfig.get().runtime.output_dir))
+    except UserError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def entry(main: Callable[[], Any]) -> None:
+    # Hydra would print its own many lines; with this set it raises, and we print one.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        main()
+    except UserError as error:
+        fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(one_line(error))

@@ -1,0 +1,57 @@
+"""One file that holds all that generation needs, in plain types: `torch.load(weights_only=True)` reads it.
+
+Format 1: format, version, components (config nodes of backbone, likelihood, objective, solver), guidance, genes and blocks,
+conditions, decoder_conditions, vectors (gene sets), state (weights, with the velocity's EMA already in place), info.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scsave.errors import UserError
+
+FORMAT = 1
+FILE = "model.ckpt"
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Beside and renamed, with its sha256 next to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save({"format": FORMAT} | content, partial)
+    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+    os.replace(partial, path)
+    path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
+
+
+def find_checkpoint(where: str | Path) -> Path:
+    """The file behind a run directory or a path. UserError if there is none."""
+    where = Path(where)
+    for path in (where, where / FILE, where / "checkpoints" / FILE):
+        if path.is_file():
+            return path
+    if not where.exists():
+        raise UserError(f"ckpt={where}: no such file or folder; give the folder that a run wrote (outputs/...)")
+    stages = sorted(path.name for path in where.glob("checkpoints/*.ckpt"))
+    found = f"only unfinished stages ({', '.join(stages)}): go on with resume={where}" if stages else "none"
+    raise UserError(f"ckpt={where}: expected a trained model at checkpoints/{FILE}; found {found}")
+
+
+def read_checkpoint(where: str | Path) -> dict[str, Any]:
+    """Content of a checkpoint. UserError if it is missing, damaged or of another format."""
+    path = find_checkpoint(where)
+    recorded = path.with_suffix(".sha256")
+    if recorded.exists() and hashlib.sha256(path.read_bytes()).hexdigest() != recorded.read_text().split()[0]:
+        raise UserError(f"{path}: its sha256 is not the one in {recorded.name}; the file is damaged, train again")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path}: not a checkpoint that can be read ({type(error).__name__})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path}: not a checkpoint of scsave, format {FORMAT}")
+    return content

@@ -1,0 +1,307 @@
+"""SAVE as a method: fit, generate, encode, decode, save, load. Three lines are enough:
+
+    from scsave import SAVE
+    model = SAVE.load("outputs/generation/pbmc68k/scsave/<hash>")
+    cells = model.generate(500, {"bulk_labels": "CD19+ B", "phase": "G1"})
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from anndata import AnnData
+from torch import Tensor
+
+from scsave import __version__, keys
+from scsave.blocking.blocks import GeneBlocks
+from scsave.blocking.context import BlockingContext
+from scsave.components import Node, build
+from scsave.data.conditions import Conditions, Values
+from scsave.data.dataset import CellDataset
+from scsave.errors import UserError
+from scsave.flow.guidance import Weight, guided
+from scsave.models.checkpoint import read_checkpoint, write_checkpoint
+from scsave.models.model import SAVEModel
+from scsave.training.fitting import Workshop, fit_stages
+from scsave.training.loader import CellRows
+
+if TYPE_CHECKING:
+    from scsave.data.source import DataSource
+    from scsave.data.splits import Split
+
+log = logging.getLogger(__name__)
+CHUNK = 1024  # cells decoded at a time
+
+
+class SAVE:
+    """A multi-condition generative model of single cells. Components are config nodes (dicts with a `_target_`)."""
+
+    name = "scsave"
+    tasks = frozenset({"generation"})
+    routes = ("generate",)
+
+    def __init__(
+        self,
+        *,
+        backbone: Node,
+        likelihood: Node,
+        objective: Node,
+        solver: Node,
+        guidance: Weight = 1.0,
+        blocking: Node | None = None,
+        training: Node | None = None,
+        decoder_conditions: list[str] | None = None,
+        workshop: Workshop | None = None,
+        cache: Path | None = None,
+    ):
+        self.components = {"backbone": backbone, "likelihood": likelihood, "objective": objective, "solver": solver}
+        self.objective = build(objective, "objective")
+        self.solver = build(solver, "sampling.solver")
+        self.plan = training and build(training, "training")
+        if self.plan:
+            self.plan.check_guidance(guidance)
+        self.scheme = blocking and build(blocking, "blocking")
+        self.guidance, self.decoder_conditions = guidance, decoder_conditions
+        self.workshop, self.cache = workshop or Workshop(), cache or Path("data/cache")
+        self.cost: dict[str, Any] = {}
+        self.info: dict[str, Any] = {}
+        self.device = torch.device("cpu")
+        self.model: SAVEModel | None = None
+
+    # --- training ---
+    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int = 0) -> None:
+        """Learn blocks, vocabulary, scale and weights from `data[split.train]`; `split.val` is for the loss curves."""
+        train, val = data[split.train], data[split.val]
+        gene_ids = list(data.var[keys.GENE_ID]) if keys.GENE_ID in data.var else None
+        context = BlockingContext(
+            genes=list(data.var_names), train=train, organism=source.organism, gene_ids=gene_ids, cache=self.cache, seed=seed
+        )
+        blocks = self.scheme(context)
+        conditions = Conditions.fit(train.obs, source.conditions)
+        self._assemble(blocks, conditions, seed=seed)
+        self.info = {"source": source.name, "blocking": blocks.scheme, "library_range": _library_range(train)}
+        peak = train.X.max(axis=0)
+        self.model.scale.copy_(torch.from_numpy(np.asarray(peak.todense()).ravel()).clamp(min=1e-6))
+        combination = train.obs.groupby([*conditions.names], observed=True, sort=True).ngroup().to_numpy()
+        rows = CellRows(_cells(train), conditions.encode(train.obs), torch.from_numpy(combination))
+        known = _known(val.obs, conditions)
+        val = val[known]
+        val_rows = CellRows(_cells(val), conditions.encode(val.obs), torch.zeros(len(val.obs), dtype=torch.long))
+        log.info("blocks: %s (%s)", blocks.sizes.tolist(), blocks.scheme)
+        self.cost = {"parameters": sum(p.numel() for p in self.model.parameters())}
+        self.cost |= fit_stages(self.model, self.plan, self.objective, rows, val_rows, self.workshop, seed)
+
+    def _assemble(self, blocks: GeneBlocks, conditions: Conditions, seed: int) -> None:
+        told = conditions.names if self.decoder_conditions is None else self.decoder_conditions
+        self.decoder_conditions = [name for name in told if name in conditions.names]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = SAVEModel(
+                build(self.components["backbone"], "backbone"),
+                blocks,
+                build(self.components["likelihood"], "likelihood"),
+                conditions,
+                self.decoder_conditions,
+            )
+
+    # --- use ---
+    @property
+    def conditions(self) -> Conditions:
+        return self._fitted().conditions
+
+    @property
+    def genes(self) -> list[str]:
+        return list(self._fitted().blocks.genes)
+
+    def generate(
+        self,
+        cells: int | pd.DataFrame,
+        condition: dict[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        guidance: Weight | None = None,
+    ) -> AnnData:
+        """Cells from noise: `cells` of one `condition`, or one for each row of a DataFrame of condition columns.
+
+        Columns that are not named are masked: the model then draws over their levels. Returns `layers["counts"]`
+        (integers from a count head), `X` log1p, conditions and library size in `obs`. UserError on unknown columns
+        or levels.
+        """
+        model = self._fitted()
+        obs = self._obs(cells, condition)
+        values = _to(self.conditions.encode(obs), self.device)
+        rng = torch.Generator(self.device).manual_seed(seed)
+        started = time.perf_counter()
+        x_0 = torch.randn(len(obs), model.n_latent + 1, generator=rng, device=self.device)
+        x_1, evaluations = self._flow(x_0, values, self.guidance if guidance is None else guidance)
+        z, library = model.from_flow(x_1)
+        library = library.clamp(*self.info["library_range"]).round()
+        generated = self._decoded(z, library, values, rng, obs)
+        seconds = time.perf_counter() - started
+        self.cost |= {
+            "seconds_sample": seconds,
+            "cells_per_second_sample": len(obs) / max(seconds, 1e-9),
+            "sampling_evaluations": evaluations,
+        }
+        return generated
+
+    def encode(self, cells: AnnData) -> np.ndarray:
+        """Latent means of cells, (N, L * d). Genes are matched by name; a gene that the cells lack counts as zero."""
+        model, parts = self._fitted(), []
+        with inference(model):
+            for counts, library, _ in self._batches(cells):
+                parts.append(model.encode(model.scaled(counts, library)).mu.flatten(1).cpu())
+        return torch.cat(parts).numpy()
+
+    def decode(self, latent: np.ndarray, obs: pd.DataFrame, library: np.ndarray) -> AnnData:
+        """Mean expression of latents (N, L * d) under the decoder's columns in `obs` (absent ones masked)."""
+        model = self._fitted()
+        z = torch.from_numpy(np.asarray(latent, np.float32)).unflatten(1, (model.blocks.n_blocks, -1))
+        values = _to(self.conditions.encode(obs), self.device)
+        return self._decoded(z.to(self.device), torch.as_tensor(library, dtype=torch.float32).to(self.device), values, None, obs)
+
+    def to(self, device: str | torch.device) -> SAVE:
+        self.device = torch.device(device)
+        self._fitted().to(self.device)
+        return self
+
+    # --- files ---
+    def save(self, folder: str | Path) -> Path:
+        """Write `<folder>/model.ckpt`."""
+        model = self._fitted()
+        content = {
+            "version": __version__,
+            "components": self.components,
+            "guidance": self.guidance,
+            "blocks": model.blocks.to_dict(),
+            "conditions": model.conditions.to_list(),
+            "decoder_conditions": self.decoder_conditions,
+            "state": model.state_dict(),
+            "info": self.info,
+        }
+        path = Path(folder) / "model.ckpt"
+        write_checkpoint(path, content)
+        return path
+
+    @classmethod
+    def load(cls, where: str | Path, device: str = "cpu") -> SAVE:
+        """From a run directory or a checkpoint file. UserError if it is missing or damaged."""
+        content = read_checkpoint(where)
+        self = cls(
+            **content["components"], guidance=content["guidance"], decoder_conditions=content["decoder_conditions"]
+        )
+        self._assemble(GeneBlocks.from_dict(content["blocks"]), Conditions.from_list(content["conditions"]), seed=0)
+        self.model.load_state_dict(content["state"])
+        self.model.requires_grad_(False).eval()
+        self.info = content["info"]
+        return self.to(device)
+
+    # --- inside ---
+    def _fitted(self) -> SAVEModel:
+        if self.model is None:
+            raise UserError("this SAVE has no weights yet: call fit(...) or SAVE.load(run directory)")
+        return self.model
+
+    def _obs(self, cells: int | pd.DataFrame, condition: dict[str, Any] | None) -> pd.DataFrame:
+        if isinstance(cells, pd.DataFrame):
+            return cells[[name for name in self.conditions.names if name in cells]].copy()
+        condition = condition or {}
+        if unknown := set(condition) - set(self.conditions.names):
+            known = ", ".join(self.conditions.names) or "none"
+            raise UserError(f"condition names {', '.join(sorted(unknown))}; the model's conditions are: {known}")
+        if cells < 1:
+            raise UserError(f"n={cells}: at least one cell must be asked for")
+        index = [f"generated-{i}" for i in range(cells)]
+        columns = {name: [condition.get(name, keys.MASK)] * cells for name in self.conditions.names}
+        return pd.DataFrame(columns, index=index)
+
+    def _flow(self, x_0: Tensor, values: Values, guidance: Weight) -> tuple[Tensor, int]:
+        model = self._fitted()
+        with inference(model):
+            field = guided(model.velocity, self.conditions, values, guidance)
+            return self.objective.sample(field, x_0, self.solver)
+
+    def _decoded(
+        self, z: Tensor, library: Tensor, values: Values, rng: torch.Generator | None, obs: pd.DataFrame
+    ) -> AnnData:
+        """AnnData of latents; drawn from the likelihood with `rng`, its mean without."""
+        model, drawn, log1p = self._fitted(), [], []
+        with inference(model):
+            for start in range(0, len(z), CHUNK):
+                part = slice(start, start + CHUNK)
+                size = library[part]
+                out = model.decode(z[part], {name: v[part] for name, v in values.items()})
+                head = model.likelihood
+                sample = head.mean(out, size) if rng is None else head.sample(out, size, rng)
+                expression = model.to_log1p(sample, size)
+                counts = sample if head.space == "counts" else expression.expm1() * (size / keys.TARGET_SUM)[:, None]
+                drawn.append(sp.csr_matrix((counts if rng is None else counts.round()).cpu().numpy()))
+                log1p.append(sp.csr_matrix(expression.cpu().numpy()))
+        obs = obs.copy()
+        obs[keys.LIBRARY] = library.cpu().numpy().astype(np.float64)
+        for name in obs.columns.drop(keys.LIBRARY):
+            obs[name] = obs[name].astype("category") if obs[name].dtype == object else obs[name]
+        uns = {"made_by": f"scsave {__version__}", "what": "generated cells" if rng else "decoded means"} | self.info
+        return AnnData(
+            X=sp.vstack(log1p, format="csr"),
+            obs=obs,
+            var=pd.DataFrame(index=pd.Index(self.genes)),
+            layers={keys.COUNTS: sp.vstack(drawn, format="csr")},
+            uns={keys.UNS: {k: v for k, v in uns.items() if v is not None}},
+        )
+
+    def _batches(self, cells: AnnData) -> Iterator[tuple[Tensor, Tensor, Values]]:
+        """Counts, library and conditions of cells in the model's gene order, on its device."""
+        place = cells.var_names.get_indexer(self.genes)
+        if (place >= 0).sum() == 0:
+            raise UserError(
+                f"none of the model's {len(place)} genes is among the cells' genes; the model's look like {self.genes[0]!r}, "
+                f"the cells' like {cells.var_names[0]!r}"
+            )
+        counts = sp.csr_matrix(cells.layers[keys.COUNTS])
+        counts = sp.hstack([counts, sp.csr_matrix((len(cells.obs), 1), dtype=counts.dtype)], format="csr")[:, place]
+        rows = CellDataset(counts, cells.obs[keys.LIBRARY].to_numpy())
+        values = self.conditions.encode(cells.obs)
+        for start in range(0, len(rows), CHUNK):
+            index = np.arange(start, min(start + CHUNK, len(rows)))
+            batch = rows.batch(index)
+            part = {name: v[index].to(self.device) for name, v in values.items()}
+            yield batch["counts"].to(self.device), batch["library"].to(self.device), part
+
+
+@contextmanager
+def inference(model: SAVEModel) -> Iterator[None]:
+    model.eval()
+    with torch.inference_mode():
+        yield
+
+
+def _to(values: Values, device: torch.device) -> Values:
+    return {name: v.to(device) for name, v in values.items()}
+
+
+def _cells(data: AnnData) -> CellDataset:
+    return CellDataset(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy())
+
+
+def _library_range(train: AnnData) -> list[float]:
+    library = train.obs[keys.LIBRARY].to_numpy()
+    return [float(library.min()), float(library.max())]
+
+
+def _known(obs: pd.DataFrame, conditions: Conditions) -> np.ndarray:
+    """Validation cells whose levels the vocabulary knows."""
+    known = np.ones(len(obs), dtype=bool)
+    for column in conditions.columns:
+        if column.kind == "categorical":
+            known &= obs[column.name].astype(str).isin(column.levels).to_numpy()
+    return known

@@ -1,0 +1,95 @@
+"""The typed schema of the composed config: what may stand where, checked before anything is loaded.
+
+Component groups (task, data, ...) are checked against the signature of their `_target_`; what is left is here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scsave.components import Node, check
+from scsave.errors import UserError
+
+COMPONENTS = ("task", "data", "split", "blocking", "backbone", "likelihood", "objective", "training", "trainer", "logger")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Sampling(_Strict):
+    guidance: float | dict[str, float] = 1.0
+    solver: Node
+
+
+class Callbacks(_Strict):
+    checkpoint_every: Annotated[int, Field(gt=0)] = 500
+    extra: dict[str, Node] = {}
+
+
+class Paths(_Strict):
+    outputs: str
+    cache: str
+
+
+class RunConfig(_Strict):
+    """`configs/train.yaml`, composed and resolved."""
+
+    mode: Literal["train", "generate", "evaluate"]
+    seed: Annotated[int, Field(ge=0)]
+    ckpt: str | None
+    resume: str | None
+    n: Annotated[int, Field(gt=0)]
+    condition: dict[str, Any]
+    figures: bool
+    task: Node
+    data: Node
+    split: Node
+    blocking: Node
+    backbone: Node
+    likelihood: Node
+    objective: Node
+    sampling: Sampling
+    training: Node
+    baseline: Node
+    trainer: Node
+    logger: Node
+    callbacks: Callbacks
+    paths: Paths
+
+
+def validated(cfg: DictConfig) -> RunConfig:
+    """The config as plain, checked values. UserError names the first key that is wrong, and what it takes."""
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"config: {str(error).splitlines()[0]}") from None
+    try:
+        config = RunConfig.model_validate(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][:-1] if not str(part).startswith("constrained"))
+        raise UserError(explain_at(error, where)) from None
+    for name in COMPONENTS:
+        check(getattr(config, name), name)
+    check(config.sampling.solver, "sampling.solver")
+    if config.baseline.get("_target_"):
+        check({k: v for k, v in config.baseline.items() if k != "name"}, "baseline")
+    if config.resume and config.ckpt:
+        raise UserError("resume and ckpt are both set; resume goes on with a run, ckpt uses a finished one: give one")
+    if config.mode != "train" and not config.ckpt:
+        raise UserError(f"mode={config.mode} needs a trained model: ckpt=<run directory>")
+    return config
+
+
+def explain_at(error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    known = sorted(RunConfig.model_fields) if not where else []
+    if first["type"] == "extra_forbidden" and known:
+        return f"{first['loc'][0]}: unknown key; the config takes: {', '.join(known)}"
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{key}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -1,0 +1,76 @@
+"""What a task asks of a method, and what every task gives to a run: the two protocols that the whole package meets at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+from anndata import AnnData
+
+if TYPE_CHECKING:
+    from scsave.data.source import DataSource
+    from scsave.data.splits import Split
+
+Scores = dict[str, dict[str, dict[str, float]]]  # row -> group -> metric -> raw value
+
+
+class Method(Protocol):
+    """SAVE or a baseline. `tasks` says which of the three prediction methods it has."""
+
+    name: str
+    tasks: frozenset[str]
+    routes: tuple[str, ...]  # ways in which respond() can predict
+    cost: dict[str, Any]  # parameters, optimiser steps, budget: plain values for results.json
+
+    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
+        """Learn from `data[split.train]`; `data[split.val]` may only stop or choose."""
+
+    def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:
+        """One cell for each row of `obs` (condition columns), in that order."""
+
+    def integrate(self, data: AnnData, seed: int) -> AnnData:
+        """The same cells with `obsm["X_<name>"]` and, where the method can, corrected log1p expression in `X`."""
+
+    def respond(self, control: AnnData, target: str, seed: int, route: str) -> AnnData:
+        """The cells of `control` as they would be under the level `target` of the perturbation column."""
+
+
+@dataclass
+class Context:
+    """What a run hands to its task."""
+
+    data: AnnData
+    source: DataSource
+    split: Split
+    method: Method
+    folder: Path
+    seed: int
+    figures: bool = True
+
+
+@dataclass
+class Outcome:
+    """What a task hands back: everything that becomes results.json, tables and pictures."""
+
+    scores: Scores
+    objective: float | None = None  # what a sweep optimises: a validation score, never a test one
+    protocols: dict[str, Scores] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """One of generation, batch_correction, perturbation; an option of the config group `task`."""
+
+    name: str
+    metrics: str  # task name of its rows in the metric registry
+
+    def check(self, source: DataSource) -> None:
+        """Refuse, by UserError, a data set that lacks what the task needs."""
+
+    def decoder_conditions(self, source: DataSource) -> list[str]:
+        """The condition columns that the decoder is told (method.md section 2)."""
+
+    def run(self, context: Context) -> Outcome:
+        """Predict with the fitted method, score, write the product files and figures."""

@@ -1,0 +1,88 @@
+"""Task `generation`: cells from noise under the test cells' conditions, beside the noise floor (evaluation.md)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+import pandas as pd
+from anndata import AnnData
+from pydantic import Field
+
+from scsave.baselines.simple import Mean
+from scsave.data.source import DataSource
+from scsave.errors import UserError
+from scsave.results.figures import generation_figures
+from scsave.results.files import write_h5ad
+from scsave.tasks.base import Context, Outcome
+
+log = logging.getLogger("scsave")
+Positive = Annotated[int, Field(gt=0)]
+
+
+@dataclass(kw_only=True)
+class Generation:
+    """As many cells as there are test cells, told their condition columns and nothing else."""
+
+    name: str = "generation"
+    n_top_genes: Positive = 2000
+    n_components: Positive = 30
+    metrics = "generation"
+
+    def check(self, source: DataSource) -> None:
+        if not source.conditions:
+            raise UserError(f"task=generation needs condition columns, data={source.name} names none: set data.conditions")
+
+    def decoder_conditions(self, source: DataSource) -> list[str]:
+        return list(source.conditions)
+
+    def run(self, context: Context) -> Outcome:
+        from scsave.metrics.generation import GenerationScorer
+
+        data, split, source = context.data, context.split, context.source
+        if len(split.test) < 2:
+            raise UserError(f"split {split.name} leaves {len(split.test)} test cells; task=generation needs at least 2")
+        train = data[split.train]
+        scorer = GenerationScorer(
+            train.copy(),
+            data[split.test].copy(),
+            source.conditions,
+            source.cell_type_key,
+            n_top_genes=self.n_top_genes,
+            n_components=self.n_components,
+            seed=context.seed,
+        )
+        asked = scorer.test.obs[source.conditions]
+        started = time.perf_counter()
+        generated = context.method.generate(asked, seed=context.seed)
+        context.method.cost |= {"seconds_sample": time.perf_counter() - started, "cells_sampled": generated.n_obs}
+        write_h5ad(context.folder / "generated.h5ad", generated)
+
+        cells = {context.method.name: generated} | self.reference_rows(context, scorer, asked)
+        scored = {}
+        for row, sample in cells.items():
+            log.info("scoring %s", row)
+            scored[row] = scorer.score(sample)
+        protocols = {name: {row: groups[name] for row, groups in scored.items()} for name in next(iter(scored.values()))}
+        if context.figures:
+            generation_figures(context.folder / "figures", scorer.test, generated, source, context.folder)
+        return Outcome(
+            scores=protocols.pop("neutral"),
+            protocols=protocols,
+            info={"scorer": scorer.info, "headline_protocol": "neutral"},
+        )
+
+    @staticmethod
+    def reference_rows(context: Context, scorer, asked: pd.DataFrame) -> dict[str, AnnData]:
+        """The noise floor and the no-skill row: what any number must be read against."""
+        mean = Mean()
+        mean.fit(context.data, context.split, context.source, context.seed)
+        return {
+            "real": scorer.real_sample(),
+            "train_resample": scorer.train_resample(),
+            "mean": mean.generate(asked, seed=context.seed),
+        }
+
+

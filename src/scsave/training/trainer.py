@@ -1,0 +1,64 @@
+"""Options of the config group `trainer`: where the Lightning runs happen."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import Logger
+from pydantic import Field
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+@dataclass(kw_only=True)
+class TrainerOptions:
+    """Device, precision, processes; `limit_steps` caps every stage (debugging)."""
+
+    accelerator: Literal["cpu", "gpu", "auto"] = "cpu"
+    devices: Positive = 1
+    num_nodes: Positive = 1
+    strategy: str = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
+    num_workers: Annotated[int, Field(ge=0)] = 0
+    compile: bool = False
+    limit_steps: Positive | None = None
+    detect_anomaly: bool = False
+    profiler: Literal["simple", "advanced"] | None = None
+    log_every: Positive = 25
+    options: dict[str, Any] = field(default_factory=dict)  # anything else that lightning.Trainer takes
+
+    def build(
+        self, steps: int, val_every: int, clip: float | None, callbacks: list[Callback], loggers: list[Logger], root: Path
+    ) -> L.Trainer:
+        show = sys.stdout.isatty()
+        if show:
+            callbacks = [*callbacks, RichProgressBar(leave=True)]
+        return L.Trainer(
+            accelerator=self.accelerator,
+            devices=self.devices,
+            num_nodes=self.num_nodes,
+            strategy=self.strategy,
+            precision=self.precision,
+            max_steps=steps,
+            max_epochs=-1,
+            val_check_interval=val_every,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            gradient_clip_val=clip,
+            callbacks=callbacks,
+            logger=loggers,
+            log_every_n_steps=self.log_every,
+            enable_progress_bar=show,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            use_distributed_sampler=False,  # StepSampler shards by itself
+            detect_anomaly=self.detect_anomaly,
+            profiler=self.profiler,
+            default_root_dir=root,
+            **self.options,
+        )
