@@ -1,0 +1,42 @@
+"""REGISTRY: every metric of the project by "task/name". Scorers emit exactly these rows, tables read only these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, PROTOCOLS, Metric, Task
+from scsave.metrics.rows import ROWS
+
+__all__ = ["CFGEN", "CFGEN_LEGACY", "NEUTRAL", "PROTOCOLS", "REGISTRY", "Metric", "Task", "checked", "metric", "rows"]
+
+
+def collect(metrics: Iterable[Metric]) -> dict[str, Metric]:
+    """Rows by key, in order; ValueError if two rows share a key."""
+    collected: dict[str, Metric] = {}
+    for row in metrics:
+        if row.key in collected:
+            raise ValueError(f"metric {row.key} has two rows")
+        collected[row.key] = row
+    return collected
+
+
+REGISTRY: dict[str, Metric] = collect(ROWS)
+
+
+def metric(task: str, name: str) -> Metric:
+    """The row of `name` in `task`; KeyError if there is none."""
+    return REGISTRY[f"{task}/{name}"]
+
+
+def rows(task: str, protocol: str = NEUTRAL) -> dict[str, Metric]:
+    """Rows of `task` that `protocol` computes, by name, in table order."""
+    return {row.name: row for row in REGISTRY.values() if row.task == task and protocol in row.protocols}
+
+
+def checked(task: str, values: Mapping[str, float], protocol: str = NEUTRAL) -> dict[str, float]:
+    """`values` as plain floats in registry order; ValueError unless they are exactly the rows of the task."""
+    expected = rows(task, protocol)
+    unknown, missing = set(values) - set(expected), set(expected) - set(values)
+    if unknown or missing:
+        raise ValueError(f"{task} ({protocol}): no registry row for {sorted(unknown)}, no value for {sorted(missing)}")
+    return {name: float(values[name]) for name in expected}

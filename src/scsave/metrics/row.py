@@ -1,0 +1,68 @@
+"""What one metric is: a row with a space, a formula and a direction. Nothing heavy is imported, tables read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Task = Literal["generation", "batch_correction", "response", "genetic"]
+
+NEUTRAL, CFGEN, CFGEN_LEGACY = "neutral", "cfgen", "cfgen_legacy"
+PROTOCOLS = (
+    NEUTRAL,
+    CFGEN,
+    CFGEN_LEGACY,
+)  # what the PCA of the generation task is fitted on; the first is the headline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric. `best` is "max", "min" or the value to be near to; `aggregate` says how the group `all` is made."""
+
+    name: str
+    task: Task
+    label: str  # column head
+    space: str
+    formula: str
+    best: Literal["max", "min"] | float
+    aggregate: Literal["mean", "pooled"]
+    min_cells: int | None  # cells needed on each side for a value per group; None: never given per group
+    description: str
+    version: int = 1
+    cite: str = ""
+    protocols: tuple[str, ...] = (NEUTRAL,)
+
+    @property
+    def key(self) -> str:
+        return f"{self.task}/{self.name}"
+
+    @property
+    def arrow(self) -> str:
+        """The direction that is better: ↑, ↓ or → and the target."""
+        if isinstance(self.best, str):
+            return "↑" if self.best == "max" else "↓"
+        return f"→{self.best:g}"
+
+    def sort_key(self, value: float | None) -> float:
+        """Ascending order of this key is best first; None and NaN come last."""
+        if value is None or math.isnan(value):
+            return math.inf
+        if isinstance(self.best, str):
+            return -value if self.best == "max" else value
+        return abs(value - self.best)
+
+    def better(self, a: float | None, b: float | None) -> bool:
+        """Whether `a` is strictly better than `b`; a missing value is never better."""
+        return self.sort_key(a) < self.sort_key(b)
+
+    def ranked(self, values: Mapping[str, float | None]) -> list[str]:
+        """Names of `values`, best first; equal values keep their order."""
+        return sorted(values, key=lambda name: self.sort_key(values[name]))
+
+    @property
+    def footer(self) -> str:
+        """One line for the foot of a table."""
+        line = f"{self.label} {self.arrow}: {self.formula} [{self.space}; {self.aggregate}; v{self.version}]"
+        return f"{line} {self.cite}".strip()
