@@ -18,7 +18,7 @@ def test_pbmc68k_counts_are_whole_and_recovered_exactly(tmp_path):
     source = make("data", "pbmc68k")
     cells = source.load(tmp_path)
     assert cells.shape == (700, 765)
-    packaged = anndata.read_h5ad(source.packaged())
+    packaged = anndata.read_h5ad(source.location())
     raw = packaged.raw.X.toarray().astype(np.float64)
     exact = np.expm1(raw) * packaged.obs["n_counts"].to_numpy()[:, None] / 1e4
     # raw.X keeps about four digits: far below the half count that would make rounding doubtful

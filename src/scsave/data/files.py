@@ -1,15 +1,16 @@
-"""Reading a local file that may not be what its name says."""
+"""Is a file what its name says? Checked before anything is read from it, and after a download."""
 
 import hashlib
-import warnings
+import json
+import os
+import tempfile
 from pathlib import Path
-
-import anndata
-from anndata import AnnData
+from typing import Any
 
 from scsave.errors import UserError
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
+LARGE = 64 * 2**20  # bytes above which a sum is remembered by the file's path, size and time
 
 
 def looks_like_html(path: Path) -> bool:
@@ -19,12 +20,12 @@ def looks_like_html(path: Path) -> bool:
     return head.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml"))
 
 
-def check_h5ad(path: Path) -> None:
-    """Raises UserError unless `path` is a whole HDF5 file with AnnData inside. Reads no matrix."""
+def check_hdf5(path: Path, members: set[str]) -> None:
+    """Raises UserError unless `path` is a whole HDF5 file that has `members` at its top. Reads no matrix."""
     import h5py
 
     if not path.is_file():
-        raise UserError(f"{path}: no such file; give data.path=<an existing .h5ad>")
+        raise UserError(f"{path}: no such file; give data.path=<an existing file>")
     if looks_like_html(path):
         raise UserError(f"{path}: this is an HTML page, not an h5ad file; delete it and download it with a browser")
     with open(path, "rb") as file:
@@ -36,19 +37,14 @@ def check_h5ad(path: Path) -> None:
             names = set(file)
     except OSError as error:
         raise UserError(f"{path}: truncated or damaged h5ad ({error}); delete it and get it again") from error
-    if not {"obs", "var"} <= names:
-        raise UserError(f"{path}: no AnnData inside: it holds {', '.join(sorted(names)) or 'nothing'}, not obs and var")
+    if not members <= names:
+        there = ", ".join(sorted(names)) or "nothing"
+        raise UserError(f"{path}: not the layout expected: it holds {there}, not {' and '.join(sorted(members))}")
 
 
-def read_h5ad(path: Path) -> AnnData:
-    """The file in memory; raises UserError where it is not a whole h5ad."""
-    check_h5ad(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return anndata.read_h5ad(path)
-    except (OSError, KeyError) as error:
-        raise UserError(f"{path}: truncated or damaged h5ad ({error}); delete it and get it again") from error
+def check_h5ad(path: Path) -> None:
+    """Raises UserError unless `path` is a whole HDF5 file with AnnData inside."""
+    check_hdf5(path, {"obs", "var"})
 
 
 def file_checksum(path: Path, algorithm: str = "sha256") -> str:
@@ -60,3 +56,31 @@ def file_checksum(path: Path, algorithm: str = "sha256") -> str:
         while block := file.read(1 << 22):
             digest.update(block)
     return f"{algorithm}:{digest.hexdigest()}"
+
+
+def remembered_checksum(path: Path, cache: Path) -> str:
+    """sha256 of a file; a large one is summed again only after it changed size or time."""
+    path = Path(path)
+    if not path.is_file() or path.stat().st_size < LARGE:
+        return file_checksum(path)
+    stat, memory = path.stat(), cache / "sums.json"
+    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    known = read_json(memory)
+    if key not in known:
+        known = {key: file_checksum(path)} | read_json(memory)
+        write_json(memory, known)
+    return known[key]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing where there is no file."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Written beside and renamed, so that no reader sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w") as file:
+        json.dump(value, file, indent=1, sort_keys=True)
+    os.replace(beside, path)

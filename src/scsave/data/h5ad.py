@@ -1,11 +1,10 @@
 """`data=h5ad data.path=... data.conditions=[...]`: anyone's file."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from anndata import AnnData
-
-from scsave.data.files import file_checksum, read_h5ad
+from scsave.data.raw import RawCells, open_h5ad
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 
@@ -19,8 +18,5 @@ class H5AD(DataSource):
         if self.path is None:
             raise UserError(f"data={self.name} needs data.path=<your file>.h5ad")
 
-    def read(self, cache: Path) -> AnnData:
-        return read_h5ad(Path(self.path))
-
-    def checksum(self, cache: Path) -> str:
-        return file_checksum(Path(self.path))
+    def read(self, cache: Path) -> AbstractContextManager[RawCells]:
+        return open_h5ad(Path(self.path))

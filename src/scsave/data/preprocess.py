@@ -1,31 +1,42 @@
-"""Is this a matrix of counts with the columns asked for, and what are its cells once normalised? (method section 0)"""
-
-import re
+"""Is this a matrix of counts, and what are its cells once normalised? (method section 0)"""
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from anndata import AnnData
 
 from scsave import keys
 from scsave.errors import UserError
 
-_ENSEMBL = re.compile(r"^ENS([A-Z]{3})?G\d{6,}")
 CHUNK = 4_000_000  # entries checked at a time: bounds the memory of the checks, not their result
 
 
 def log1p_normalise(counts: sp.csr_matrix, library: np.ndarray) -> sp.csr_matrix:
     """log(1 + counts / library * 1e4), (N, G); shares the index arrays of `counts`, so costs one data array."""
     scale = (keys.TARGET_SUM / np.asarray(library, dtype=np.float64)).astype(np.float32)
-    data = counts.data * np.repeat(scale, np.diff(counts.indptr))
+    data = np.repeat(scale, np.diff(counts.indptr))
+    data *= counts.data
     np.log1p(data, out=data)
     return sp.csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape, copy=False)
 
 
-def with_expression(data: AnnData) -> AnnData:
-    """Prepared cells from `layers[counts]` and `obs[library_size]`: fills `X` (log1p)."""
-    data.X = log1p_normalise(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy())
-    return data
+def undo_log1p(part: sp.csr_matrix, obs: pd.DataFrame, rows: np.ndarray, column: str, where: str) -> sp.csr_matrix:
+    """Counts from log1p(counts / total * 1e4), (n, G), the totals being in `obs[column]`; whole up to rounding.
+
+    Raises UserError where what comes out is not whole: then this is not how the values were made.
+    """
+    if column not in obs:
+        there = ", ".join(map(str, obs.columns)) or "none"
+        raise UserError(f"{where}: no column '{column}' in obs ({there}); data.normalised_by names the counts per cell")
+    part = part.astype(np.float64)
+    per_cell = obs[column].to_numpy(dtype=np.float64)[rows] / keys.TARGET_SUM
+    values = np.expm1(part.data) * np.repeat(per_cell, np.diff(part.indptr))
+    whole = np.round(values)
+    if len(values) and np.abs(values - whole).max() > 0.25:
+        raise UserError(
+            f"{where}: log1p values times '{column}' are not whole ({values[np.abs(values - whole).argmax()]:.4g}), "
+            "so the counts cannot be recovered; give a file with counts and data.normalised_by=null"
+        )
+    return sp.csr_matrix((whole, part.indices, part.indptr), shape=part.shape)
 
 
 def check_counts(values: np.ndarray, where: str, hint: str, tolerance: float = 1e-3) -> None:
@@ -48,91 +59,27 @@ def check_counts(values: np.ndarray, where: str, hint: str, tolerance: float = 1
             )
 
 
-def find_counts(data: AnnData, layer: str | None, where: str) -> tuple[sp.spmatrix | np.ndarray, pd.DataFrame]:
-    """The matrix named by `layer` (None: X; `raw`: raw.X; else a layer) and its var, (N, G) and G rows."""
-    if layer is None:
-        matrix, var = data.X, data.var
-    elif layer == "raw" and data.raw is not None:
-        matrix, var = data.raw.X, data.raw.var
-    elif layer in data.layers:
-        matrix, var = data.layers[layer], data.var
-    else:
-        there = ", ".join([*data.layers, *(["raw"] if data.raw is not None else [])]) or "none"
-        raise UserError(f"{where}: no layer '{layer}'; layers present: {there}; set data.layer (null means X)")
-    if matrix is None:
-        raise UserError(f"{where}: X is empty; set data.layer to one of: {', '.join(data.layers) or 'none present'}")
-    return matrix, var
-
-
 def as_counts(matrix: sp.spmatrix | np.ndarray, where: str, hint: str, round_counts: bool) -> sp.csr_matrix:
-    """CSR float32 with sorted indices and no stored zero, checked to be counts, (N, G)."""
-    counts = sp.csr_matrix(matrix, dtype=np.float32, copy=False)
+    """CSR float32 with sorted indices and no stored zero, checked to be counts, (N, G).
+
+    `round_counts` allows expected counts (fractions among whole numbers), never logged values.
+    """
+    counts = sp.csr_matrix(matrix, dtype=np.float32)
     counts.sum_duplicates()
-    check_counts(counts.data, where, hint, tolerance=np.inf if round_counts else 1e-3)
+    fractions = round_counts and len(counts.data) and counts.data.max() >= 30
+    check_counts(counts.data, where, hint, tolerance=np.inf if fractions else 1e-3)
     counts.data = np.round(counts.data)
     counts.eliminate_zeros()
     return counts
 
 
-def check_gene_names(names: pd.Index, gene_id: str, organism: str, where: str) -> None:
-    """Raises UserError where the names are not what `gene_id` and `organism` say."""
-    text = pd.Series(names.astype(str))
-    ensembl = text.str.match(_ENSEMBL)
-    share = float(ensembl.mean())
-    if gene_id == "symbol" and share > 0.5:
+def check_library(given: np.ndarray, total: np.ndarray, cells: pd.Index, column: str, where: str) -> np.ndarray:
+    """The library sizes of a column, (n,), where none is below the counts that are there, `total` (n,)."""
+    good = np.isfinite(given) & (given >= total * 0.999)
+    if not good.all():
+        worst = int(np.flatnonzero(~good)[0])
         raise UserError(
-            f"{where}: {share:.0%} of the gene names look like Ensembl ids ({text[ensembl].iloc[0]}), not symbols; "
-            "set data.gene_id=ensembl, and data.symbol_key to the var column that holds symbols, if there is one"
+            f"{where}: '{column}' is no library size: cell {cells[worst]} has {total[worst]:.0f} counts "
+            f"but '{column}' says {given[worst]:.6g}; set data.library_key=null to add the counts up"
         )
-    if gene_id == "ensembl" and share < 0.5:
-        raise UserError(
-            f"{where}: {1 - share:.0%} of the gene names look like symbols (such as {text[~ensembl].iloc[0]}), "
-            "not Ensembl ids; set data.gene_id=symbol"
-        )
-    mouse = float(text.str.startswith("ENSMUSG").mean())
-    if gene_id == "ensembl" and (mouse > 0.5) != (organism == "mouse"):
-        found = "mouse" if mouse > 0.5 else "human"
-        raise UserError(
-            f"{where}: the Ensembl ids look {found}, data.organism says {organism}; set data.organism={found}"
-        )
-
-
-def merge_duplicates(
-    counts: sp.csr_matrix, var: pd.DataFrame, how: str, where: str
-) -> tuple[sp.csr_matrix, pd.DataFrame]:
-    """Genes named twice: refused (`error`), or their counts added up (`sum`). (N, G) -> (N, unique genes)."""
-    twice = var.index[var.index.duplicated()].unique()
-    if not len(twice):
-        return counts, var
-    if how == "error":
-        raise UserError(
-            f"{where}: {len(twice)} gene names occur more than once ({', '.join(map(str, twice[:5]))}"
-            f"{', ...' if len(twice) > 5 else ''}); rename them or add their counts up with data.duplicate_genes=sum"
-        )
-    codes, names = pd.factorize(var.index)
-    adder = sp.csr_matrix(
-        (np.ones(len(codes), np.float32), (np.arange(len(codes)), codes)), shape=(len(codes), len(names))
-    )
-    merged = sp.csr_matrix(counts @ adder)
-    merged.sort_indices()
-    return merged, var[~var.index.duplicated()]
-
-
-def condition_column(column: pd.Series, numeric: bool) -> pd.Series:
-    """A column as float (numeric) or as categories of str; missing values stay missing."""
-    if numeric:
-        return pd.to_numeric(column, errors="raise").astype(float)
-    missing = column.isna()
-    text = column.astype(str).astype(object)
-    text[missing.to_numpy()] = None
-    return text.astype("category")
-
-
-def find_column(obs: pd.DataFrame, name: str, alternatives: list[str], where: str, option: str) -> str:
-    """`name`, or the first accepted alternative that is there; raises UserError listing the columns present."""
-    for candidate in [name, *alternatives]:
-        if candidate in obs.columns:
-            return candidate
-    also = f" (nor {', '.join(alternatives)})" if alternatives else ""
-    there = ", ".join(map(str, obs.columns)) or "none"
-    raise UserError(f"{where}: no column '{name}'{also} in obs; columns present: {there}; set {option}")
+    return given

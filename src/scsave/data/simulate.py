@@ -5,6 +5,7 @@ For cell i of type k, batch b, treatment a, and gene g of module m:
     p_i    = softmax(eta_i),   L_i ~ LogNormal(log median_kb, library_sd),   x_ig ~ NB(L_i p_ig, dispersion)
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from anndata import AnnData
 from pydantic import Field
 
 from scsave import keys
+from scsave.data.raw import RawCells, in_memory
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 
@@ -122,7 +124,11 @@ class Simulated(DataSource):
             + treated[:, None] * truth["treatment_effect"][kind]
         )
 
-    def read(self, cache: Path) -> AnnData:
+    def read(self, cache: Path) -> AbstractContextManager[RawCells]:
+        return in_memory(self.draw)
+
+    def draw(self) -> AnnData:
+        """The cells, counts in X, the truth in `uns`."""
         truth = self.truth()
         rng = np.random.default_rng([self.seed, 1])
         groups = 2 * self.n_types * self.n_batches

@@ -1,0 +1,100 @@
+"""What a file holds before anyone has judged it: tables in memory, matrices that may still be on disk."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from scsave.data.files import check_h5ad
+from scsave.errors import UserError
+
+X, RAW = "X", "raw"
+ENTRIES_AT_A_TIME = 2**27  # cells x genes of one chunk, read dense or not
+
+
+@dataclass
+class RawCells:
+    """Cells as their file has them. `matrices` maps `X`, each layer and `raw` to a matrix (N, G) and its var (G rows).
+
+    A matrix answers `matrix[start:stop]` with rows, sparse or dense, wherever it lives.
+    """
+
+    obs: pd.DataFrame
+    matrices: dict[str, tuple[Any, pd.DataFrame]]
+    uns: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: AnnData) -> "RawCells":
+        """The same for cells in memory."""
+        matrices = {name: (matrix, data.var) for name, matrix in data.layers.items()}
+        if data.X is not None:
+            matrices[X] = (data.X, data.var)
+        if data.raw is not None:
+            matrices[RAW] = (data.raw.X, data.raw.var)
+        return cls(data.obs, matrices, dict(data.uns))
+
+    def matrix(self, layers: list[str], where: str) -> tuple[str, Any, pd.DataFrame]:
+        """The first of `layers` that is there, with its name and var; raises UserError listing what is there."""
+        for name in layers:
+            if name in self.matrices:
+                return (name, *self.matrices[name])
+        there = ", ".join(self.matrices) or "none"
+        raise UserError(f"{where}: no layer '{layers[0]}'; layers present: {there}; set data.layer (null means X)")
+
+    def chunks(self, matrix: Any, keep: np.ndarray) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
+        """Positions and rows of the cells to keep, (n,) and CSR (n, G), a chunk of rows at a time."""
+        step = max(256, ENTRIES_AT_A_TIME // max(matrix.shape[1], 1))
+        for start in range(0, len(keep), step):
+            rows = np.flatnonzero(keep[start : start + step])
+            if len(rows):
+                part = sp.csr_matrix(matrix[start : start + step])
+                yield start + rows, part if len(rows) == part.shape[0] else part[rows]
+
+
+def _on_disk(element: Any) -> Any:
+    """A matrix element of an open file that can be read by rows: CSR and dense stay there, the rest is read."""
+    import h5py
+
+    if isinstance(element, h5py.Dataset):
+        return element
+    if element.attrs.get("encoding-type", "") == "csr_matrix":
+        return anndata.io.sparse_dataset(element)
+    return sp.csr_matrix(anndata.io.read_elem(element))
+
+
+@contextmanager
+def open_h5ad(path: Path) -> Iterator[RawCells]:
+    """An `.h5ad` whose matrices stay on disk while it is open; UserError where it is not a whole one."""
+    import h5py
+
+    check_h5ad(path)
+    try:
+        with warnings.catch_warnings(), h5py.File(path, "r") as file:
+            warnings.simplefilter("ignore")
+            if file.attrs.get("encoding-type") != "anndata":  # written before anndata 0.8: read whole
+                file.close()
+                yield RawCells.of(anndata.read_h5ad(path))
+                return
+            obs, var = anndata.io.read_elem(file["obs"]), anndata.io.read_elem(file["var"])
+            matrices = {name: (_on_disk(element), var) for name, element in file.get("layers", {}).items()}
+            if "X" in file:
+                matrices[X] = (_on_disk(file["X"]), var)
+            if "raw" in file:
+                matrices[RAW] = (_on_disk(file["raw/X"]), anndata.io.read_elem(file["raw/var"]))
+            yield RawCells(obs, matrices)
+    except (OSError, KeyError) as error:
+        raise UserError(f"{path}: truncated or damaged h5ad ({error}); delete it and get it again") from error
+
+
+@contextmanager
+def in_memory(make: Callable[[], AnnData]) -> Iterator[RawCells]:
+    """Cells that are made, not read."""
+    yield RawCells.of(make())

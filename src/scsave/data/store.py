@@ -1,0 +1,76 @@
+"""Prepared cells on disk: written a chunk of rows at a time, once, under a lock, and read back whole."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+from filelock import FileLock
+
+from scsave import keys
+from scsave.errors import UserError
+
+
+class CountsWriter:
+    """Appends CSR rows to `layers/counts` of an h5ad file; what is in memory is one chunk."""
+
+    def __init__(self, path: Path):
+        import h5py
+
+        self.file = h5py.File(path, "w")
+        self.group = self.file.create_group(f"layers/{keys.COUNTS}")
+        options = {"maxshape": (None,), "chunks": (1 << 18,), "compression": "lzf"}
+        self.data = self.group.create_dataset("data", (0,), dtype=np.float32, **options)
+        self.indices = self.group.create_dataset("indices", (0,), dtype=np.int32, **options)
+        self.indptr = [np.zeros(1, dtype=np.int64)]
+
+    def append(self, rows: sp.csr_matrix) -> None:
+        """Adds rows (n, G); every call with the same G."""
+        start, stop = self.data.shape[0], self.data.shape[0] + rows.nnz
+        for store, values in ((self.data, rows.data), (self.indices, rows.indices)):
+            store.resize((stop,))
+            store[start:stop] = values
+        self.indptr.append(start + rows.indptr[1:].astype(np.int64))
+
+    def close(self, data: AnnData) -> None:
+        """Writes obs, var and uns of `data`, (N, G) without matrices, and finishes the file."""
+        indptr = np.concatenate(self.indptr)
+        if indptr[-1] < np.iinfo(np.int32).max:  # else scipy would widen the indices too, twice the memory
+            indptr = indptr.astype(np.int32)
+        self.group.create_dataset("indptr", data=indptr)
+        self.group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": data.shape})
+        self.file["layers"].attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+        self.file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        for name, element in (("obs", data.obs), ("var", data.var), ("uns", dict(data.uns))):
+            anndata.io.write_elem(self.file, name, element)
+        self.file.close()
+
+
+def build_once(path: Path, build: Callable[[Path], None], timeout: float = 6 * 3600) -> Path:
+    """`path`, made by `build(temporary)` where it is missing. Of two jobs one builds, the other waits for it.
+
+    The temporary file lies beside `path` and is renamed when whole; it is removed when `build` fails.
+    """
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(path.name + ".lock"), timeout=timeout):
+        if not path.exists():
+            beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+            try:
+                build(beside)
+                os.replace(beside, path)
+            finally:
+                beside.unlink(missing_ok=True)
+    return path
+
+
+def read_prepared(path: Path) -> AnnData:
+    """Cells written by `CountsWriter`, in memory, without X."""
+    try:
+        return anndata.read_h5ad(path)
+    except (OSError, KeyError) as error:
+        raise UserError(f"{path}: the cached cells cannot be read ({error}); delete this file and run again") from error
