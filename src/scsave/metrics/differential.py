@@ -1,0 +1,89 @@
+"""Which genes differ between two groups of cells? Gene moments, Welch's t and top-k sets, without a loop over genes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+Matrix = np.ndarray | sp.spmatrix | sp.sparray
+
+UNMOVED = 1e-9  # |score| up to which a gene does not differ, whatever the order of summation
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Per gene over `n` cells, each (G,) or (groups, G), float64; `variance` is unbiased (0 for n < 2)."""
+
+    n: np.ndarray | int
+    mean: np.ndarray
+    variance: np.ndarray
+    positive: np.ndarray  # share of values above 0
+
+
+def moments(x: Matrix) -> Moments:
+    """Moments of the genes of `x`, (N, G) dense or sparse. NaN means if there are no cells."""
+    n = x.shape[0]
+    if n == 0:
+        nothing = np.full(x.shape[1], np.nan)
+        return Moments(0, nothing, nothing, nothing)
+    return _from_sums(n, *_sums(x, sp.csr_array(np.ones((1, n)))), rows=False)
+
+
+def group_moments(x: Matrix, groups: np.ndarray, n_groups: int) -> Moments:
+    """Moments by group: `x` (N, G), `groups` (N,) in 0..n_groups-1. A group without cells has mean and variance 0."""
+    n = np.bincount(groups, minlength=n_groups).astype(np.float64)
+    member = sp.csr_array((np.ones(len(groups)), (groups, np.arange(len(groups)))), shape=(n_groups, len(groups)))
+    return _from_sums(n, *_sums(x, member), rows=True)
+
+
+def _sums(x: Matrix, member: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x = x.astype(np.float64)
+    squares = x.multiply(x) if sp.issparse(x) else x**2
+    return tuple(_dense(member @ part) for part in (x, squares, (x > 0).astype(np.float64)))
+
+
+def _dense(a: Matrix) -> np.ndarray:
+    return a.toarray() if sp.issparse(a) else np.asarray(a)
+
+
+def _from_sums(n: np.ndarray | int, total: np.ndarray, squares: np.ndarray, above: np.ndarray, rows: bool) -> Moments:
+    cells = np.maximum(np.asarray(n, dtype=np.float64), 1).reshape(-1, 1)
+    mean = total / cells
+    variance = np.maximum(squares - cells * mean**2, 0) / np.maximum(cells - 1, 1)
+    variance[variance < 1e-12 * np.maximum(mean**2, 1)] = 0  # what rounding leaves of a constant gene
+    found = (mean, variance, above / cells)
+    return Moments(n, *found) if rows else Moments(n, *(part[0] for part in found))
+
+
+def welch_t(a: Moments, b: Moments) -> np.ndarray:
+    """Welch's t of `a` against `b` for each gene; 0 where nothing differs, +-inf for a difference without any variance.
+
+    A group of one cell has variance 0: the other group's is all there is.
+    """
+    n_a, n_b = (np.asarray(m.n, dtype=np.float64) for m in (a, b))
+    if a.mean.ndim == 2:
+        n_a, n_b = n_a[:, None], n_b[:, None]
+    difference = a.mean - b.mean
+    difference = np.where(np.abs(difference) <= UNMOVED, 0, difference)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = difference / np.sqrt(a.variance / n_a + b.variance / n_b)
+    return np.where(difference == 0, 0, t)
+
+
+def top_genes(score: np.ndarray, k: int) -> np.ndarray:
+    """Positions of the `k` largest |score|, largest first, ties by position; never a gene that does not differ."""
+    order = np.argsort(-np.abs(score), kind="stable")[:k]
+    return order[np.abs(score[order]) > UNMOVED]
+
+
+def overlap(truth: np.ndarray, predicted: np.ndarray, k: int) -> float:
+    """|top-k of `truth` ∩ top-k of `predicted|` / k' by |score|, k' = min(k, genes of the truth that differ at all).
+
+    NaN if no gene of the truth differs.
+    """
+    real = top_genes(truth, k)
+    if not len(real):
+        return float("nan")
+    return len(np.intersect1d(real, top_genes(predicted, k))) / len(real)

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from scsave.metrics.two_sample import c2st_auc, c2st_auc_genes, folds_of
+
+
+@pytest.fixture
+def draw():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("auc", [c2st_auc, c2st_auc_genes])
+def test_one_distribution_cannot_be_told_apart_and_two_far_ones_can(draw, auc):
+    x, y = draw.normal(size=(150, 10)), draw.normal(size=(150, 10))
+    assert auc(x, y, seed=0) == pytest.approx(0.5, abs=0.1)
+    assert auc(x + 2, y, seed=0) > 0.98
+
+
+def test_trees_see_what_a_line_cannot(draw):
+    x, y = draw.normal(size=(300, 5)), draw.normal(size=(300, 5)) * 0.3
+    assert c2st_auc(x, y, seed=0) > 0.95
+    assert c2st_auc_genes(x, y, seed=0) < 0.65
+
+
+@pytest.mark.parametrize("auc", [c2st_auc, c2st_auc_genes])
+def test_twins_tell_nothing(draw, auc):
+    y = draw.normal(size=(200, 6))
+    assert auc(y, y, seed=0) == pytest.approx(0.5, abs=0.02)
+    resample = draw.normal(size=(150, 6))[draw.integers(150, size=200)]
+    assert auc(resample, y, seed=0) == pytest.approx(0.5, abs=0.1)
+
+
+def test_folds_keep_twins_together_and_samples_balanced(draw):
+    x, y = draw.normal(size=(53, 3)), draw.normal(size=(40, 3))
+    x[10:20], y[:5] = x[0], x[1]
+    fold = folds_of(x, y, 5, seed=0)
+    assert len(set(fold[[0, *range(10, 20)]])) == 1
+    assert len({fold[1], *fold[53:58]}) == 1
+    apart = folds_of(x[20:], y[5:], 5, seed=0)
+    assert np.ptp(np.bincount(apart[:33])) <= 1
+    assert np.ptp(np.bincount(apart[33:])) <= 1
+
+
+def test_too_few_cells_and_the_seed(draw):
+    x, y = draw.normal(size=(60, 4)), draw.normal(size=(60, 4))
+    assert np.isnan(c2st_auc(x[:9], y, seed=0))
+    assert c2st_auc(x, y, seed=0) == c2st_auc(x, y, seed=0)
+    assert c2st_auc(x, y, seed=0) != c2st_auc(x, y, seed=1)
