@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+
+from scsave.blocking.blocks import GeneBlocks
+from scsave.errors import UserError
+
+
+@pytest.fixture
+def blocks() -> GeneBlocks:
+    return GeneBlocks(("c", "a", "e", "b", "d"), np.array([0, 1, 0, 0, 1]), "semantic", {"coverage": 0.5})
+
+
+def test_shape_and_places(blocks):
+    assert (blocks.n_blocks, blocks.block_size, blocks.sizes.tolist()) == (2, 3, [3, 2])
+    assert blocks.members(0) == ["b", "c", "e"]
+    assert blocks.slot.tolist() == [1, 0, 2, 0, 1]
+    assert blocks.gather.tolist() == [3, 0, 2, 1, 4, 5]  # the last slot is padding
+
+
+def test_pad_and_unpad_are_inverse_and_pads_hold_zero(blocks):
+    x = torch.arange(1.0, 11.0).reshape(2, 5)
+    h = blocks.pad(x)
+    assert h.shape == (2, 2, 3)
+    assert (h[:, 1, 2] == 0).all()
+    assert h[0].tolist() == [[4, 1, 3], [2, 5, 0]]
+    assert torch.equal(blocks.unpad(h), x)
+
+
+def test_what_is_in_a_pad_slot_never_comes_out(blocks):
+    x = torch.rand(3, 5)
+    h = blocks.pad(x)
+    h[:, 1, 2] = torch.nan
+    assert torch.equal(blocks.unpad(h), x)
+
+
+def test_gradient_passes_through_padding(blocks):
+    x = torch.rand(2, 5, requires_grad=True)
+    blocks.pad(x).sum().backward()
+    assert torch.equal(x.grad, torch.ones(2, 5))
+
+
+def test_slots_follow_the_names_not_the_order(blocks):
+    other = blocks.reindex(["a", "b", "c", "d", "e"])
+    x = torch.rand(2, 5)
+    order = torch.as_tensor(blocks.lookup(other.genes))
+    assert torch.equal(blocks.pad(x), other.pad(x[:, order]))
+
+
+def test_reindex_refuses_other_genes(blocks):
+    with pytest.raises(UserError, match="z"):
+        blocks.reindex(["a", "b", "c", "d", "z"])
+    with pytest.raises(UserError, match="1 of the 5 genes in blocks are not in the data: e"):
+        blocks.reindex(["a", "b", "c", "d"])
+
+
+def test_block_of_by_name(blocks):
+    assert blocks.block_of(["d", "c"]).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("way", ["file", "dict"])
+def test_roundtrip_by_name(blocks, tmp_path, way):
+    if way == "file":
+        blocks.save(tmp_path / "blocks.json")
+        again = GeneBlocks.load(tmp_path / "blocks.json")
+        assert [path.name for path in tmp_path.iterdir()] == ["blocks.json"]
+    else:
+        again = GeneBlocks.from_dict(blocks.to_dict())
+    assert again.genes == blocks.genes
+    assert again.assignment.tolist() == blocks.assignment.tolist()
+    assert (again.scheme, again.info) == (blocks.scheme, blocks.info)
+
+
+def test_checkpoint_types_are_plain(blocks, tmp_path):
+    torch.save(blocks.to_dict(), tmp_path / "b.pt")
+    assert torch.load(tmp_path / "b.pt", weights_only=True) == blocks.to_dict()
+
+
+def test_bad_files_get_one_line(tmp_path):
+    with pytest.raises(UserError, match="no gene blocks at"):
+        GeneBlocks.load(tmp_path / "absent.json")
+    (tmp_path / "page.json").write_text("<html>")
+    with pytest.raises(UserError, match="does not hold gene blocks"):
+        GeneBlocks.load(tmp_path / "page.json")
+
+
+@pytest.mark.parametrize(
+    ("genes", "assignment"), [(("a", "a"), [0, 0]), (("a", "b"), [0, 2]), (("a", "b"), [0]), ((), [])]
+)
+def test_impossible_blocks_are_refused(genes, assignment):
+    with pytest.raises(ValueError):
+        GeneBlocks(genes, np.array(assignment, dtype=int), "random")
