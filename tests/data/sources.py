@@ -15,6 +15,9 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 def make(group: str, name: str, **changes):
     """The object of one option, as the run builds it."""
     node = yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text())
+    for default in node.pop("defaults", []):
+        if default != "_self_":
+            node = yaml.safe_load((CONFIGS / group / f"{default}.yaml").read_text()) | node
     return get_class(node.pop("_target_"))(**(node | changes))
 
 

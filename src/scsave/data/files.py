@@ -10,6 +10,7 @@ from typing import Any
 from scsave.errors import UserError
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
+HDF5_SUFFIXES = (".h5ad", ".loom")
 LARGE = 64 * 2**20  # bytes above which a sum is remembered by the file's path, size and time
 
 

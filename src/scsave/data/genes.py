@@ -35,9 +35,7 @@ def name_kind(names: pd.Index, gene_id: str, organism: str, where: str) -> str:
     mouse = float(text.str.startswith("ENSMUSG").mean())
     if share > 0.5 and (mouse > 0.5) != (organism == "mouse"):
         found = "mouse" if mouse > 0.5 else "human"
-        raise UserError(
-            f"{where}: the Ensembl ids look {found}; set data.organism={found}"
-        )
+        raise UserError(f"{where}: the Ensembl ids look {found}; set data.organism={found}")
     return "ensembl" if share > 0.5 else "symbol"
 
 

@@ -1,8 +1,9 @@
-"""`data=h5ad data.path=... data.conditions=[...]`: anyone's file."""
+"""`data=h5ad data.path=... data.conditions=[...]` and `data=perturbseq_h5ad`: anyone's file."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from scsave.data.raw import RawCells, open_h5ad
 from scsave.data.source import DataSource
@@ -20,3 +21,23 @@ class H5AD(DataSource):
 
     def read(self, cache: Path) -> AbstractContextManager[RawCells]:
         return open_h5ad(Path(self.path))
+
+
+@dataclass(kw_only=True)
+class PerturbSeqH5AD(H5AD):
+    """A Perturb-seq `.h5ad`: `perturbation_key` holds the perturbed genes in any usual spelling, `control` its control.
+
+    Without `conditions`, the perturbation is the one condition.
+    """
+
+    conditions: list[str] = field(default_factory=list)
+    perturbation_kind: Literal["genes"] = "genes"
+
+    def __post_init__(self) -> None:
+        if self.perturbation_key is None or self.control is None:
+            raise UserError(
+                f"data={self.name} needs data.perturbation_key=<column of the perturbed genes> and data.control=<its "
+                "level without perturbation>"
+            )
+        self.conditions = self.conditions or [self.perturbation_key]
+        super().__post_init__()

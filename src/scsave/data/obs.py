@@ -43,7 +43,10 @@ def prepare_obs(obs: pd.DataFrame, source: "DataSource", where: str) -> pd.DataF
         out.index = pd.Index(out.index + "-" + out.groupby(level=0).cumcount().astype(str).to_numpy(), name="cell")
     for name in source.obs_keys:
         option = "data.conditions" if name in source.conditions else "the data key that names it"
-        found = obs[find_column(obs, name, source.columns.get(name, []), where, option)]
+        if name in source.from_names:
+            found = obs.index.to_series().astype(str).str.extract(source.from_names[name], expand=False)
+        else:
+            found = obs[find_column(obs, name, source.columns.get(name, []), where, option)]
         numeric = name in source.numeric or (pd.api.types.is_float_dtype(found) and name not in categorical)
         column = condition_column(found, numeric)
         if name in source.levels and not numeric:
@@ -74,7 +77,7 @@ def choose_cells(obs: pd.DataFrame, source: "DataSource", where: str) -> np.ndar
     for column, levels in source.exclude.items():
         if column not in obs:
             raise UserError(f"{where}: data.exclude names '{column}', which is none of {', '.join(obs.columns)}")
-        keep &= ~obs[column].astype(str).isin(levels).to_numpy()
+        keep &= ~obs[column].astype(str).isin([str(level) for level in levels]).to_numpy()
     missing = obs[source.obs_keys].isna()
     lost = missing.to_numpy().any(axis=1) & keep
     if lost.any() and not source.drop_missing:

@@ -13,7 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scsave.data.files import check_h5ad
+from scsave.data.files import check_h5ad, check_hdf5
 from scsave.errors import UserError
 
 X, RAW = "X", "raw"
@@ -98,3 +98,33 @@ def open_h5ad(path: Path) -> Iterator[RawCells]:
 def in_memory(make: Callable[[], AnnData]) -> Iterator[RawCells]:
     """Cells that are made, not read."""
     yield RawCells.of(make())
+
+
+class LoomRows:
+    """The genes x cells matrix of a loom file, read as rows of cells."""
+
+    def __init__(self, dataset: Any):
+        self.dataset, self.shape = dataset, dataset.shape[::-1]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self.dataset[:, rows].T
+
+
+@contextmanager
+def open_loom(path: Path) -> Iterator[RawCells]:
+    """A loom file (loompy 2 and 3) whose matrices stay on disk while it is open."""
+    import h5py
+
+    check_hdf5(path, {"matrix", "row_attrs", "col_attrs"})
+    with h5py.File(path, "r") as file:
+        obs, var = (
+            pd.DataFrame({k: v.asstr()[()] if v.dtype.kind in "SO" else v[()] for k, v in group.items() if v.ndim == 1})
+            for group in (file["col_attrs"], file["row_attrs"])
+        )
+        obs = obs.set_index("CellID") if "CellID" in obs else obs
+        var = var.set_index("Gene") if "Gene" in var else var
+        matrices = {name: (LoomRows(matrix), var) for name, matrix in file.get("layers", {}).items()}
+        yield RawCells(obs, {X: (LoomRows(file["matrix"]), var)} | matrices)
+
+
+READERS = {".h5ad": open_h5ad, ".loom": open_loom}

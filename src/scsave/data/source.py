@@ -32,7 +32,8 @@ class DataSource:
     """One data set. A kind of set derives from this and implements `read`.
 
     Columns are named as the prepared cells name them; `columns` lists other names that a file may use for them,
-    `levels` other names of their levels. `layer` may be a list: the first that is there is read (null is X).
+    `levels` other names of their levels; `from_names` makes a column from the cell names, by the first group of a
+    regular expression. `layer` may be a list: the first that is there is read (null is X).
     `normalised_by`: the layer holds log1p(counts / obs[normalised_by] * 1e4) and the counts are recovered.
     `max_cells` and `max_genes` subset on the way in, the genes being those seen in most cells, whatever their split.
     `n_top_genes` and `min_cells` are for `select_genes`, which a run calls on training cells: `load` gives all genes.
@@ -44,12 +45,13 @@ class DataSource:
     batch_key: str | None = None
     perturbation_key: str | None = None
     perturbation_kind: Literal["level", "genes"] = "level"
-    control: str | None = None
+    control: str | int | None = None
+    from_names: dict[str, str] = field(default_factory=dict)
     numeric: list[str] = field(default_factory=list)
     keep: list[str] = field(default_factory=list)
     columns: dict[str, list[str]] = field(default_factory=dict)
     levels: dict[str, dict[str, str]] = field(default_factory=dict)
-    exclude: dict[str, list[str]] = field(default_factory=dict)
+    exclude: dict[str, list[str | int | float]] = field(default_factory=dict)
     organism: Literal["human", "mouse"] = "human"
     gene_id: Literal["symbol", "ensembl", "auto"] = "symbol"
     symbol_key: str | None = None
@@ -74,6 +76,7 @@ class DataSource:
     licence: str = ""
 
     def __post_init__(self) -> None:
+        self.control = None if self.control is None else str(self.control)  # levels are text in prepared cells
         if self.control is not None and self.perturbation_key is None:
             raise UserError(f"data.control={self.control} names a level, but data.perturbation_key is not set")
         if self.perturbation_kind == "genes" and (self.perturbation_key is None or self.control is None):
