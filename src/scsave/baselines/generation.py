@@ -1,0 +1,141 @@
+"""Baselines of generation: the mean, training cells drawn again, a Gaussian per condition in PCA space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from pydantic import Field
+
+from scsave import keys
+from scsave.baselines.base import Baseline
+from scsave.baselines.combinations import CombinationMeans, combinations
+from scsave.baselines.predicted import predicted_cells
+
+if TYPE_CHECKING:
+    from scsave.data.source import DataSource
+    from scsave.data.splits import Split
+
+
+def _gene_column(source: DataSource) -> str | None:
+    return source.perturbation_key if source.perturbation_kind == "genes" else None
+
+
+@dataclass(kw_only=True)
+class Mean(Baseline):
+    """Every generated cell is the mean of its condition's training cells (log1p), with their mean library size.
+
+    A combination that training lacks gets the main-effects prediction of `CombinationMeans`, cut off at zero.
+    """
+
+    name: ClassVar[str] = "mean"
+    tasks: ClassVar[frozenset[str]] = frozenset({"generation"})
+
+    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
+        train = data[split.train]
+        values = sp.hstack([train.X, train.obs[[keys.LIBRARY]].to_numpy(np.float32)], format="csr")  # (N, G + 1)
+        self.means = CombinationMeans.fit(values, train.obs, source.conditions, _gene_column(source), source.control)
+        self.var = data.var
+        self._closed_form(self.means.means.size, train.n_obs)
+
+    def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:
+        codes, wanted = combinations(obs, self.means.columns)
+        means, _ = self.means.predict(wanted)  # (W, G + 1)
+        rows = sp.csr_matrix(np.maximum(means[:, :-1], 0), dtype=np.float32)[codes]  # (N, G)
+        return predicted_cells(rows, obs, np.maximum(means[codes, -1], 1.0), self.var, self.name)
+
+
+@dataclass(kw_only=True)
+class TrainResample(Baseline):
+    """Training cells of the same condition drawn with replacement: the noise floor of a perfect model.
+
+    For a combination that training lacks: from the cells that share the largest number of its columns.
+    """
+
+    name: ClassVar[str] = "train_resample"
+    tasks: ClassVar[frozenset[str]] = frozenset({"generation"})
+
+    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
+        self.train = data[split.train]
+        self.columns = list(source.conditions)
+        self._closed_form(0, self.train.n_obs)
+
+    def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:
+        rng = np.random.default_rng(seed)
+        codes, wanted = combinations(obs, self.columns)
+        rows = np.empty(len(obs), dtype=np.int64)
+        have = self.train.obs[self.columns].astype(str).to_numpy()
+        for code, combination in enumerate(wanted.astype(str).to_numpy()):
+            shared = (have == combination).sum(axis=1)  # (n,) columns in common
+            here = codes == code
+            rows[here] = rng.choice(np.flatnonzero(shared == shared.max()), size=here.sum())
+        drawn = self.train[rows]
+        out = obs.copy()
+        out.index = pd.RangeIndex(len(obs)).astype(str) if obs.index.has_duplicates else obs.index.astype(str)
+        out[keys.LIBRARY] = drawn.obs[keys.LIBRARY].to_numpy()
+        return AnnData(
+            X=drawn.X.copy(),
+            obs=out,
+            var=self.train.var.copy(),
+            layers={keys.COUNTS: drawn.layers[keys.COUNTS].copy()},
+            uns={keys.UNS: {"made_by": self.name}},
+        )
+
+
+@dataclass(kw_only=True)
+class PcaGaussian(Baseline):
+    """One Gaussian per condition over the principal components and log library size, decoded by the components.
+
+    The covariance of a condition of `n` cells is `(1 - r) S_c + r S_within`, `r = shrinkage / (shrinkage + n - 1)`,
+    `S_within` the pooled within-condition covariance; an unseen combination has the main-effects mean and `S_within`.
+    The decoded expression is cut off at zero; what the components leave out is not modelled.
+    """
+
+    n_components: Annotated[int, Field(gt=0)] = 50
+    shrinkage: Annotated[float, Field(ge=0)] = 20.0
+    name: ClassVar[str] = "pca_gaussian"
+    tasks: ClassVar[frozenset[str]] = frozenset({"generation"})
+
+    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
+        train = data[split.train]
+        self.pca = fit_pca(train.X, self.n_components, seed)
+        library = np.log(train.obs[keys.LIBRARY].to_numpy(np.float64))
+        values = np.column_stack([self.pca.transform(train.X), library])  # (N, P + 1)
+        self.means = CombinationMeans.fit(values, train.obs, source.conditions, _gene_column(source), source.control)
+        codes, _ = combinations(train.obs, source.conditions)
+        centred = values - self.means.means[codes]
+        groups, width = len(self.means.table), values.shape[1]
+        parts = [centred[codes == group] for group in range(groups)]
+        scatter = np.stack([part.T @ part for part in parts])  # (M, P + 1, P + 1)
+        sizes = self.means.sizes
+        self.within = scatter.sum(axis=0) / max(len(values) - groups, 1)
+        own = scatter / np.maximum(sizes - 1, 1)[:, None, None]
+        share = (self.shrinkage / np.maximum(self.shrinkage + sizes - 1, 1e-12))[:, None, None]
+        self.covariances = np.where(sizes[:, None, None] < 2, self.within, (1 - share) * own + share * self.within)
+        self.var = data.var
+        self._closed_form(self.pca.components_.size + groups * width * (width + 3) // 2, train.n_obs)
+
+    def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:
+        rng = np.random.default_rng(seed)
+        codes, wanted = combinations(obs, self.means.columns)
+        means, place = self.means.predict(wanted)  # (W, P + 1)
+        values = np.empty((len(obs), means.shape[1]))
+        for code, (mean, where) in enumerate(zip(means, place, strict=True)):
+            covariance = self.covariances[where] if where >= 0 else self.within
+            here = codes == code
+            values[here] = rng.multivariate_normal(mean, covariance, size=here.sum(), method="eigh")
+        expression = np.maximum(self.pca.inverse_transform(values[:, :-1]), 0)  # (N, G)
+        return predicted_cells(expression, obs, np.exp(values[:, -1]), self.var, self.name)
+
+
+def fit_pca(expression: sp.spmatrix, n_components: int, seed: int) -> Any:
+    """Centred PCA of sparse cells (N, G) without making them dense; as many components as the data can carry."""
+    from sklearn.decomposition import PCA
+
+    most = min(n_components, expression.shape[0] - 1, expression.shape[1] - 1)
+    solver = "covariance_eigh" if expression.shape[1] <= 4000 else "arpack"
+    return PCA(max(most, 1), svd_solver=solver, random_state=seed).fit(expression)

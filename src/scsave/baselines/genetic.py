@@ -1,0 +1,98 @@
+"""Baselines of genetic perturbation that need no knowledge of the genes: centroids of training, averaged or added up.
+
+Each predicts a change of the mean, (G,) in log1p space, from the set of perturbed genes, and moves every control cell
+by it. A change is measured from the training control cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scsave.baselines.base import ROUTE, Baseline
+from scsave.baselines.predicted import group_means, shifted_cells
+from scsave.data.perturbations import canonical, parse
+from scsave.errors import UserError
+
+if TYPE_CHECKING:
+    from scsave.data.source import DataSource
+    from scsave.data.splits import Split
+
+
+class Genetic(Baseline):
+    """Changes of the P training perturbations, (P, G); a class turns them into the change of a set of genes."""
+
+    tasks: ClassVar[frozenset[str]] = frozenset({"perturbation"})
+    routes: ClassVar[tuple[str, ...]] = (ROUTE,)
+
+    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
+        if source.perturbation_key is None or source.control is None:
+            raise UserError(f"baseline={self.name}: data={source.name} names no perturbation_key and control")
+        if source.perturbation_kind != "genes":
+            raise UserError(
+                f"baseline={self.name} is for perturbed genes, but '{source.perturbation_key}' of data={source.name} "
+                "holds plain levels; use baseline=mean_shift, similar_shift, gene_slope or matching_mean"
+            )
+        self.key, self.control = source.perturbation_key, source.control
+        train = data[split.train]
+        levels = train.obs[self.key].astype(str)
+        names = {level: canonical(level, self.control) for level in levels.unique()}
+        codes, labels = pd.factorize(levels.map(names), sort=True)
+        if self.control not in labels:
+            raise UserError(f"baseline={self.name}: no training cell has {self.key}={self.control}")
+        means = group_means(train.X, codes, len(labels))  # (P + 1, G)
+        at = labels.get_loc(self.control)
+        self.sets = [parse(label, self.control) for label in labels.delete(at)]
+        self.changes = np.delete(means, at, axis=0) - means[at]  # (P, G)
+        if not self.sets:
+            raise UserError(f"baseline={self.name}: training has control cells only, no perturbed ones")
+        self.singles = {
+            genes[0]: change for genes, change in zip(self.sets, self.changes, strict=True) if len(genes) == 1
+        }
+        self._closed_form(means.size, train.n_obs)
+        self.learn(source, data)
+
+    def learn(self, source: DataSource, data: AnnData) -> None:
+        """What a class adds to the changes; `data` only for its gene names."""
+
+    def respond(self, control: AnnData, target: str, seed: int, route: str = ROUTE) -> AnnData:
+        genes = parse(target, self.control)
+        change = self.change(genes) if genes else np.zeros(control.n_vars)
+        return shifted_cells(control, change, self.key, target, self.name)
+
+    def change(self, genes: tuple[str, ...]) -> np.ndarray:
+        """Predicted change, (G,), of the perturbation of `genes` (at least one)."""
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class PerturbedMean(Genetic):
+    """The mean of the changes of all training perturbations, whatever is asked for."""
+
+    name: ClassVar[str] = "perturbed_mean"
+
+    def change(self, genes: tuple[str, ...]) -> np.ndarray:
+        return self.changes.mean(axis=0)
+
+
+@dataclass(kw_only=True)
+class Additive(Genetic):
+    """`x_c + sum_g (x_g - x_c)` over the single perturbations of training.
+
+    A gene without a single perturbation in training adds the mean change of the singles (`unseen=mean`; of all
+    perturbations where there are no singles) or nothing (`zero`).
+    """
+
+    unseen: Literal["mean", "zero"] = "mean"
+    name: ClassVar[str] = "additive"
+
+    def learn(self, source: DataSource, data: AnnData) -> None:
+        known = np.array(list(self.singles.values())) if self.singles else self.changes
+        self.default = known.mean(axis=0) if self.unseen == "mean" else np.zeros(self.changes.shape[1])
+
+    def change(self, genes: tuple[str, ...]) -> np.ndarray:
+        return np.sum([self.singles.get(gene, self.default) for gene in genes], axis=0)
