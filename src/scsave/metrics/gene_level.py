@@ -1,0 +1,111 @@
+"""Are the genes right? Means, variances, zeros, correlations, DE genes, libraries (evaluation.md, "Generation").
+
+Generated and real cells are log1p matrices over the same genes, (N, G) and (M, G), dense or sparse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from scsave.metrics.agreement import pearson, r2
+from scsave.metrics.differential import Matrix, Moments, group_moments, moments, overlap, welch_t
+
+EXPRESSED = 0.1  # a gene is expressed if this share of real cells shows it
+DE_TOP = 100
+LEVEL_CELLS = 5  # cells that a level needs, inside and outside, for its DE genes
+
+
+def moment_scores(generated: Moments, real: Moments) -> dict[str, float]:
+    """Agreement of gene means, variances and shares of zeros, (G,) each."""
+    expressed = (real.positive >= EXPRESSED) & (real.variance > 0)
+    total = float(real.variance.sum())
+    return {
+        "gene_mean_pearson": pearson(real.mean, generated.mean),
+        "gene_mean_r2": r2(real.mean, generated.mean),
+        "gene_variance_pearson": pearson(real.variance, generated.variance),
+        "gene_variance_r2": r2(real.variance, generated.variance),
+        "zero_fraction_pearson": pearson(1 - real.positive, 1 - generated.positive),
+        "zero_fraction_r2": r2(1 - real.positive, 1 - generated.positive),
+        "zero_fraction_diff": float(real.positive.mean() - generated.positive.mean()),
+        "variance_ratio": float(generated.variance.sum()) / total if total > 0 else float("nan"),
+        "variance_ratio_median": float(np.median(generated.variance[expressed] / real.variance[expressed]))
+        if expressed.any()
+        else float("nan"),
+    }
+
+
+def correlation(x: Matrix) -> np.ndarray:
+    """Pearson correlation matrix of the genes of `x`, (G, G); a constant gene has 0 with all others, 1 with itself."""
+    x = x.toarray() if sp.issparse(x) else np.asarray(x)
+    x = x.astype(np.float64)
+    x = x - x.mean(axis=0)
+    norm = np.linalg.norm(x, axis=0)
+    x = x / np.where(norm > 1e-9, norm, np.inf)
+    found = x.T @ x
+    np.fill_diagonal(found, 1)
+    return found
+
+
+def corr_frobenius(generated: Matrix, real: Matrix) -> float:
+    """||C_generated - C_real||_F / ||C_real||_F over the genes given."""
+    truth = correlation(real)
+    return float(np.linalg.norm(correlation(generated) - truth) / np.linalg.norm(truth))
+
+
+@dataclass(frozen=True)
+class LevelTests:
+    """Welch's t of each level of the condition columns against the rest of its column."""
+
+    levels: list[tuple[str, str]]
+    t: np.ndarray  # (levels, G)
+
+
+def level_tests(x: Matrix, obs: pd.DataFrame, columns: list[str]) -> LevelTests:
+    """DE statistics of `x` (N, G) for every level with `LEVEL_CELLS` cells inside and outside it."""
+    names, found = [], []
+    for column in columns:
+        codes, levels = pd.factorize(obs[column].astype(str), sort=True)
+        inside = group_moments(x, codes, len(levels))
+        outside = _rest(inside, moments(x))
+        enough = (inside.n >= LEVEL_CELLS) & (outside.n >= LEVEL_CELLS)
+        names += [(column, str(level)) for level, kept in zip(levels, enough, strict=True) if kept]
+        found.append(welch_t(inside, outside)[enough])
+    return LevelTests(names, np.concatenate(found) if found else np.empty((0, x.shape[1])))
+
+
+def _rest(inside: Moments, everything: Moments) -> Moments:
+    """Moments of the cells outside each group, from those inside it and those of all cells."""
+    n_in, n_all = inside.n[:, None], everything.n
+    n_out = n_all - n_in
+    safe = np.maximum(n_out, 1)
+    mean = (n_all * everything.mean - n_in * inside.mean) / safe
+    squares_all = (n_all - 1) * everything.variance + n_all * everything.mean**2
+    squares_in = np.maximum(n_in - 1, 0) * inside.variance + n_in * inside.mean**2
+    variance = np.maximum(squares_all - squares_in - n_out * mean**2, 0) / np.maximum(n_out - 1, 1)
+    variance[variance < 1e-12 * np.maximum(mean**2, 1)] = 0
+    positive = (n_all * everything.positive - n_in * inside.positive) / safe
+    return Moments(n_out[:, 0], mean, variance, positive)
+
+
+def de_overlap(generated: LevelTests, real: LevelTests, k: int = DE_TOP) -> float:
+    """Overlap of the top-`k` genes of generated and real cells, mean over the levels that the real cells can test.
+
+    A level that the generated cells lack scores 0; NaN if there is no level to test.
+    """
+    place = {level: row for row, level in enumerate(generated.levels)}
+    found = [
+        overlap(real.t[row], generated.t[place[level]], k) if level in place else 0.0
+        for row, level in enumerate(real.levels)
+    ]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def library_w1(generated: np.ndarray, real: np.ndarray) -> float:
+    """1-Wasserstein distance of ln(1 + library size), from library sizes (N,) and (M,)."""
+    from scipy.stats import wasserstein_distance
+
+    return float(wasserstein_distance(np.log1p(generated), np.log1p(real)))
