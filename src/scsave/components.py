@@ -21,6 +21,8 @@ def signature_model(target: type) -> type[pydantic.BaseModel]:
     hints = typing.get_type_hints(target.__init__, include_extras=True)
     fields: dict[str, Any] = {}
     for name, parameter in list(inspect.signature(target.__init__).parameters.items())[1:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue  # a class without arguments of its own
         default = ... if parameter.default is inspect.Parameter.empty else None
         fields[name] = (hints.get(name, Any) if default is ... else hints.get(name, Any) | None, default)
     return pydantic.create_model(target.__name__, __config__=_STRICT, **fields)

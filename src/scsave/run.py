@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def make_method(
     workshop = Workshop(
         folder=folder / CHECKPOINTS,
         trainer=build(config.trainer, "trainer"),
-        loggers=lambda: logger.build(folder, tags),
+        loggers=lambda stage: logger.build(folder, stage, tags),
         callbacks=[build(node, f"callbacks.extra.{name}") for name, node in config.callbacks.extra.items()],
         checkpoint_every=config.callbacks.checkpoint_every,
     )
@@ -129,8 +130,8 @@ def record_start(cfg: DictConfig, folder: Path, split: Split, data: AnnData) -> 
     """Config and split beside the run before training, so that an interrupted run can be gone on with."""
     if not cfg.resume:
         # a new run in an old folder starts from nothing
-        for old in (folder / CHECKPOINTS).glob("*.ckpt"):
-            old.unlink()
+        for old in (CHECKPOINTS, "logs"):
+            shutil.rmtree(folder / old, ignore_errors=True)
     write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
     split.save(folder / SPLIT, data.obs_names)
 

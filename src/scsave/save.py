@@ -23,13 +23,14 @@ from torch import Tensor
 
 from scsave import __version__, keys
 from scsave.blocking.blocks import GeneBlocks
-from scsave.blocking.context import BlockingContext
+from scsave.blocking.schemes import BlockingContext
 from scsave.components import Node, build
 from scsave.data.conditions import Conditions, Values
 from scsave.data.dataset import CellDataset
 from scsave.errors import UserError
 from scsave.flow.guidance import Weight, guided
 from scsave.models.checkpoint import read_checkpoint, write_checkpoint
+from scsave.models.likelihoods import GeneMoments
 from scsave.models.model import SAVEModel
 from scsave.training.fitting import Workshop, fit_stages
 from scsave.training.loader import CellRows
@@ -89,8 +90,7 @@ class SAVE:
         conditions = Conditions.fit(train.obs, source.conditions)
         self._assemble(blocks, conditions, seed=seed)
         self.info = {"source": source.name, "blocking": blocks.scheme, "library_range": _library_range(train)}
-        peak = train.X.max(axis=0)
-        self.model.scale.copy_(torch.from_numpy(np.asarray(peak.todense()).ravel()).clamp(min=1e-6))
+        self.model.start_from(*_moments(train))
         combination = train.obs.groupby([*conditions.names], observed=True, sort=True).ngroup().to_numpy()
         rows = CellRows(_cells(train), conditions.encode(train.obs), torch.from_numpy(combination))
         known = _known(val.obs, conditions)
@@ -296,6 +296,18 @@ def _cells(data: AnnData) -> CellDataset:
 def _library_range(train: AnnData) -> list[float]:
     library = train.obs[keys.LIBRARY].to_numpy()
     return [float(library.min()), float(library.max())]
+
+
+def _moments(train: AnnData) -> tuple[GeneMoments, Tensor]:
+    """Gene statistics of training cells, and the scale: each gene's largest log1p value."""
+    counts, x = train.layers[keys.COUNTS], train.X
+    scale = np.maximum(np.asarray(x.max(axis=0).todense()).ravel(), 1e-6)
+    total, mean = np.asarray(counts.sum(0)).ravel(), np.asarray(counts.mean(0)).ravel()
+    variance = np.asarray(counts.multiply(counts).mean(0)).ravel() - mean**2
+    share = total / train.obs[keys.LIBRARY].sum()
+    columns = (np.asarray(x.mean(0)).ravel() / scale, share, mean, variance)
+    moments = GeneMoments(*(torch.from_numpy(column.astype(np.float32)) for column in columns))
+    return moments, torch.from_numpy(scale.astype(np.float32))
 
 
 def _known(obs: pd.DataFrame, conditions: Conditions) -> np.ndarray:

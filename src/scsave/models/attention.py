@@ -52,7 +52,8 @@ class MLPMixing(nn.Module):
 
 
 def feed_forward(width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
+    # SiLU, not GELU: the same quality here, and several times cheaper on a CPU
+    return nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, width))
 
 
 class Block(nn.Module):

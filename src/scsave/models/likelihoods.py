@@ -6,6 +6,7 @@ of: `scaled` (log1p divided by each gene's largest training value) or `counts`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,6 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scsave.errors import UserError
+
+
+@dataclass(frozen=True)
+class GeneMoments:
+    """Statistics of the training cells that a head starts from, (G,) each."""
+
+    scaled_mean: Tensor
+    share: Tensor  # of all counts of the cells, genes that were not selected counted in
+    count_mean: Tensor
+    count_variance: Tensor
 
 
 class Gaussian(nn.Module):
@@ -30,6 +41,9 @@ class Gaussian(nn.Module):
 
     def setup(self, n_genes: int) -> None:
         self.log_sd = nn.Parameter(torch.full((n_genes,), -1.5))
+
+    def average(self, moments: GeneMoments) -> Tensor:
+        return moments.scaled_mean[:, None]  # (G, 1)
 
     def log_prob(self, out: Tensor, target: Tensor, library: Tensor) -> Tensor:
         log_sd = self.log_sd.clamp(min=-4.6)  # sd >= 0.01: genes seen once would else take the whole likelihood
@@ -57,6 +71,9 @@ class Bernoulli(nn.Module):
 
     def setup(self, n_genes: int) -> None:
         pass
+
+    def average(self, moments: GeneMoments) -> Tensor:
+        return torch.logit(moments.scaled_mean, eps=1e-4)[:, None]  # (G, 1)
 
     def log_prob(self, out: Tensor, target: Tensor, library: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(out[..., 0], target.clamp(0, 1), reduction="none").sum(-1)  # (N,)
@@ -92,6 +109,13 @@ class NegativeBinomial(nn.Module):
     def setup(self, n_genes: int) -> None:
         self.log_theta = nn.Parameter(torch.full((n_genes,), 1.0))
 
+    def average(self, moments: GeneMoments) -> Tensor:
+        """Logits of the average cell, (G, 1); the dispersions start from the method of moments."""
+        excess = (moments.count_variance - moments.count_mean).clamp(min=1e-8)
+        self.log_theta.data.copy_((moments.count_mean**2 / excess).clamp(0.2, 50.0).log())
+        rest = (1 - moments.share.sum()).clamp(min=1e-4)
+        return (moments.share.clamp(min=1e-8) / rest).log()[:, None]
+
     def log_mean(self, out: Tensor, library: Tensor) -> Tensor:
         log_rate = torch.log_softmax(F.pad(out[..., 0], (0, 1)), dim=-1)[:, :-1]
         return log_rate + library.log()[:, None]  # (N, G)
@@ -113,6 +137,11 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     """The same with a probability of dropout for each cell and gene (second output, a logit)."""
 
     space, n_outputs = "counts", 2
+
+    def average(self, moments: GeneMoments) -> Tensor:
+        """(G, 2): dropout starts at 5%."""
+        logits = super().average(moments)
+        return torch.cat([logits, torch.full_like(logits, -3.0)], dim=-1)
 
     def log_prob(self, out: Tensor, target: Tensor, library: Tensor) -> Tensor:
         dropout = out[..., 1]

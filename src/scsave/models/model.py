@@ -13,7 +13,7 @@ from scsave.keys import TARGET_SUM
 from scsave.models.autoencoder import Decoder, Encoder
 from scsave.models.backbone import AttentionBackbone
 from scsave.models.conditions import ConditionEncoder
-from scsave.models.likelihoods import Likelihood
+from scsave.models.likelihoods import GeneMoments, Likelihood
 from scsave.models.velocity import Velocity
 
 
@@ -58,9 +58,16 @@ class SAVEModel(nn.Module):
         )
         self.register_buffer("gather", torch.from_numpy(blocks.gather), persistent=False)
         self.register_buffer("position", torch.from_numpy(blocks.position), persistent=False)
+        # the average cell, what the decoder starts from: (G, n_outputs)
+        self.average = nn.Parameter(torch.zeros(len(blocks.genes), likelihood.n_outputs))
         self.register_buffer("scale", torch.ones(len(blocks.genes)))  # (G,) largest log1p value in training
         self.register_buffer("flow_mean", torch.zeros(n_blocks * d + 1))
         self.register_buffer("flow_std", torch.ones(n_blocks * d + 1))
+
+    def start_from(self, moments: GeneMoments, scale: Tensor) -> None:
+        """Fix the scale (G,) of the input and start the decoder at the average training cell."""
+        self.scale.copy_(scale)
+        self.average.data.copy_(self.likelihood.average(moments))
 
     @property
     def n_latent(self) -> int:
@@ -76,7 +83,7 @@ class SAVEModel(nn.Module):
     def decode(self, z: Tensor, values: Values) -> Tensor:
         s = self.decoder_conditions(values, len(z))  # (N, e)
         out = self.decoder(z, s)  # (N, L, K, n_outputs)
-        return out.flatten(1, 2)[:, self.position]  # (N, G, n_outputs): pads never leave the model
+        return out.flatten(1, 2)[:, self.position] + self.average  # (N, G, n_outputs): pads never leave the model
 
     def to_flow(self, z: Tensor, library: Tensor) -> Tensor:
         x = torch.cat([z.flatten(1), library.log()[:, None]], dim=-1)

@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from pydantic import Field
 
-from scsave.baselines.simple import Mean
+from scsave.baselines.generation import Mean
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 from scsave.results.figures import generation_figures

@@ -37,7 +37,7 @@ class Workshop:
 
     folder: Path | None = None  # checkpoints of the stages; None keeps nothing
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
-    loggers: Callable[[], list[Logger]] = list
+    loggers: Callable[[str], list[Logger]] = lambda stage: []
     callbacks: list[Callback] = field(default_factory=list)
     checkpoint_every: int = 500
 
@@ -128,7 +128,7 @@ def _fit(stage: Stage, rows: tuple, steps: int, workshop: Workshop, seed: int) -
     batch = plan.flow_batch_size if stage.name == "flow" else plan.batch_size
     world = options.devices * options.num_nodes
     trainer = options.build(
-        steps, plan.val_every, plan.gradient_clip, callbacks, workshop.loggers(), workshop.folder or Path.cwd()
+        steps, plan.val_every, plan.gradient_clip, callbacks, workshop.loggers(stage.name), workshop.folder or Path.cwd()
     )
     sampler = StepSampler(
         len(rows[0]), batch, seed, lambda: trainer.global_step, trainer.global_rank, world

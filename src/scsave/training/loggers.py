@@ -10,20 +10,22 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 @dataclass(kw_only=True)
 class CSV:
-    """`<run>/logs/metrics.csv`, nothing else."""
+    """`<run>/logs/<stage>/metrics.csv`, nothing else; a resumed stage writes beside what it wrote before."""
 
-    def build(self, folder: Path, tags: dict[str, str]) -> list[Logger]:
-        return [CSVLogger(folder, name="", version="logs", flush_logs_every_n_steps=100)]
+    def build(self, folder: Path, stage: str, tags: dict[str, str]) -> list[Logger]:
+        before = len(list((folder / "logs").glob(f"{stage}*")))
+        version = f"logs/{stage}" + (f".{before}" if before else "")
+        return [CSVLogger(folder, name="", version=version, flush_logs_every_n_steps=100)]
 
 
 @dataclass(kw_only=True)
 class TensorBoard(CSV):
     """csv and `<run>/tensorboard`."""
 
-    def build(self, folder: Path, tags: dict[str, str]) -> list[Logger]:
+    def build(self, folder: Path, stage: str, tags: dict[str, str]) -> list[Logger]:
         from lightning.pytorch.loggers import TensorBoardLogger
 
-        return [*super().build(folder, tags), TensorBoardLogger(folder, name="", version="tensorboard")]
+        return [*super().build(folder, stage, tags), TensorBoardLogger(folder, name="", version="tensorboard")]
 
 
 @dataclass(kw_only=True)
@@ -36,12 +38,12 @@ class Wandb(CSV):
     tags: list[str] = field(default_factory=list)
     offline: bool = False
 
-    def build(self, folder: Path, tags: dict[str, str]) -> list[Logger]:
+    def build(self, folder: Path, stage: str, tags: dict[str, str]) -> list[Logger]:
         from lightning.pytorch.loggers import WandbLogger
 
         folder.mkdir(parents=True, exist_ok=True)
         return [
-            *super().build(folder, tags),
+            *super().build(folder, stage, tags),
             WandbLogger(
                 project=self.project,
                 entity=self.entity,

@@ -26,6 +26,7 @@ class Plan:
     schedule: Literal["cosine", "constant"] = "cosine"
     gradient_clip: Rate | None = 1.0
     kl_weight: Weight = 1.0
+    kl_warmup: Share = 0.5  # share of the steps over which the KL weight grows from 0
     mask_rate: Share = 0.6  # the flow's conditions (the paper's p)
     decoder_mask_rate: Share = 0.1
     latent_noise: Weight = 1.0  # the flow learns samples of q(z | x) (1) or its means (0)

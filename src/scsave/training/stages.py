@@ -69,8 +69,7 @@ class Stage(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         parameters = [p for module in self.trained() for p in module.parameters() if p.requires_grad]
-        fused = self.device.type == "cuda" and self.plan.gradient_clip is None
-        optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.plan.weight_decay, fused=fused or None)
+        optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.plan.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -98,7 +97,10 @@ class Stage(L.LightningModule):
         reconstruction = -model.likelihood.log_prob(out.float(), target, library).mean()
         kl = kl_to_standard_normal(posterior.mu.float(), posterior.logvar.float()).mean()
         # Divided by the genes, so that the size of a gradient does not depend on the panel.
-        loss = (reconstruction + self.plan.kl_weight * kl) / counts.shape[1]
+        kl_weight = self.plan.kl_weight
+        if self.training:  # free at first, so that the latent is used before it is taxed
+            kl_weight *= min(1.0, self.global_step / max(1, self.plan.kl_warmup * self.steps))
+        loss = (reconstruction + kl_weight * kl) / counts.shape[1]
         return {"loss": loss, "reconstruction": reconstruction.detach(), "kl": kl.detach()}, posterior
 
     def flow_loss(self, posterior: Posterior, batch: Batch, noise: StepNoise) -> Tensor:
@@ -119,6 +121,14 @@ class Stage(L.LightningModule):
         return network(x, t, values)
 
 
+class AverageCell(nn.Module):
+    """The decoder's average cell as a module, so that a stage can list it among what it trains."""
+
+    def __init__(self, model: SAVEModel):
+        super().__init__()
+        self.average = model.average
+
+
 class AutoencoderStage(Stage):
     """Reconstruction and KL."""
 
@@ -126,7 +136,7 @@ class AutoencoderStage(Stage):
 
     def trained(self) -> list[nn.Module]:
         model = self.model
-        return [model.encoder, model.decoder, model.decoder_conditions, model.likelihood]
+        return [model.encoder, model.decoder, model.decoder_conditions, model.likelihood, AverageCell(model)]
 
     def losses(self, batch: Batch, noise: StepNoise) -> dict[str, Tensor]:
         return self.autoencoder_losses(batch, noise)[0]
