@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +13,9 @@ from anndata import AnnData
 from scsave import keys
 from scsave.data.gene_selection import variable_genes
 from scsave.errors import UserError
+from scsave.metrics.aggregate import mean_of
 from scsave.metrics.differential import moments
-from scsave.metrics.fidelity import NAN, Fidelity, Sample
+from scsave.metrics.fidelity import Fidelity, Sample
 from scsave.metrics.gene_level import LevelTests, level_tests
 from scsave.metrics.registry import NEUTRAL, PROTOCOLS, checked, rows
 from scsave.metrics.sampling import combination_labels, draw_like, half, resample_like
@@ -131,7 +133,10 @@ class GenerationScorer:
 
     def train_resample(self) -> AnnData:
         """Training cells of the test cells' combinations, drawn with replacement; none for a combination never seen."""
-        return self._row("train_resample", self._train[resample_like(self._train_labels, self._real.labels, self.seed)])
+        drawn = resample_like(self._train_labels, self._real.labels, self.seed)
+        with warnings.catch_warnings():  # repeated names are the point; they are made unique below
+            warnings.filterwarnings("ignore", message="Observation names are not unique")
+            return self._row("train_resample", self._train[drawn])
 
     def _row(self, name: str, *parts: AnnData) -> AnnData:
         from anndata import concat
@@ -200,9 +205,3 @@ def fit_classifier(components: np.ndarray, names: np.ndarray) -> Any:
     from sklearn.preprocessing import StandardScaler
 
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(components, names)
-
-
-def mean_of(values: list[float]) -> float:
-    """Mean of the values that are there; NaN if none is."""
-    values = [value for value in values if not np.isnan(value)]
-    return float(np.mean(values)) if values else NAN

@@ -1,0 +1,167 @@
+"""How well is a response predicted? Scores against the real cells of a held-out type (evaluation.md)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from scsave.data.gene_selection import variable_genes
+from scsave.errors import UserError
+from scsave.metrics import distribution
+from scsave.metrics.aggregate import mean_of
+from scsave.metrics.agreement import pearson, r2
+from scsave.metrics.differential import moments, overlap, top_genes, welch_t
+from scsave.metrics.registry import checked
+from scsave.metrics.sampling import half
+from scsave.metrics.space import expression, fit_pca
+
+DE_GENES = 100
+
+
+def split_control(control: AnnData, seed: int) -> tuple[AnnData, AnnData]:
+    """Two random halves of the control cells: what the prediction starts from, and what the truth is measured from."""
+    if control.n_obs < 2:
+        raise UserError(f"the control cells can't be halved: {control.n_obs} found, at least 2 needed")
+    first = half(np.zeros(control.n_obs), seed)
+    return control[first].copy(), control[~first].copy()
+
+
+def mean_scores(real: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Agreement of gene means (G,), in all genes or some."""
+    pcc = pearson(real, predicted)
+    return {"pcc": pcc, "r2": r2(real, predicted), "r2_pearson_sq": pcc**2}
+
+
+def change_scores(real: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Agreement of changes of gene means (G,)."""
+    return {"pcc_delta": pearson(real, predicted), "r2_delta": r2(real, predicted)}
+
+
+def sign_agreement(real: np.ndarray, predicted: np.ndarray) -> float:
+    """Share of genes whose predicted change has the sign of the real one; no change disagrees. NaN without genes."""
+    predicted = np.where(np.abs(predicted) <= 1e-9, 0, predicted)
+    return float((np.sign(real) == np.sign(predicted)).mean()) if len(real) else float("nan")
+
+
+class ResponseScorer:
+    """Scores predicted cells of one held-out type against its real cells under the target.
+
+    `train` is every cell that training may see (the held-out type's controls included, its target cells not): the PCA
+    is fitted there. `control_pred` and `control_truth` are two halves of the held-out type's control cells
+    (`split_control`); a prediction must start from the first. `real` are the held-out cells under the target. All are
+    prepared cells over the same genes. DE genes are the top-100 of `real` against `control_truth` by |Welch t|.
+    Above `max_cells` a side, distances between distributions see a random subset.
+    """
+
+    def __init__(
+        self,
+        train: AnnData,
+        control_pred: AnnData,
+        control_truth: AnnData,
+        real: AnnData,
+        n_top_genes: int = 2000,
+        n_components: int = 30,
+        seed: int = 0,
+        max_cells: int = 1000,
+    ):
+        for what, cells in (("control", control_pred), ("control (truth)", control_truth), ("real", real)):
+            if not cells.n_obs:
+                raise UserError(f"response: there are no {what} cells to score against")
+        self.genes, self.seed, self.max_cells = list(train.var_names), seed, max_cells
+        train_x = expression(train, "training cells")
+        self.variable = np.arange(len(self.genes))
+        if n_top_genes < len(self.genes):
+            self.variable = variable_genes(train, np.arange(train.n_obs), n_top_genes)
+        self.projection = fit_pca(train_x[:, self.variable], n_components, seed)
+        self._control_pred = moments(expression(control_pred, "control cells", self.genes))
+        control_truth_x = expression(control_truth, "control cells", self.genes)
+        self._control_truth = moments(control_truth_x)
+        n_pred, n_truth = self._control_pred.n, self._control_truth.n
+        self._one_control = (n_pred * self._control_pred.mean + n_truth * self._control_truth.mean) / (n_pred + n_truth)
+        self._real_x = expression(real, "real cells", self.genes)
+        self._hold(self._real_x)
+
+    def _hold(self, real: sp.csr_matrix) -> None:
+        """Make `real` (N, G) the truth."""
+        self._real = moments(real)
+        self._components = self._project(real)
+        self.real_t = welch_t(self._real, self._control_truth)  # (G,)
+        self.delta_truth = self._real.mean - self._control_truth.mean  # (G,)
+        self._de = top_genes(self.real_t, DE_GENES)
+
+    @property
+    def de_genes(self) -> list[str]:
+        """Names of the DE genes of the real response, strongest first."""
+        return [self.genes[position] for position in self._de]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return {
+            "control_cells": [int(self._control_pred.n), int(self._control_truth.n)],
+            "real_cells": int(self._real.n),
+            "genes": len(self.genes),
+            "variable_genes": len(self.variable),
+            "components": int(self.projection.components.shape[1]),
+            "de_genes": len(self._de),
+            "max_cells": self.max_cells,
+            "seed": self.seed,
+        }
+
+    def predicted_de(self, predicted: AnnData, k: int = 20) -> list[str]:
+        """Names of the top-`k` DE genes of `predicted` against the control cells that it started from."""
+        x = expression(predicted, "predicted cells", self.genes)
+        return [self.genes[position] for position in top_genes(welch_t(moments(x), self._control_pred), k)]
+
+    def score(self, predicted: AnnData) -> dict[str, float]:
+        """Every response row of the registry. Raises UserError for no cells, other genes or NaN."""
+        if not predicted.n_obs:
+            raise UserError("response: the prediction has no cells")
+        return self._score(expression(predicted, "predicted cells", self.genes))
+
+    def _score(self, x: sp.csr_matrix) -> dict[str, float]:
+        predicted, de = moments(x), self._de
+        delta = predicted.mean - self._control_pred.mean
+        means = mean_scores(self._real.mean, predicted.mean)
+        means_de = mean_scores(self._real.mean[de], predicted.mean[de])
+        change, change_de = change_scores(self.delta_truth, delta), change_scores(self.delta_truth[de], delta[de])
+        t = welch_t(predicted, self._control_pred)
+        values = means | change
+        values |= {f"{name}_de100": value for name, value in (means_de | change_de).items()}
+        values |= {
+            "pcc_delta_one_control": pearson(self._real.mean - self._one_control, predicted.mean - self._one_control),
+            "de_overlap_20": overlap(self.real_t, t, 20),
+            "de_overlap_100": overlap(self.real_t, t, 100),
+            "sign_agreement": sign_agreement(self.delta_truth[de], delta[de]),
+        }
+        d = distribution.squared(self._project(x), self._components)
+        values |= {
+            "w1": distribution.w1(d),
+            "w2": distribution.w2(d),
+            "mmd2_unbiased": distribution.mmd2_unbiased(d),
+            "energy": distribution.energy_distance(d),
+        }
+        return checked("response", values)
+
+    def _project(self, x: sp.csr_matrix) -> np.ndarray:
+        return self.projection(x[distribution.subsample(x.shape[0], self.max_cells, self.seed)][:, self.variable])
+
+    def ceiling(self) -> dict[str, float]:
+        """The split-half ceiling: each half of the real cells as a prediction of the other, averaged.
+
+        A half has fewer cells than the truth that methods are held against, so this is a cautious ceiling. NaN with
+        fewer than two real cells.
+        """
+        n = self._real_x.shape[0]
+        if n < 2:
+            return checked("response", dict.fromkeys(self._score(self._real_x), float("nan")))
+        first = half(np.zeros(n), self.seed)
+        scores = []
+        for predicted, truth in ((first, ~first), (~first, first)):
+            scorer = copy.copy(self)
+            scorer._hold(self._real_x[truth])
+            scores.append(scorer._score(self._real_x[predicted]))
+        return {name: mean_of([one[name] for one in scores]) for name in scores[0]}
