@@ -62,9 +62,7 @@ def welch_t(a: Moments, b: Moments) -> np.ndarray:
 
     A group of one cell has variance 0: the other group's is all there is.
     """
-    n_a, n_b = (np.asarray(m.n, dtype=np.float64) for m in (a, b))
-    if a.mean.ndim == 2:
-        n_a, n_b = n_a[:, None], n_b[:, None]
+    n_a, n_b = (np.asarray(m.n, dtype=np.float64).reshape(-1, 1) if np.ndim(m.n) else float(m.n) for m in (a, b))
     difference = a.mean - b.mean
     difference = np.where(np.abs(difference) <= UNMOVED, 0, difference)
     with np.errstate(divide="ignore", invalid="ignore"):

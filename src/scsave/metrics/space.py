@@ -27,17 +27,26 @@ class Projection:
 
 
 def fit_pca(x: Matrix, n_components: int, seed: int) -> Projection:
-    """Exact PCA of `x` (N, G), the signs fixed; at most min(N, G) - 1 components. ARPACK starts from `seed`."""
-    from scipy.sparse.linalg import svds
+    """Exact PCA of `x` (N, G), the signs fixed; at most min(N, G) - 1 components. ARPACK starts from `seed`.
 
-    x = _dense(x).astype(np.float64)
-    mean = x.mean(axis=0)
-    centred, kept = x - mean, min(n_components, min(x.shape) - 1)
+    Sparse cells stay sparse: the mean is subtracted inside the products. UserError with one cell or one gene.
+    """
+    from scipy.sparse.linalg import LinearOperator, svds
+
+    x = sp.csr_matrix(x, dtype=np.float64)
+    mean, kept = np.asarray(x.mean(axis=0)).ravel(), min(n_components, min(x.shape) - 1)
     if kept < 1:
         raise UserError(f"a PCA needs at least 2 cells and 2 genes, found {x.shape[0]} and {x.shape[1]}")
-    if kept * 3 > min(x.shape):
-        components = np.linalg.svd(centred, full_matrices=False)[2][:kept]
+    if kept * 3 > min(x.shape):  # small, or nearly all components: ARPACK gains nothing
+        components = np.linalg.svd(x.toarray() - mean, full_matrices=False)[2][:kept]
     else:
+        transposed = x.T.tocsr()
+        centred = LinearOperator(
+            x.shape,
+            matvec=lambda v: x @ v.ravel() - mean @ v.ravel(),
+            rmatvec=lambda u: transposed @ u.ravel() - mean * u.sum(),
+            dtype=np.float64,
+        )
         start = np.random.default_rng(seed).uniform(-1, 1, size=min(x.shape))
         _, values, components = svds(centred, k=kept, v0=start)
         components = components[np.argsort(-values)]
@@ -79,7 +88,3 @@ def library_size(cells: AnnData, what: str) -> np.ndarray:
     if not (np.isfinite(size) & (size >= 0)).all():
         raise UserError(f"{what}: {keys.LIBRARY} has negative, NaN or infinite values")
     return size
-
-
-def _dense(x: Matrix) -> np.ndarray:
-    return x.toarray() if sp.issparse(x) else np.asarray(x)
