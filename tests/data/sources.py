@@ -1,24 +1,32 @@
 """Data sources from the shipped configs, and tiny files to load."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-import yaml
 from anndata import AnnData
+from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
+@cache
+def shipped(group: str, name: str) -> DictConfig:
+    """The node of one option, as the run composes it."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        node = compose(f"{group}/{name}")[group]
+    OmegaConf.set_struct(node, False)
+    return node
+
+
 def make(group: str, name: str, **changes):
-    """The object of one option, as the run builds it."""
-    node = yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text())
-    for default in node.pop("defaults", []):
-        if default != "_self_":
-            node = yaml.safe_load((CONFIGS / group / f"{default}.yaml").read_text()) | node
-    return get_class(node.pop("_target_"))(**(node | changes))
+    """The object of one option, with some of its keys changed."""
+    node = OmegaConf.to_container(OmegaConf.merge(shipped(group, name), changes), resolve=True)
+    return get_class(node.pop("_target_"))(**node)
 
 
 def tiny(cells: int = 60, genes: int = 12, seed: int = 0) -> AnnData:

@@ -1,0 +1,88 @@
+"""Download, check, prepare and cache a data set, as train.py does on first use; --info prints what is in it.
+
+python scripts/prepare_data.py data=pbmc_ifn [data.path=<local copy>] [split=...] [--info]
+python scripts/prepare_data.py data=all
+Any other setting of configs/train.yaml can be overridden the same way.
+"""
+
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from scsave.cli import entry, register_resolvers
+from scsave.components import build
+from scsave.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+NEED_A_PATH = {"h5ad", "perturbseq_h5ad"}
+ALL = "data=all"
+
+
+def prepare(cfg: DictConfig, info: bool) -> None:
+    """One data set; raises UserError where it cannot be had or is not what it should be."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    source = build(plain["data"], "data")
+    data = source.load(Path(plain["paths"]["cache"]))
+    print(f"{source.name}: {data.n_obs:,} cells x {data.n_vars:,} genes, ready in {plain['paths']['cache']}")
+    if info:
+        from scsave.data.describe import split_summary, summary
+
+        rows = summary(data, source) | coverage(plain, data, source)
+        try:
+            rows |= split_summary(build(plain["split"], "split")(data, source, plain["seed"]))
+        except UserError as error:
+            rows["split"] = str(error)
+        show(rows)
+
+
+def coverage(plain: dict, data, source) -> dict[str, str]:
+    """How many genes have a vector."""
+    return {}
+
+
+def show(rows: dict[str, str]) -> None:
+    """Two columns, the second wrapped."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, text in rows.items():
+        table.add_row(name, text)
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False).print(table)
+
+
+def main() -> None:
+    overrides = [arg for arg in sys.argv[1:] if arg not in ("--info", "info=true")]
+    if "-h" in overrides or "--help" in overrides:
+        print(__doc__)
+        return
+    info = len(overrides) < len(sys.argv) - 1
+    if ALL not in overrides:
+        prepare(composed(overrides), info)
+        return
+    rest, failed = [arg for arg in overrides if arg != ALL], []
+    for name in sorted({path.stem for path in (CONFIGS / "data").glob("*.yaml")} - NEED_A_PATH):
+        try:
+            prepare(composed([f"data={name}", *rest]), info)
+        except UserError as error:
+            failed.append(name)
+            print(f"error: {error}", file=sys.stderr)
+    if failed:
+        raise UserError(f"{len(failed)} data sets could not be prepared: {', '.join(failed)}; the lines above say why")
+
+
+def composed(overrides: list[str]) -> DictConfig:
+    """The config of train.py with `overrides`."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", overrides=overrides)
+
+
+if __name__ == "__main__":
+    register_resolvers()
+    entry(main)
