@@ -5,7 +5,16 @@ from scipy.stats import pearsonr, ttest_ind
 from sklearn.metrics import r2_score
 
 from scsave.metrics.agreement import pearson, r2, weighted_r2
-from scsave.metrics.differential import group_moments, moments, overlap, top_genes, welch_t
+from scsave.metrics.differential import (
+    group_moments,
+    moments,
+    overlap,
+    rest_of,
+    standard_error,
+    top_genes,
+    typical_error,
+    welch_t,
+)
 
 
 @pytest.fixture
@@ -72,3 +81,31 @@ def test_top_genes_and_overlap():
     assert overlap(score, np.zeros(6), 2) == 0
     assert overlap(score, score, 100) == 1
     assert np.isnan(overlap(np.zeros(6), score, 2))
+
+
+def test_the_rest_is_everything_outside_the_group(draw):
+    x, groups = draw.normal(size=(40, 5)), draw.integers(3, size=40)
+    found = rest_of(group_moments(x, groups, 3), moments(x))
+    for g in range(3):
+        outside = moments(x[groups != g])
+        assert found.n[g] == outside.n
+        assert found.mean[g] == pytest.approx(outside.mean)
+        assert found.variance[g] == pytest.approx(outside.variance)
+        assert found.positive[g] == pytest.approx(outside.positive)
+
+
+def test_moderated_t_keeps_an_unseen_gene_off_the_top(draw):
+    control = np.hstack([draw.normal(size=(30, 6)), np.zeros((30, 1))])
+    predicted = moments(control + np.array([1, 0, 0, 0, 0, 0, 1e-3]))
+    fudge = typical_error(predicted, moments(control))
+    error = standard_error(predicted, moments(control))
+    assert fudge == pytest.approx(np.median(error[:6]))
+    assert top_genes(welch_t(predicted, moments(control)), 1).tolist() == [6]
+    moderated = welch_t(predicted, moments(control), fudge)
+    assert moderated == pytest.approx((predicted.mean - control.mean(0)) / (error + fudge), abs=1e-9)
+    assert top_genes(moderated, 2).tolist() == [0, 6]
+    groups = group_moments(np.vstack([control, control + 1]), np.repeat([0, 1], 30), 3)
+    by_row = typical_error(groups, moments(control))
+    assert by_row.shape == (3,)
+    assert by_row[0] == pytest.approx(typical_error(moments(control), moments(control)))
+    assert typical_error(moments(control[:, 6:]), moments(control[:, 6:])) == 0

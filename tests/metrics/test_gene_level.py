@@ -2,11 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from scipy.stats import pearsonr, ttest_ind, wasserstein_distance
+from scipy.stats import pearsonr, wasserstein_distance
 from sklearn.metrics import r2_score
 
 from scsave.metrics.differential import moments
 from scsave.metrics.gene_level import (
+    LevelTests,
     corr_frobenius,
     correlation,
     de_overlap,
@@ -67,14 +68,27 @@ def test_correlation_is_numpys_and_a_constant_gene_is_uncorrelated():
     assert (correlation(x)[2] == np.eye(12)[2]).all()
 
 
-def test_level_tests_are_welch_against_the_rest():
+def test_level_tests_are_moderated_t_against_the_rest():
     x = expression()
     obs = pd.DataFrame({"type": ["a"] * 20 + ["b"] * 37 + ["c"] * 3, "dose": [0.5, 1.0] * 30})
     found = level_tests(sp.csr_matrix(x), obs, ["type", "dose"])
     assert found.levels == [("type", "a"), ("type", "b"), ("dose", "0.5"), ("dose", "1.0")]
-    for (column, level), t in zip(found.levels, found.t, strict=True):
+    for (column, level), t, fudge in zip(found.levels, found.t, found.fudge, strict=True):
         inside = (obs[column].astype(str) == level).to_numpy()
-        assert t == pytest.approx(ttest_ind(x[inside], x[~inside], equal_var=False).statistic, rel=1e-4)
+        groups = x[inside].astype(float), x[~inside].astype(float)
+        error = np.sqrt(sum(group.var(0, ddof=1) / len(group) for group in groups))
+        assert fudge == pytest.approx(np.median(error[error > 0]), rel=1e-5)
+        assert t == pytest.approx((groups[0].mean(0) - groups[1].mean(0)) / (error + fudge), rel=1e-5)
+
+
+def test_generated_levels_are_moderated_by_the_real_ones():
+    obs = pd.DataFrame({"type": ["a"] * 30 + ["b"] * 30})
+    real = level_tests(expression(seed=0), obs, ["type"])
+    constant = level_tests(np.repeat([[0.0, 1.0], [0.5, 0.2]], 30, axis=0).repeat(6, axis=1), obs, ["type"], like=real)
+    assert (constant.fudge == real.fudge).all()
+    assert constant.t[0, 0] == pytest.approx(-0.5 / real.fudge[0])
+    only_a = LevelTests(real.levels[:1], real.t[:1], real.fudge[:1])
+    assert level_tests(expression(seed=1), obs, ["type"], like=only_a).levels == [("type", "a")]
 
 
 def test_de_overlap_over_levels():

@@ -72,7 +72,15 @@ def test_values_of_a_perturbation_against_brute_force(scorer, given, predicted):
     delta, real_delta = pred.mean(0) - c_pred.mean(0), real.mean(0) - c_truth.mean(0)
     reference = np.mean([dense(given["train"], g).mean(0) for g in ("g0", "g1", "g2")], axis=0)
     t = ttest_ind(real, c_truth, equal_var=False).statistic
-    pred_t = ttest_ind(pred, c_pred, equal_var=False).statistic
+
+    def error(a, b):
+        return np.sqrt(a.var(0, ddof=1) / len(a) + b.var(0, ddof=1) / len(b))
+
+    scale = np.median(error(real, c_truth))
+    moderated, pred_t = (
+        np.abs(real_delta) / (error(real, c_truth) + scale),
+        np.abs(delta) / (error(pred, c_pred) + scale),
+    )
     size = np.abs(t)
     weights = ((size - size.min()) / (size.max() - size.min())) ** 2
     top = np.argsort(-size)[:20]
@@ -90,8 +98,8 @@ def test_values_of_a_perturbation_against_brute_force(scorer, given, predicted):
         "r2_weighted": r2_score(real_delta, delta, sample_weight=weights),
         "mse_weighted": np.average((real_delta - delta) ** 2, weights=weights),
         "discrimination": 1 - np.argsort(ranks).tolist().index(NAMES.index("g0+g3")) / 4,
-        "overlap_20": len(set(top) & set(np.argsort(-np.abs(pred_t))[:20])) / 20,
-        "overlap_100": len(set(np.argsort(-size)[:100]) & set(np.argsort(-np.abs(pred_t))[:100])) / 100,
+        "overlap_20": len(set(np.argsort(-moderated)[:20]) & set(np.argsort(-pred_t)[:20])) / 20,
+        "overlap_100": len(set(np.argsort(-moderated)[:100]) & set(np.argsort(-pred_t)[:100])) / 100,
         "energy": energy_distance(squared(project(pred), project(real))),
     }
     assert scorer.reference == pytest.approx(reference, rel=1e-5)

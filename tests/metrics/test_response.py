@@ -1,7 +1,7 @@
 import numpy as np
 import ot
 import pytest
-from scipy.stats import pearsonr, ttest_ind
+from scipy.stats import pearsonr
 from sklearn.metrics import r2_score
 
 from scsave.errors import UserError
@@ -48,14 +48,18 @@ def test_scores_against_brute_force(scorer, cells):
     found = scorer.score(cells["predicted"])
     x = {name: part.X.toarray().astype(float) for name, part in cells.items()}
     mean = {name: value.mean(0) for name, value in x.items()}
-    real_t = ttest_ind(x["real"], x["control_truth"], equal_var=False).statistic
-    pred_t = ttest_ind(x["predicted"], x["control_pred"], equal_var=False).statistic
+
+    def error(a, b):
+        return np.sqrt(a.var(0, ddof=1) / len(a) + b.var(0, ddof=1) / len(b))
+
+    scale = np.median(error(x["real"], x["control_truth"]))
+    real_t = (mean["real"] - mean["control_truth"]) / (error(x["real"], x["control_truth"]) + scale)
+    pred_t = (mean["predicted"] - mean["control_pred"]) / (error(x["predicted"], x["control_pred"]) + scale)
     de = np.argsort(-np.abs(real_t))[:100]
     assert scorer.de_genes == [f"gene{g}" for g in de]
     real_delta, delta = mean["real"] - mean["control_truth"], mean["predicted"] - mean["control_pred"]
-    one = np.concatenate([x["control_pred"], x["control_truth"]]).mean(0)
     expected = {
-        "pcc_delta_one_control": pearsonr(mean["real"] - one, mean["predicted"] - one)[0],
+        "pcc_delta_one_control": pearsonr(mean["real"] - mean["control_pred"], delta)[0],
         "sign_agreement": (real_delta[de] * delta[de] > 0).mean(),
     }
     for suffix, genes in (("", np.arange(GENES)), ("_de100", de)):
@@ -85,8 +89,15 @@ def test_control_as_prediction_is_no_change_exactly(scorer, cells):
     order = np.random.default_rng(0).permutation(control.n_obs)
     for prediction in (control, control[order].copy()):
         found = scorer.score(prediction)
-        zero = ("pcc_delta", "pcc_delta_de100", "de_overlap_20", "de_overlap_100", "sign_agreement")
-        assert [found[name] for name in zero] == [0] * 5
+        zero = (
+            "pcc_delta",
+            "pcc_delta_de100",
+            "pcc_delta_one_control",
+            "de_overlap_20",
+            "de_overlap_100",
+            "sign_agreement",
+        )
+        assert [found[name] for name in zero] == [0] * 6
         assert found["r2_delta"] <= 0
         assert found["pcc"] == pytest.approx(pearsonr(cells["real"].X.mean(0).A1, control.X.mean(0).A1)[0], rel=1e-5)
         assert scorer.predicted_de(prediction) == []
@@ -154,3 +165,13 @@ def test_one_real_cell_has_no_ceiling(cells):
     one = ResponseScorer(cells["train"], cells["control_pred"], cells["control_truth"], cells["real"][:1].copy())
     assert np.isnan(list(one.ceiling().values())).all()
     assert np.isfinite(one.score(cells["predicted"])["pcc_delta"])
+
+
+def test_a_mean_shift_is_not_ranked_by_genes_that_control_never_shows(scorer, cells):
+    control = cells["control_pred"].copy()
+    control.X = control.X.toarray()
+    control.X[:, 0] = 0
+    shifted = control.copy()
+    shifted.X = shifted.X + scorer.delta_truth.astype(np.float32)
+    moved = ResponseScorer(cells["train"], control, cells["control_truth"], cells["real"], n_components=10)
+    assert moved.score(shifted)["de_overlap_20"] > 0.6

@@ -12,7 +12,16 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scsave.metrics.agreement import pearson, r2
-from scsave.metrics.differential import Matrix, Moments, group_moments, moments, overlap, welch_t
+from scsave.metrics.differential import (
+    Matrix,
+    Moments,
+    group_moments,
+    moments,
+    overlap,
+    rest_of,
+    typical_error,
+    welch_t,
+)
 
 EXPRESSED = 0.1  # a gene is expressed if this share of real cells shows it
 DE_TOP = 100
@@ -58,37 +67,37 @@ def corr_frobenius(generated: Matrix, real: Matrix) -> float:
 
 @dataclass(frozen=True)
 class LevelTests:
-    """Welch's t of each level of the condition columns against the rest of its column."""
+    """Moderated t of each level of the condition columns against the rest of its column."""
 
     levels: list[tuple[str, str]]
     t: np.ndarray  # (levels, G)
+    fudge: np.ndarray  # (levels,) what moderates each
 
 
-def level_tests(x: Matrix, obs: pd.DataFrame, columns: list[str]) -> LevelTests:
-    """DE statistics of `x` (N, G) for every level with `LEVEL_CELLS` cells inside and outside it."""
-    names, found = [], []
+def level_tests(x: Matrix, obs: pd.DataFrame, columns: list[str], like: LevelTests | None = None) -> LevelTests:
+    """DE statistics of `x` (N, G) for every level with `LEVEL_CELLS` cells inside and outside it.
+
+    Each is moderated by its own median standard error or, with `like`, by that of the same level there: generated cells
+    by the real ones'. Levels that `like` lacks are left out.
+    """
+    names, found, moderated = [], [], []
+    known = None if like is None else dict(zip(like.levels, like.fudge, strict=True))
+    everything = moments(x)
     for column in columns:
         codes, levels = pd.factorize(obs[column].astype(str), sort=True)
         inside = group_moments(x, codes, len(levels))
-        outside = _rest(inside, moments(x))
+        outside = rest_of(inside, everything)
         enough = (inside.n >= LEVEL_CELLS) & (outside.n >= LEVEL_CELLS)
+        fudge = typical_error(inside, outside)
+        if known is not None:
+            enough &= np.array([(column, str(level)) in known for level in levels], dtype=bool)
+            fudge = np.array([known.get((column, str(level)), 0.0) for level in levels])
         names += [(column, str(level)) for level, kept in zip(levels, enough, strict=True) if kept]
-        found.append(welch_t(inside, outside)[enough])
-    return LevelTests(names, np.concatenate(found) if found else np.empty((0, x.shape[1])))
-
-
-def _rest(inside: Moments, everything: Moments) -> Moments:
-    """Moments of the cells outside each group, from those inside it and those of all cells."""
-    n_in, n_all = inside.n[:, None], everything.n
-    n_out = n_all - n_in
-    safe = np.maximum(n_out, 1)
-    mean = (n_all * everything.mean - n_in * inside.mean) / safe
-    squares_all = (n_all - 1) * everything.variance + n_all * everything.mean**2
-    squares_in = np.maximum(n_in - 1, 0) * inside.variance + n_in * inside.mean**2
-    variance = np.maximum(squares_all - squares_in - n_out * mean**2, 0) / np.maximum(n_out - 1, 1)
-    variance[variance < 1e-12 * np.maximum(mean**2, 1)] = 0
-    positive = (n_all * everything.positive - n_in * inside.positive) / safe
-    return Moments(n_out[:, 0], mean, variance, positive)
+        found.append(welch_t(inside, outside, fudge)[enough])
+        moderated.append(fudge[enough])
+    if not found:
+        return LevelTests([], np.empty((0, x.shape[1])), np.empty(0))
+    return LevelTests(names, np.concatenate(found), np.concatenate(moderated))
 
 
 def de_overlap(generated: LevelTests, real: LevelTests, k: int = DE_TOP) -> float:

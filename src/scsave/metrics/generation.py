@@ -158,7 +158,7 @@ class GenerationScorer:
         """
         sample = self._sample(cells, "generated cells")
         self._check_combinations(sample.labels, partial=bool(cells.uns.get(keys.UNS, {}).get("partial", False)))
-        levels = level_tests(sample.x, sample.obs, self.conditions), self._real_levels
+        levels = level_tests(sample.x, sample.obs, self.conditions, like=self._real_levels), self._real_levels
         by_group = {label: (sample.of(label), self._real.of(label)) for label in self.groups}
         return {protocol: self._protocol(sample, by_group, levels, protocol) for protocol in PROTOCOLS}
 

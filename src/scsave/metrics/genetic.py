@@ -18,7 +18,7 @@ from scsave.errors import UserError
 from scsave.metrics import distribution
 from scsave.metrics.aggregate import NAN, bootstrap_interval, mean_of
 from scsave.metrics.agreement import pearson
-from scsave.metrics.differential import group_moments, moments, overlap, welch_t
+from scsave.metrics.differential import group_moments, moments, overlap, typical_error, welch_t
 from scsave.metrics.perturbation_level import (
     centroid_mean,
     de_weights,
@@ -95,7 +95,9 @@ class GeneticScorer:
         self._codes, names = pd.factorize(self._cell_labels, sort=True)
         self.perturbations = [str(name) for name in names]
         self._real = group_moments(self._x, self._codes, len(names))
-        self.real_t = welch_t(self._real, self._control_truth)  # (P, G)
+        self.real_t = welch_t(self._real, self._control_truth)  # (P, G) as GEARS ranks genes and weights are made
+        self._fudge = typical_error(self._real, self._control_truth)  # (P,)
+        self._real_moderated = welch_t(self._real, self._control_truth, self._fudge)  # (P, G) for overlaps
         self.delta_truth = self._real.mean - self._control_truth.mean  # (P, G)
         place = {gene: position for position, gene in enumerate(self.genes)}
         self._targets = [
@@ -168,7 +170,7 @@ class GeneticScorer:
 
     def _values(self, x: sp.csr_matrix, codes: np.ndarray) -> list[dict[str, float]]:
         predicted, real, control = group_moments(x, codes, len(self.perturbations)), self._real, self._control_truth
-        t, delta = welch_t(predicted, self._control_pred), predicted.mean - self._control_pred.mean
+        t, delta = welch_t(predicted, self._control_pred, self._fudge), predicted.mean - self._control_pred.mean
         l2 = l2_distance(predicted.mean, real.mean, control.mean)
         rank = discrimination(delta, self.delta_truth, self._targets)
         generated, truth = self._project(x), self._project(self._x)
@@ -183,8 +185,8 @@ class GeneticScorer:
                     "pcc_delta_centroid": pearson(real.mean[p] - self.reference, predicted.mean[p] - self.reference),
                     "mse_de20": float(error.mean()) if len(top) else NAN,
                     "discrimination": rank[p],
-                    "overlap_20": overlap(self.real_t[p], t[p], 20),
-                    "overlap_100": overlap(self.real_t[p], t[p], 100),
+                    "overlap_20": overlap(self._real_moderated[p], t[p], 20),
+                    "overlap_100": overlap(self._real_moderated[p], t[p], 100),
                     "energy": self._energy(generated[codes == p], truth[self._codes == p]),
                 }
                 | weighted_scores(self.delta_truth[p], delta[p], de_weights(self.real_t[p]))

@@ -14,7 +14,7 @@ from scsave.errors import UserError
 from scsave.metrics import distribution
 from scsave.metrics.aggregate import mean_of
 from scsave.metrics.agreement import pearson, r2
-from scsave.metrics.differential import moments, overlap, top_genes, welch_t
+from scsave.metrics.differential import moments, overlap, top_genes, typical_error, welch_t
 from scsave.metrics.registry import checked
 from scsave.metrics.sampling import half
 from scsave.metrics.space import expression, fit_pca
@@ -53,7 +53,8 @@ class ResponseScorer:
     `train` is every cell that training may see (the held-out type's controls included, its target cells not): the PCA
     is fitted there. `control_pred` and `control_truth` are two halves of the held-out type's control cells
     (`split_control`); a prediction must start from the first. `real` are the held-out cells under the target. All are
-    prepared cells over the same genes. DE genes are the top-100 of `real` against `control_truth` by |Welch t|.
+    prepared cells over the same genes. DE genes are the top-100 of `real` against `control_truth` by the moderated |t|,
+    whose scale (the median standard error of that comparison) predictions are ranked with too.
     Above `max_cells` a side, distances between distributions see a random subset.
     """
 
@@ -80,8 +81,6 @@ class ResponseScorer:
         self._control_pred = moments(expression(control_pred, "control cells", self.genes))
         control_truth_x = expression(control_truth, "control cells", self.genes)
         self._control_truth = moments(control_truth_x)
-        n_pred, n_truth = self._control_pred.n, self._control_truth.n
-        self._one_control = (n_pred * self._control_pred.mean + n_truth * self._control_truth.mean) / (n_pred + n_truth)
         self._real_x = expression(real, "real cells", self.genes)
         self._hold(self._real_x)
 
@@ -89,7 +88,8 @@ class ResponseScorer:
         """Make `real` (N, G) the truth."""
         self._real = moments(real)
         self._components = self._project(real)
-        self.real_t = welch_t(self._real, self._control_truth)  # (G,)
+        self._fudge = float(typical_error(self._real, self._control_truth))
+        self.real_t = welch_t(self._real, self._control_truth, self._fudge)  # (G,)
         self.delta_truth = self._real.mean - self._control_truth.mean  # (G,)
         self._de = top_genes(self.real_t, DE_GENES)
 
@@ -114,7 +114,7 @@ class ResponseScorer:
     def predicted_de(self, predicted: AnnData, k: int = 20) -> list[str]:
         """Names of the top-`k` DE genes of `predicted` against the control cells that it started from."""
         x = expression(predicted, "predicted cells", self.genes)
-        return [self.genes[position] for position in top_genes(welch_t(moments(x), self._control_pred), k)]
+        return [self.genes[position] for position in top_genes(welch_t(moments(x), self._control_pred, self._fudge), k)]
 
     def score(self, predicted: AnnData) -> dict[str, float]:
         """Every response row of the registry. Raises UserError for no cells, other genes or NaN."""
@@ -128,11 +128,11 @@ class ResponseScorer:
         means = mean_scores(self._real.mean, predicted.mean)
         means_de = mean_scores(self._real.mean[de], predicted.mean[de])
         change, change_de = change_scores(self.delta_truth, delta), change_scores(self.delta_truth[de], delta[de])
-        t = welch_t(predicted, self._control_pred)
+        t = welch_t(predicted, self._control_pred, self._fudge)
         values = means | change
         values |= {f"{name}_de100": value for name, value in (means_de | change_de).items()}
         values |= {
-            "pcc_delta_one_control": pearson(self._real.mean - self._one_control, predicted.mean - self._one_control),
+            "pcc_delta_one_control": pearson(self._real.mean - self._control_pred.mean, delta),
             "de_overlap_20": overlap(self.real_t, t, 20),
             "de_overlap_100": overlap(self.real_t, t, 100),
             "sign_agreement": sign_agreement(self.delta_truth[de], delta[de]),

@@ -80,20 +80,20 @@ BATCH_CORRECTION = (
     _EXPRESSION(
         name="marker_fold_change",
         label="marker fold change",
-        formula="Pearson of marker fold changes (type against rest) before and after, within batch, mean over types",
-        description="what correction must not destroy: 1 before correction by definition; types with 20 cells",
+        formula="Pearson of fold changes (type against rest, 50 markers) before and after, mean over batches and types",
+        description="what correction must not destroy; 1 for uncorrected cells",
     ),
     _EXPRESSION(
         name="marker_fold_change_slope",
         label="marker slope",
-        formula="regression slope through 0 of marker fold changes after on before, within batch, mean over types",
+        formula="slope through 0 of those fold changes, after on before, mean over batches and types",
         best=1.0,
         description="below 1: correction shrinks the difference between types",
     ),
     _EXPRESSION(
         name="de_batch_agreement",
         label="DE agreement",
-        formula="Pearson of fold changes (type against rest) of every two batches, mean over types and pairs",
+        formula="Pearson of fold changes (type against rest, markers of either) in two batches, mean over pairs, types",
         description="does each batch say the same of each type",
     ),
 )

@@ -165,7 +165,7 @@ GENERATION = (
     _POOLED(
         name="de_overlap_100",
         label="DE overlap@100",
-        formula="|top-100 genes of real ∩ of generated| / 100 by |Welch t|, a level against the rest, mean over levels",
+        formula="|top-100 of real ∩ of generated| / 100, moderated |t| of a level against the rest, mean over levels",
         min_cells=None,
         description="do the same genes tell condition levels apart",
     ),

@@ -67,14 +67,14 @@ GENETIC = (
     _GENETIC(
         name="overlap_20",
         label="overlap@20",
-        space="log1p CP10K, |Welch t| against control",
+        space="log1p CP10K, moderated |t| against control",
         formula="|top-20 of real ∩ top-20 of predicted| / 20",
         description="DE genes recovered; a gene that the prediction does not move is in no top-k",
     ),
     _GENETIC(
         name="overlap_100",
         label="overlap@100",
-        space="log1p CP10K, |Welch t| against control",
+        space="log1p CP10K, moderated |t| against control",
         formula="|top-100 of real ∩ top-100 of predicted| / 100",
         description="DE genes recovered; a gene that the prediction does not move is in no top-k",
     ),

@@ -58,7 +58,7 @@ RESPONSE = (
     _DELTA(
         name="pcc_delta_one_control",
         label="PCC Δ (one control)",
-        formula="Pearson of changes, both against the mean of all control cells",
+        formula="Pearson of changes, both against the control cells that the prediction starts from",
         description="what papers report; control noise shared by both sides passes for agreement",
     ),
     _DISTRIBUTION(
@@ -87,14 +87,14 @@ RESPONSE = (
     _MEAN(
         name="de_overlap_20",
         label="DE overlap@20",
-        space=f"log1p CP10K, |Welch t|, {_HALVES}",
+        space=f"log1p CP10K, moderated |t|, {_HALVES}",
         formula="|top-20 of real ∩ top-20 of predicted| / 20",
         description="DE genes recovered; a gene that the prediction does not move is in no top-k",
     ),
     _MEAN(
         name="de_overlap_100",
         label="DE overlap@100",
-        space=f"log1p CP10K, |Welch t|, {_HALVES}",
+        space=f"log1p CP10K, moderated |t|, {_HALVES}",
         formula="|top-100 of real ∩ top-100 of predicted| / 100",
         description="DE genes recovered; a gene that the prediction does not move is in no top-k",
     ),
