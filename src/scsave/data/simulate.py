@@ -30,6 +30,11 @@ def planted_modules(n_genes: int, n_modules: int, rng: np.random.Generator) -> n
     return rng.permutation(np.arange(n_genes) % n_modules)
 
 
+def gene_names(n_genes: int) -> np.ndarray:
+    """GENE00000 and so on, (G,) object: the order of every array over genes in the truth."""
+    return np.array([f"GENE{g:05d}" for g in range(n_genes)], dtype=object)
+
+
 def module_vectors(modules: np.ndarray, noise: float, rng: np.random.Generator, size: int = VECTOR_SIZE) -> np.ndarray:
     """One vector a gene, (G, size) float32: its module's centre plus noise. What a text says of a gene, in small."""
     centres = rng.normal(size=(modules.max() + 1, size))
@@ -98,6 +103,7 @@ class Simulated(DataSource):
         own = rng.normal(scale=self.effect_sd, size=(types, genes))
         s = self.type_specific
         return {
+            "genes": gene_names(genes),
             "module": modules,
             "base": rng.normal(scale=1.2, size=genes),
             "loading": np.abs(rng.normal(1.0, 0.25, size=genes)),
@@ -154,5 +160,5 @@ class Simulated(DataSource):
             },
             index=[f"cell_{i}" for i in range(self.n_cells)],
         )
-        var = pd.DataFrame(index=[f"GENE{g:05d}" for g in range(self.n_genes)])
+        var = pd.DataFrame(index=truth["genes"])
         return AnnData(X=counts, obs=obs, var=var, uns={keys.SIMULATED: truth})

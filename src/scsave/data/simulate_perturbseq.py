@@ -21,7 +21,7 @@ from pydantic import Field
 from scsave import keys
 from scsave.data.perturbations import SEPARATOR
 from scsave.data.raw import RawCells, in_memory
-from scsave.data.simulate import draw_counts, module_vectors, planted_modules
+from scsave.data.simulate import draw_counts, gene_names, module_vectors, planted_modules
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 
@@ -91,6 +91,7 @@ class SimulatedPerturbSeq(DataSource):
         strength = partner[doubles[:, 0]] * partner[doubles[:, 1]]  # (doubles, rank)
         given = vectors if self.informative else rng.normal(scale=vectors.std(), size=vectors.shape)
         return {
+            "genes": gene_names(self.n_genes),
             "module": modules,
             "base": rng.normal(scale=self.base_sd, size=self.n_genes),
             "loading": np.abs(rng.normal(1.0, 0.25, size=self.n_genes)),
@@ -110,7 +111,7 @@ class SimulatedPerturbSeq(DataSource):
 
     def labels(self, truth: dict[str, Any]) -> np.ndarray:
         """Canonical name of each row of `shifts`, object."""
-        names = np.array([f"GENE{g:05d}" for g in truth["targets"]], dtype=object)
+        names = truth["genes"][truth["targets"]]
         pairs = [SEPARATOR.join(sorted(names[pair])) for pair in truth["doubles"]]
         return np.array([self.control, *names, *pairs], dtype=object)
 
@@ -144,6 +145,6 @@ class SimulatedPerturbSeq(DataSource):
             },
             index=[f"cell_{i}" for i in range(self.n_cells)],
         )
-        var = pd.DataFrame(index=[f"GENE{g:05d}" for g in range(self.n_genes)])
+        var = pd.DataFrame(index=truth["genes"])
         counts = draw_counts(log_rate, library, self.dispersion, rng)
         return AnnData(X=counts, obs=obs, var=var, uns={keys.SIMULATED: truth})

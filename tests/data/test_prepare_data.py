@@ -1,0 +1,45 @@
+"""scripts/prepare_data.py as a user runs it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from scsave.cli import entry, register_resolvers
+
+from .sources import tiny
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_data.py"
+
+
+@pytest.fixture
+def prepare(monkeypatch):
+    spec = importlib.util.spec_from_file_location("prepare_data", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    register_resolvers()
+
+    def run(*args: str) -> None:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *args])
+        entry(module.main)
+
+    return run
+
+
+def test_info_says_what_is_there(prepare, tmp_path, capsys):
+    tiny(cells=120).write_h5ad(tmp_path / "a.h5ad")
+    which = ["data=h5ad", f"data.path={tmp_path}/a.h5ad", "data.conditions=[cell_type,batch]"]
+    prepare(*which, f"paths.cache={tmp_path}", "--info")
+    said = capsys.readouterr().out
+    for part in ("120 cells x 12 genes", "cell_type (condition)", "A 40, B 40, C 40", "split random: test", "24 cells"):
+        assert part in said
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(prepare, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        prepare("data=h5ad", f"data.path={tmp_path}/none.h5ad", "data.conditions=[a]", f"paths.cache={tmp_path}")
+    assert exit_.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == f"error: {tmp_path}/none.h5ad: no such file; give data.path=<an existing file>\n"

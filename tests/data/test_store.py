@@ -1,0 +1,125 @@
+import subprocess
+import sys
+
+import anndata
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from scsave import keys
+from scsave.data import raw
+from scsave.data.store import build_once, read_prepared
+from scsave.errors import UserError
+
+from .sources import h5ad, tiny
+
+
+def test_chunks_of_rows_give_the_same_cells(tmp_path, monkeypatch):
+    data = tiny(cells=1200, genes=40)
+    whole = h5ad(tmp_path / "a.h5ad", data, exclude={"cell_type": ["B"]}).load(tmp_path / "one")
+    monkeypatch.setattr(raw, "ENTRIES_AT_A_TIME", 1)  # 256 rows, the least
+    parts = h5ad(tmp_path / "a.h5ad", data, exclude={"cell_type": ["B"]}).load(tmp_path / "many")
+    np.testing.assert_array_equal(whole.X.toarray(), parts.X.toarray())
+    np.testing.assert_array_equal(whole.obs_names, parts.obs_names)
+
+
+@pytest.mark.parametrize("form", [sp.csr_matrix, sp.csc_matrix, sp.csr_matrix.toarray])
+def test_every_layout_of_the_matrix_gives_the_same_cells(tmp_path, form):
+    data = tiny(cells=300)
+    expected = data.X.toarray()
+    data.X = form(data.X)
+    cells = h5ad(tmp_path / "a.h5ad", data).load(tmp_path)
+    np.testing.assert_array_equal(cells.layers[keys.COUNTS].toarray(), expected)
+
+
+def test_subset_on_the_way_in_keeps_library_sizes(tmp_path):
+    data = tiny(cells=500, genes=30)
+    counts = data.X.toarray()
+    counts[:, 5:10] = 0
+    counts[:20, 5:10] = 50  # seen in few cells, many counts
+    data.X = sp.csr_matrix(counts)
+    source = h5ad(tmp_path / "a.h5ad", data, max_cells=100, max_genes=25)
+    cells = source.load(tmp_path)
+    assert cells.shape == (100, 25)
+    assert not set(cells.var_names) & {f"G{g}" for g in range(5, 10)}
+    rows = data.obs_names.get_indexer(cells.obs_names)
+    np.testing.assert_array_equal(cells.obs[keys.LIBRARY], counts[rows].sum(1))
+    np.testing.assert_array_equal(
+        cells.layers[keys.COUNTS].toarray(), counts[rows][:, data.var_names.isin(cells.var_names)]
+    )
+    assert list(source.load(tmp_path / "other").obs_names) == list(cells.obs_names)
+
+
+def test_genes_dropped_on_the_way_in(tmp_path):
+    data = tiny()
+    data.var_names = ["MT-A", "MT-B", *data.var_names[2:]]
+    cells = h5ad(tmp_path / "a.h5ad", data, drop_genes="^MT-").load(tmp_path)
+    assert cells.n_vars == 10
+    np.testing.assert_array_equal(cells.obs[keys.LIBRARY], data.X.toarray().sum(1))
+
+
+def test_expression_shares_its_index_arrays_with_the_counts(tmp_path):
+    cells = h5ad(tmp_path / "a.h5ad", tiny()).load(tmp_path)
+    assert np.shares_memory(cells.X.indices, cells.layers[keys.COUNTS].indices)
+    assert cells.layers[keys.COUNTS].indices.dtype == np.int32
+
+
+def test_prepared_once_for_one_source_and_settings(tmp_path):
+    source = h5ad(tmp_path / "a.h5ad", tiny())
+    source.load(tmp_path / "cache")
+    h5ad(tmp_path / "a.h5ad", tiny(), n_top_genes=5).load(tmp_path / "cache")  # not a matter of preparation
+    assert len(list((tmp_path / "cache/prepared").glob("*.h5ad"))) == 1
+    h5ad(tmp_path / "a.h5ad", tiny(), min_genes=3).load(tmp_path / "cache")
+    assert len(list((tmp_path / "cache/prepared").glob("*.h5ad"))) == 2
+    h5ad(tmp_path / "a.h5ad", tiny(seed=1)).load(tmp_path / "cache")  # another file under the same name
+    assert len(list((tmp_path / "cache/prepared").glob("*.h5ad"))) == 3
+
+
+def test_a_failed_build_leaves_nothing_and_a_damaged_one_is_named(tmp_path):
+    def fail(path):
+        path.write_bytes(b"half")
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError):
+        build_once(tmp_path / "a.h5ad", fail)
+    assert [p.name for p in tmp_path.iterdir() if p.suffix != ".lock"] == []
+    (tmp_path / "b.h5ad").write_bytes(b"half")
+    with pytest.raises(UserError, match="delete this file"):
+        read_prepared(tmp_path / "b.h5ad")
+
+
+PROCESS = """
+import sys, time
+from pathlib import Path
+from scsave.data.store import build_once
+
+def build(path):
+    with open(sys.argv[2], "a") as log:
+        log.write("built\\n")
+    time.sleep(1.0)
+    path.write_text("whole")
+
+print(build_once(Path(sys.argv[1]), build).read_text())
+"""
+
+
+def test_two_processes_at_once_build_once(tmp_path):
+    command = [sys.executable, "-c", PROCESS, str(tmp_path / "a.h5ad"), str(tmp_path / "log")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=120)[0].strip() for process in running] == ["whole", "whole"]
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_old_files_are_read_too(tmp_path):
+    """A file without anndata's mark at its top, as versions before 0.8 wrote it."""
+    import h5py
+
+    tiny().write_h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "a") as file:
+        for name in ("encoding-type", "encoding-version"):
+            del file.attrs[name]
+    from .sources import make
+
+    cells = make("data", "h5ad", path=str(tmp_path / "a.h5ad"), conditions=["cell_type"]).load(tmp_path)
+    np.testing.assert_array_equal(cells.layers[keys.COUNTS].toarray(), tiny().X.toarray())
+    assert anndata.read_h5ad(tmp_path / "a.h5ad").shape == cells.shape
