@@ -12,7 +12,7 @@ from tests.baselines.cells import mean, prepared, response_cells, split_of
 
 
 def small_scvi(task):
-    return Scvi(task=task, n_latent=5, n_layers=1, n_hidden=64, batch_size=64, learning_rate=1e-2, max_epochs=60)
+    return Scvi(task=task, n_latent=5, n_layers=1, n_hidden=64, batch_size=64, learning_rate=1e-2, max_epochs=40)
 
 
 def batches(seed=0, per_group=80):
@@ -46,7 +46,7 @@ def mixing(embedding, labels):
     [
         (Harmony, "harmonypy"),
         (Scanorama, "scanorama"),
-        (lambda: small_scvi("batch_correction"), "scvi"),
+        pytest.param(lambda: small_scvi("batch_correction"), "scvi", marks=pytest.mark.slow),
     ],
 )
 def test_correction_mixes_batches_and_keeps_types(make, package):
@@ -68,7 +68,10 @@ def test_correction_mixes_batches_and_keeps_types(make, package):
 
 @pytest.mark.parametrize(
     ("make", "package"),
-    [(Scanorama, "scanorama"), (lambda: small_scvi("batch_correction"), "scvi")],
+    [
+        (Scanorama, "scanorama"),
+        pytest.param(lambda: small_scvi("batch_correction"), "scvi", marks=pytest.mark.slow),
+    ],
 )
 def test_corrected_expression_brings_the_batches_means_together(make, package):
     pytest.importorskip(package)
@@ -83,6 +86,7 @@ def test_corrected_expression_brings_the_batches_means_together(make, package):
     assert 0.5 < made.X.mean() / data.X.mean() < 1.5
 
 
+@pytest.mark.slow
 def test_scvi_generates_counts_of_the_asked_conditions():
     pytest.importorskip("scvi")
     data, source, split = batches()
@@ -98,10 +102,11 @@ def test_scvi_generates_counts_of_the_asked_conditions():
         here = (wanted["cell_type"] == kind).to_numpy()
         assert np.corrcoef(mean(made[here]), mean(real[here]))[0, 1] > 0.95
     assert (method.generate(wanted, 0).layers[keys.COUNTS] != counts).nnz == 0
-    assert method.cost["epochs"] == 60
-    assert method.cost["optimiser_steps"] >= 60
+    assert method.cost["epochs"] == 40
+    assert method.cost["optimiser_steps"] >= 40
 
 
+@pytest.mark.slow
 def test_scvi_decodes_control_cells_under_the_target():
     pytest.importorskip("scvi")
     data, source, split = response_cells()

@@ -1,0 +1,36 @@
+"""Our genetic scores beside those of cell-eval, on simulated cells."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "cell_eval_check.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("cell_eval_check", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_shared_metrics_agree_with_cell_eval(script):
+    pytest.importorskip("cell_eval")
+    table = script.compare(*script.simulated(0))
+    assert (table["largest difference"] < 1e-6).all()
+    assert 0 < table.loc["discrimination_score_l1", "ours"] < 1
+    assert 0 < table.loc["pearson_delta", "ours"] < 1
+
+
+def test_mistakes_are_one_clear_line(script, capsys, tmp_path):
+    predicted, real, key, control = script.simulated(0)
+    with pytest.raises(script.UserError, match="other genes"):
+        script.compare(predicted[:, :5], real, key, control)
+    with pytest.raises(script.UserError, match=r"--real: no cell has perturbation=control"):
+        script.compare(predicted, real[np.flatnonzero(real.obs[key] != control)], key, control)
+    assert script.main(["--predicted", str(tmp_path / "a.h5ad")]) == 2
+    assert "give both" in capsys.readouterr().err
