@@ -77,13 +77,13 @@ class VectorScheme(BlockingScheme):
     """A scheme that only says where each gene lies; the transport partitioner makes the blocks."""
 
     @abstractmethod
-    def vectors(self, context: BlockingContext) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    def gene_vectors(self, context: BlockingContext) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         """(G, d) vectors, (G,) bool which genes have one, and what to record about them."""
 
     def __call__(self, context: BlockingContext) -> GeneBlocks:
         n_genes = len(context.genes)
         n_blocks = choose_n_blocks(n_genes, self.block_size, self.n_blocks)
-        vectors, found, info = self.vectors(context)
+        vectors, found, info = self.gene_vectors(context)
         seed = self._seed(context)
         assignment, transport = assign_with_gaps(vectors, found, n_blocks, seed)
         info = {
@@ -132,7 +132,7 @@ class Coexpression(VectorScheme):
     n_components: PositiveInt = 50
     max_cells: PositiveInt = 20_000
 
-    def vectors(self, context: BlockingContext) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    def gene_vectors(self, context: BlockingContext) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         rng = np.random.default_rng(self._seed(context))
         x = context.train.X
         if x.shape[0] > self.max_cells:

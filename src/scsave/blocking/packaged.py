@@ -1,0 +1,67 @@
+"""Where the gene knowledge that ships with the project lies: from a checkout, and from an installed package."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import scsave
+from scsave.errors import UserError
+
+FOLDER = "gene_vectors"
+VECTORS, NAMES, SETS = "human_minilm_go.npz", "human_names.tsv.gz", "human_go_sets.npz"
+
+
+@cache
+def packaged_file(name: str) -> Path:
+    """Path of a packaged file: `<package>/gene_vectors` of a wheel, or `data/gene_vectors` of the checkout."""
+    package = Path(scsave.__file__).resolve().parent
+    places = [package / FOLDER, package.parents[1] / "data" / FOLDER]
+    for place in places:
+        if (place / name).is_file():
+            return place / name
+    raise UserError(
+        f"{name}, which ships with the project, is in none of {', '.join(map(str, places))}; "
+        "fetch it again with `git checkout data/gene_vectors`, or make it with scripts/build_gene_vectors.py"
+    )
+
+
+def text_array(words: list[str]) -> np.ndarray:
+    """Words as bytes of one text, one a line: small, and read back without unpickling."""
+    return np.frombuffer("\n".join(words).encode(), dtype=np.uint8)
+
+
+def words_of(array: np.ndarray) -> list[str]:
+    """Inverse of `text_array`."""
+    text = array.tobytes().decode()
+    return text.split("\n") if text else []
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz, none of them a pickle; UserError where it is something else."""
+    try:
+        with np.load(path, allow_pickle=False) as values:
+            return {name: values[name] for name in values.files}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:
+        raise UserError(f"{path}: not an .npz of plain arrays ({type(error).__name__}: {error})") from None
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Compressed .npz, written beside and renamed."""
+    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(part, "wb") as stream:
+        np.savez_compressed(stream, **arrays)
+    part.replace(path)
+
+
+def info_array(info: dict[str, Any]) -> np.ndarray:
+    return text_array([json.dumps(info)])
+
+
+def info_of(array: np.ndarray) -> dict[str, Any]:
+    return json.loads(words_of(array)[0])
