@@ -7,6 +7,7 @@ Any other setting of configs/train.yaml can be overridden the same way.
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -14,6 +15,11 @@ from omegaconf import DictConfig
 from scsave.cli import entry, register_resolvers
 from scsave.components import build
 from scsave.errors import UserError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scsave.data.source import DataSource
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 NEED_A_PATH = {"h5ad", "perturbseq_h5ad"}
@@ -31,17 +37,38 @@ def prepare(cfg: DictConfig, info: bool) -> None:
     if info:
         from scsave.data.describe import split_summary, summary
 
-        rows = summary(data, source) | coverage(plain, data, source)
-        try:
-            rows |= split_summary(build(plain["split"], "split")(data, source, plain["seed"]))
-        except UserError as error:
-            rows["split"] = str(error)
+        rows = summary(data, source)
+        for name, more in (
+            ("genes with a vector", lambda: coverage(plain, data, source)),
+            ("split", lambda: split_summary(build(plain["split"], "split")(data, source, plain["seed"]))),
+        ):
+            try:
+                rows |= more()
+            except UserError as error:  # said, and the rest shown all the same
+                rows[name] = str(error)
         show(rows)
 
 
-def coverage(plain: dict, data, source) -> dict[str, str]:
-    """How many genes have a vector."""
-    return {}
+def coverage(plain: dict, data: "AnnData", source: "DataSource") -> dict[str, str]:
+    """How many genes, and how many perturbed genes, have a vector in the source that semantic blocks would use."""
+    from scsave.blocking.gene_vectors import Packaged
+    from scsave.data.perturbations import parse
+    from scsave.keys import GENE_ID
+
+    vectors = build(plain["vectors"], "vectors") if plain.get("vectors") else Packaged()
+    gene_ids = list(data.var[GENE_ID]) if GENE_ID in data.var else None
+    found = vectors.coverage(list(data.var_names), source.organism, gene_ids)
+    ways = ", ".join(f"{way} {n:,}" for way, n in found["found_by"].items() if n)
+    rows = {f"genes with a vector ({found['vectors']})": f"{found['coverage']:.1%} ({ways})"}
+    if source.perturbation_kind == "genes":
+        levels = data.obs[source.perturbation_key].cat.categories
+        perturbed = sorted({gene for level in levels for gene in parse(level, source.control)})
+        known = vectors.lookup(perturbed, source.organism)[1]
+        lost = [gene for gene, has in zip(perturbed, known, strict=True) if not has]
+        rows["perturbed genes with a vector"] = f"{known.sum()} of {len(known)}" + (
+            f"; without: {', '.join(lost[:10])}" if lost else ""
+        )
+    return rows
 
 
 def show(rows: dict[str, str]) -> None:

@@ -1,5 +1,6 @@
 import os
 import socket
+from dataclasses import fields
 from pathlib import Path
 
 import h5py
@@ -9,19 +10,20 @@ import pytest
 import scipy.sparse as sp
 import yaml
 from anndata import AnnData
+from hydra.utils import get_class
 
 from scsave import keys
 from scsave.data.downloaded import Downloaded
 from scsave.errors import UserError
 
 from .server import serve
-from .sources import CONFIGS, make, tiny
+from .sources import CONFIGS, make, shipped, tiny
 
 ROWS = sorted(p.stem for p in (CONFIGS / "data").glob("*.yaml") if "mirrors" in yaml.safe_load(p.read_text()))
 SHARED = Path(os.environ.get("SCSAVE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
-def shared(name: str) -> str:
+def shared_file(name: str) -> str:
     if not (SHARED / name).is_file():
         pytest.skip(f"the optional file {name} is not in {SHARED}")
     return str(SHARED / name)
@@ -43,6 +45,12 @@ def test_rows_are_complete(name):
         for known in (place.sum, place.member_sum):
             assert known is None or known.split(":")[0] in ("sha256", "md5")
         assert {*place.settings} <= {"layer", "normalised_by", "symbol_key", "gene_id"}
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (CONFIGS / "data").glob("*.yaml")))
+def test_every_setting_stands_in_the_config_and_so_can_be_overridden(name):
+    node = dict(shipped("data", name))
+    assert set(node) == {"_target_", *(field.name for field in fields(get_class(node["_target_"])))}
 
 
 def test_every_set_of_the_paper_is_there():
@@ -166,7 +174,7 @@ def test_download_prepare_and_cache_with_the_settings_of_the_mirror(tmp_path):
     ],
 )
 def test_local_copies_under_the_name_of_their_set(tmp_path, name, file, shape, levels):
-    cells = make("data", name, path=shared(file)).load(tmp_path)
+    cells = make("data", name, path=shared_file(file)).load(tmp_path)
     assert cells.shape == shape
     assert {column: cells.obs[column].nunique() for column in levels} == levels
     counts = cells.layers[keys.COUNTS]
@@ -178,7 +186,7 @@ def test_anyones_perturb_seq(tmp_path):
     source = make(
         "data",
         "perturbseq_h5ad",
-        path=shared("papalexi_thp1_crispr.h5ad"),
+        path=shared_file("papalexi_thp1_crispr.h5ad"),
         perturbation_key="perturbation",
         control="control",
     )

@@ -39,7 +39,7 @@ def write_prepared(path: Path, raw: RawCells, source: "DataSource", where: str, 
 
     writer, kept, libraries = CountsWriter(path), [], []
     few = 0
-    for rows, part in raw.chunks(matrix, keep):
+    for rows, part in raw.chunks(matrix, keep, f"preparing {source.name}"):
         if source.normalised_by is not None:
             part = undo_log1p(part, raw.obs, rows, source.normalised_by, where)
         counts = as_counts(part, where, hint, source.round_counts)

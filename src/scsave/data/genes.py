@@ -85,7 +85,7 @@ def detected_most(
 ) -> np.ndarray:
     """Positions of the `max_genes` mapped genes that most cells express, in file order, (max_genes,)."""
     seen = np.zeros(matrix.shape[1], dtype=np.int64)
-    for _, part in raw.chunks(matrix, keep):
+    for _, part in raw.chunks(matrix, keep, "counting the cells of each gene"):
         seen += np.bincount(part.indices, weights=part.data > 0, minlength=len(seen)).astype(np.int64)
     seen = seen if mapper is None else mapper.T @ seen
     return np.sort(np.argsort(-seen, kind="stable")[:max_genes])

@@ -131,7 +131,7 @@ class AhlmannEltze:
             )
         order = np.random.default_rng(seed).permutation(doubles).tolist()
         trained = order[: int(len(order) * self.double_share)]
-        watched = trained[: int(len(trained) * self.val)]
+        watched = trained[: max(1, int(len(trained) * self.val))] if self.val and len(trained) > 1 else []
         single = {genes[0] for genes in sets.values() if len(genes) == 1}
         test = {label: seen_group(sets[label], single) for label in order[len(trained) :]}
         val = {label: seen_group(sets[label], single) for label in watched}

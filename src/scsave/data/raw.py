@@ -1,5 +1,6 @@
 """What a file holds before anyone has judged it: tables in memory, matrices that may still be on disk."""
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
+from rich.progress import track
 
 from scsave.data.files import check_h5ad, check_hdf5
 from scsave.errors import UserError
@@ -49,10 +51,14 @@ class RawCells:
         there = ", ".join(self.matrices) or "none"
         raise UserError(f"{where}: no layer '{layers[0]}'; layers present: {there}; set data.layer (null means X)")
 
-    def chunks(self, matrix: Any, keep: np.ndarray) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
-        """Positions and rows of the cells to keep, (n,) and CSR (n, G), a chunk of rows at a time."""
+    def chunks(self, matrix: Any, keep: np.ndarray, doing: str) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
+        """Positions and rows of the cells to keep, (n,) and CSR (n, G), a chunk of rows at a time.
+
+        On a terminal, a bar says what it is `doing` where there are several chunks.
+        """
         step = max(256, ENTRIES_AT_A_TIME // max(matrix.shape[1], 1))
-        for start in range(0, len(keep), step):
+        starts = range(0, len(keep), step)
+        for start in track(starts, doing, disable=len(starts) < 3 or not sys.stderr.isatty(), transient=True):
             rows = np.flatnonzero(keep[start : start + step])
             if len(rows):
                 part = sp.csr_matrix(matrix[start : start + step])

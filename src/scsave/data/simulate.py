@@ -17,6 +17,7 @@ from anndata import AnnData
 from pydantic import Field
 
 from scsave import keys
+from scsave.data.files import file_checksum
 from scsave.data.raw import RawCells, in_memory
 from scsave.data.source import DataSource
 from scsave.errors import UserError
@@ -132,6 +133,9 @@ class Simulated(DataSource):
 
     def read(self, cache: Path) -> AbstractContextManager[RawCells]:
         return in_memory(self.draw)
+
+    def checksum(self, cache: Path) -> str:
+        return file_checksum(Path(__file__))  # the model is its code: other code, other cells
 
     def draw(self) -> AnnData:
         """The cells, counts in X, the truth in `uns`."""

@@ -19,6 +19,8 @@ from anndata import AnnData
 from pydantic import Field
 
 from scsave import keys
+from scsave.data import simulate
+from scsave.data.files import file_checksum
 from scsave.data.perturbations import SEPARATOR
 from scsave.data.raw import RawCells, in_memory
 from scsave.data.simulate import draw_counts, gene_names, module_vectors, planted_modules
@@ -117,6 +119,9 @@ class SimulatedPerturbSeq(DataSource):
 
     def read(self, cache: Path) -> AbstractContextManager[RawCells]:
         return in_memory(self.draw)
+
+    def checksum(self, cache: Path) -> str:
+        return " ".join(file_checksum(Path(module)) for module in (__file__, simulate.__file__))
 
     def draw(self) -> AnnData:
         """The cells, counts in X, the truth in `uns`."""
