@@ -24,3 +24,38 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/uv
 	@touch $@
 
 setup: $(STAMP)  ## make .venv with every pinned dependency (EXTRAS=dev,baselines,text,sweep adds more)
+
+setup-conda:  ## install into the active conda environment (conda env create -f environment.yml; conda activate scsave)
+	python -m uv pip install --quiet --system --constraint constraints.txt --editable '.[$(EXTRAS)]'
+
+demo: $(STAMP)  ## train SAVE on 700 packaged PBMCs, generate cells, score and draw them: python train.py
+	$(BIN)/python train.py
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -m pytest
+
+test-fast: $(STAMP)  ## run the tests that take less than ten seconds each
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: $(STAMP)  ## ruff: check and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## ruff: fix and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-demo: $(STAMP)  ## time, memory and quality of the demo against its limits (docs/choices.md)
+	$(BIN)/python scripts/bench_demo.py
+
+bench-attention: $(STAMP)  ## step time of one token a gene against blocks of 3,200, at 19,112 genes
+	$(BIN)/python scripts/bench_attention.py
+
+constraints: | $(BIN)/uv  ## resolve every dependency anew into constraints.txt
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
+		--no-header --no-annotate pyproject.toml --output-file constraints.txt
+
+clean:  ## remove .venv, caches and outputs
+	rm -rf .venv .pytest_cache .ruff_cache data/cache outputs/*
+
+.PHONY: help setup setup-conda demo test test-fast lint format bench-demo bench-attention constraints clean

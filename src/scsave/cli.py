@@ -26,7 +26,14 @@ _UNHASHED = ("hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", 
 def config_hash(cfg: DictConfig) -> str:
     """Ten hex digits over every setting that can change the result."""
     plain = {k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in _items(cfg)}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:10]
+    return hashlib.sha256(json.dumps(_without_cache(plain), sort_keys=True, default=str).encode()).hexdigest()[:10]
+
+
+def _without_cache(node: Any) -> Any:
+    """Where downloads are kept changes no number."""
+    if isinstance(node, dict):
+        return {key: _without_cache(value) for key, value in node.items() if key != "cache"}
+    return node
 
 
 def _items(cfg: DictConfig) -> list[tuple[str, Any]]:

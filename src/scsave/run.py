@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from pathlib import Path
@@ -62,8 +63,11 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     method = make_method(cfg, config, task, source, folder, cache)
     print(f"{task.name} on {source.name}: {data.n_obs} cells x {data.n_vars} genes, {split.describe()}")
     if config.mode != "evaluate":
-        record_start(cfg, folder, split, data)
+        if rank_zero():
+            record_start(cfg, folder, split, data)
         fit(method, data, split, source, config, folder)
+        if not rank_zero():
+            return None  # the other processes of a distributed run were there to train
     context = Context(data=data, source=source, split=split, method=method, folder=folder, seed=config.seed, figures=config.figures)
     outcome = task.run(context)
     cost = dict(method.cost) | {"peak_rss_mb": peak_rss_mb(), "seconds_total": time.perf_counter() - started}
@@ -86,6 +90,10 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     print_scores(outcome.scores, task.metrics, f"{task.name} on {source.name}, seed {config.seed}")
     print(f"results: {path}")
     return outcome.objective
+
+
+def rank_zero() -> bool:
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
 
 
 def load_data(config: RunConfig, source: DataSource, cache: Path) -> tuple[AnnData, Split]:
@@ -144,7 +152,7 @@ def fit(method: Method, data: AnnData, split: Split, source: DataSource, config:
         print(f"{stopped}; go on with: python train.py resume={folder}")
         raise KeyboardInterrupt from None
     method.cost.setdefault("seconds_fit", time.perf_counter() - started)
-    if isinstance(method, SAVE):
+    if isinstance(method, SAVE) and rank_zero():
         method.save(folder / CHECKPOINTS)
 
 

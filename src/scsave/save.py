@@ -90,8 +90,8 @@ class SAVE:
         conditions = Conditions.fit(train.obs, source.conditions)
         self._assemble(blocks, conditions, seed=seed)
         self.info = {"source": source.name, "blocking": blocks.scheme, "library_range": _library_range(train)}
-        self.model.start_from(*_moments(train))
         combination = train.obs.groupby([*conditions.names], observed=True, sort=True).ngroup().to_numpy()
+        self.model.start_from(*_moments(train, combination))
         rows = CellRows(_cells(train), conditions.encode(train.obs), torch.from_numpy(combination))
         known = _known(val.obs, conditions)
         val = val[known]
@@ -298,12 +298,16 @@ def _library_range(train: AnnData) -> list[float]:
     return [float(library.min()), float(library.max())]
 
 
-def _moments(train: AnnData) -> tuple[GeneMoments, Tensor]:
+def _moments(train: AnnData, combination: np.ndarray) -> tuple[GeneMoments, Tensor]:
     """Gene statistics of training cells, and the scale: each gene's largest log1p value."""
     counts, x = train.layers[keys.COUNTS], train.X
     scale = np.maximum(np.asarray(x.max(axis=0).todense()).ravel(), 1e-6)
     total, mean = np.asarray(counts.sum(0)).ravel(), np.asarray(counts.mean(0)).ravel()
-    variance = np.asarray(counts.multiply(counts).mean(0)).ravel() - mean**2
+    member = sp.csr_matrix((np.ones(train.n_obs), (combination, np.arange(train.n_obs))))
+    within = np.asarray((member @ counts).todense()) / np.asarray(member.sum(1))  # (combinations, G)
+    variance = np.asarray(counts.multiply(counts).mean(0)).ravel() - (np.asarray(member.sum(1)) * within**2).mean(
+        0
+    ) * len(within) / train.n_obs
     share = total / train.obs[keys.LIBRARY].sum()
     columns = (np.asarray(x.mean(0)).ravel() / scale, share, mean, variance)
     moments = GeneMoments(*(torch.from_numpy(column.astype(np.float32)) for column in columns))

@@ -49,6 +49,8 @@ class RunConfig(_Strict):
     task: Node
     data: Node
     split: Node
+    vectors: Node
+    gene_sets: Node
     blocking: Node
     backbone: Node
     likelihood: Node

@@ -23,7 +23,7 @@ class GeneMoments:
     scaled_mean: Tensor
     share: Tensor  # of all counts of the cells, genes that were not selected counted in
     count_mean: Tensor
-    count_variance: Tensor
+    count_variance: Tensor  # within combinations of conditions: what is left to the head
 
 
 class Gaussian(nn.Module):

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from scsave.training.plan import Plan
 
 
+PER_GENE_LR = 10.0
+
+
 class EMA(AveragedModel):
     """Exponential moving average that forgets its beginning: decay (1 + n) / (10 + n) until `decay` is reached."""
 
@@ -68,8 +71,14 @@ class Stage(L.LightningModule):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch["library"]))
 
     def configure_optimizers(self) -> dict[str, Any]:
-        parameters = [p for module in self.trained() for p in module.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.plan.weight_decay, fused=True)
+        trained = {p for module in self.trained() for p in module.parameters() if p.requires_grad}
+        own = {p for p in (self.model.average, *self.model.likelihood.parameters()) if p in trained}
+        networks = [p for p in self.parameters() if p in trained - own]
+        groups = [{"params": networks}]
+        if own:  # one number a gene: steps that suit a network hardly move a dispersion
+            per_gene = [p for p in self.parameters() if p in own]
+            groups.append({"params": per_gene, "lr": PER_GENE_LR * self.lr, "weight_decay": 0.0})
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.plan.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

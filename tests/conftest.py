@@ -1,0 +1,46 @@
+"""Compose the real config tree and run it on small simulated cells."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+ROOT = Path(__file__).parent.parent
+CELLS = ["data=simulated", "data.n_cells=240", "data.n_genes=48", "data.n_types=3", "data.n_batches=2", "blocking=random"]
+NETWORK = [
+    "backbone.width=16", "backbone.depth=1", "backbone.heads=2", "backbone.latent_width=2", "backbone.velocity_width=16",
+    "backbone.velocity_depth=1", "sampling.solver.steps=3", "trainer.limit_steps=4", "figures=false",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Two test processes on two cores are faster than one that fights itself."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def composed(tmp_path):
+    """`composed("task=generation", ...)`: the config tree with these overrides, everything written below tmp_path."""
+    from scsave.cli import register_resolvers
+
+    register_resolvers()
+
+    def make(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            return compose("train", [f"paths.outputs={tmp_path}/outputs", f"paths.cache={tmp_path}/cache", *overrides])
+
+    return make
+
+
+@pytest.fixture
+def tiny(composed):
+    """The same on 240 simulated cells, small networks, four steps a stage."""
+    return lambda *overrides, cells=CELLS: composed(*cells, *NETWORK, *overrides)
+
+
+def clean_environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(("HYDRA_", "SCSAVE_"))}

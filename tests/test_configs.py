@@ -1,0 +1,102 @@
+"""Every option of every group composes, is accepted by the schema, and runs; what is wrong ends in one line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scsave.components import build
+from scsave.errors import UserError
+from scsave.run import load_data, make_method
+from scsave.schema import validated
+
+from .conftest import CELLS, ROOT
+
+KNOWING = ("blocking=semantic", "blocking=pathway")
+FITTED = ("backbone", "likelihood", "objective", "training", "blocking", "callbacks", "logger")
+
+
+def options(group: str) -> list[str]:
+    folder = ROOT / "configs" / group
+    return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml") if p.stem != "base")
+
+
+def fitted(cfg, tmp_path: Path):
+    config = validated(cfg)
+    task, source = build(config.task, "task"), build(config.data, "data")
+    data, split = load_data(config, source, Path(config.paths.cache))
+    method = make_method(cfg, config, task, source, tmp_path / "run", Path(config.paths.cache))
+    method.fit(data, split, source, config.seed)
+    return method, data
+
+
+@pytest.mark.parametrize("choice", [f"{g}={o}" for g in FITTED for o in options(g)])
+def test_every_option_trains_and_generates(choice, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    more = ["logger.offline=true"] if choice == "logger=wandb" else []
+    cells = ["data=pbmc68k"] if choice in KNOWING else CELLS  # simulated genes have no texts
+    method, data = fitted(tiny(choice, *more, "trainer.limit_steps=1", cells=cells), tmp_path)
+    cells = method.generate(data.obs[method.conditions.names][:7], seed=0)
+    assert cells.shape == (7, data.n_vars)
+    assert np.isfinite(cells.X.data).all()
+    assert (cells.X.data >= 0).all()
+
+
+@pytest.mark.parametrize("name", [n for n in options("experiment") if not n.startswith(("paper/t", "ablation"))])
+def test_experiments_compose(name, composed):
+    validated(composed(f"experiment={name}"))
+
+
+@pytest.mark.parametrize("choice", [f"{g}={o}" for g in ("data", "split", "trainer", "debug", "task") for o in options(g)])
+def test_options_compose_and_fit_the_schema(choice, composed):
+    extra = {"data=h5ad": ["data.path=x.h5ad", "data.conditions=[a]"], "split=file": ["split.path=split.csv"]}
+    extra |= {"split=leave_out": ["split.column=phase", "split.level=S"]}
+    extra |= {"data=perturbseq_h5ad": ["data.path=x.h5ad", "data.perturbation_key=p", "data.control=c"]}
+    validated(composed(choice, *extra.get(choice, [])))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["+backbone.widht=3"], "backbone.widht: unknown key; backbone takes: depth, heads"),
+        (["training.batch_size=many"], "training.batch_size='many': input should be a valid integer"),
+        (["training.mask_rate=1.5"], "training.mask_rate=1.5: input should be less than or equal to 1"),
+        (["seed=-1"], "seed=-1: input should be greater than or equal to 0"),
+        (["mode=dance"], "mode='dance': input should be 'train', 'generate' or 'evaluate'"),
+        (["+colour=red"], "colour: unknown key; the config takes: backbone"),
+        (["mode=generate"], "mode=generate needs a trained model: ckpt="),
+        (["resume=a", "ckpt=b"], "resume and ckpt are both set"),
+        (["backbone._target_=os.system"], "expected a class of scsave"),
+        (["backbone._target_=scsave.models.backbone.Nothing"], "no such class"),
+        (["sampling.solver.method=magic"], "sampling.solver.method='magic': input should be 'euler'"),
+    ],
+)
+def test_a_wrong_config_ends_in_one_line(overrides, words, composed):
+    with pytest.raises(UserError) as caught:
+        validated(composed(*overrides))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["blocking.block_size=5000"], "48"),
+        (["backbone.heads=5"], "backbone.width=16 is not a multiple of heads=5"),
+        (["sampling.guidance=2", "training.mask_rate=0"], "training.mask_rate=0"),
+    ],
+)
+def test_rules_across_keys(overrides, words, tiny, tmp_path):
+    with pytest.raises(UserError, match=words):
+        fitted(tiny(*overrides), tmp_path)
+
+
+def test_guidance_takes_a_number_or_one_a_condition(tiny, tmp_path):
+    method, data = fitted(tiny("sampling.guidance={cell_type: 1.5, batch: 0.5}"), tmp_path)
+    obs = data.obs[method.conditions.names][:5]
+    per_condition = method.generate(obs, seed=0)
+    plain = method.generate(obs, seed=0, guidance=1.0)
+    again = method.generate(obs, seed=0, guidance=1.0)
+    assert (plain.X != again.X).nnz == 0
+    assert torch.isfinite(torch.from_numpy(per_condition.X.data)).all()
