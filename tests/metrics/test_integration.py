@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from scsave.errors import UserError
-from scsave.metrics.integration import IntegrationScorer, totals
+from scsave.metrics.integration import IntegrationScorer, exact_neighbours, totals
 from scsave.metrics.registry import rows
 from tests.metrics.cells import population
 
@@ -22,7 +22,7 @@ def batches(n=360, genes=40):
 def scores():
     cells, corrected = batches()
     scorer = IntegrationScorer(cells, "batch", "type", n_components=10)
-    noise = np.random.default_rng(0).normal(size=(cells.n_obs, 5))
+    noise = np.random.default_rng(0).normal(size=(cells.n_obs, 10))  # 10: jax compiles for each shape
     good = IntegrationScorer(corrected, "batch", "type", n_components=10).unintegrated
     return scorer, scorer.score({"good": good, "noise": noise}, {"good": corrected}), {"good": good, "noise": noise}
 
@@ -52,6 +52,7 @@ def test_values_and_total_are_the_librarys_own(scores):
     library = Benchmarker(
         data, "b", "l", ["good", "noise"], pre_integrated_embedding_obsm_key="pre", progress_bar=False
     )
+    library.prepare(neighbor_computer=exact_neighbours)
     library.benchmark()
     table = library.get_results(min_max_scale=False)
     names = {"Total": "total", "Bio conservation": "bio_conservation", "Batch correction": "batch_removal"}
@@ -91,6 +92,15 @@ def test_an_unlabelled_batch_counts_for_mixing_only(scores):
     everyone = scores[1]["good"]["all"]
     assert [a["ilisi"], a["pcr"]] == pytest.approx([everyone["ilisi"], everyone["pcr"]], abs=1e-6)
     assert a["silhouette_label"] != everyone["silhouette_label"]
+
+
+@pytest.mark.slow
+def test_neighbours_are_the_nearest_with_the_cell_itself_first():
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    found = exact_neighbours(x, 7)
+    distance = np.linalg.norm(x[:, None] - x[None], axis=-1)
+    assert (found.indices == np.argsort(distance, axis=1)[:, :7]).all()
+    assert found.distances == pytest.approx(np.sort(distance, axis=1)[:, :7], abs=1e-5)
 
 
 def test_totals_leave_out_what_cannot_be_computed():
