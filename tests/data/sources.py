@@ -8,8 +8,9 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 from hydra import compose, initialize_config_dir
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
+
+from scsave.components import build
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -24,9 +25,9 @@ def shipped(group: str, name: str) -> DictConfig:
 
 
 def make(group: str, name: str, **changes):
-    """The object of one option, with some of its keys changed."""
+    """The object of one option, some of its keys changed, checked and built as the run does."""
     node = OmegaConf.to_container(OmegaConf.merge(shipped(group, name), changes), resolve=True)
-    return get_class(node.pop("_target_"))(**node)
+    return build(node, group)
 
 
 def tiny(cells: int = 60, genes: int = 12, seed: int = 0) -> AnnData:
