@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from anndata import AnnData
 
-from scsave.blocking.gene_vectors import GeneVectors, Packaged, RandomVectors, enough
+from scsave import keys
+from scsave.blocking.gene_vectors import DataVectors, GeneVectors, Packaged, RandomVectors, enough
 from scsave.blocking.packaged import VECTORS, packaged_file
 from scsave.errors import UserError
 
@@ -70,7 +72,31 @@ def test_packaged_vectors_are_small_plain_and_know_what_is_alike():
 
 def test_random_vectors_know_the_same_genes_and_nothing_about_them():
     random, packaged = RandomVectors(), Packaged()
-    genes = ["CD3D", "MARCH1", "NOPE", "RPL3"]
+    genes = ["CD3D", "MARCH1", "NOT_A_GENE", "RPL3"]
     assert random.lookup(genes)[1].tolist() == packaged.lookup(genes)[1].tolist() == [True, True, False, True]
     assert (random.lookup(genes)[0] == RandomVectors().lookup(genes)[0]).all()
     assert (random.lookup(genes)[0][0] != RandomVectors(seed=1).lookup(genes)[0][0]).all()
+
+
+@pytest.mark.parametrize("where", ["varm", "truth"])
+def test_vectors_that_the_data_carry(where):
+    data = AnnData(np.ones((2, 3), dtype=np.float32))
+    data.var_names = ["GENE2", "GENE0", "GENE1"]
+    values = np.array([[2.0, 2], [0, 1], [1, 1]])
+    if where == "varm":
+        data.varm["gene_vectors"] = values
+    else:
+        data.uns[keys.SIMULATED] = {
+            "genes": np.array(["GENE0", "GENE1", "GENE2"], dtype=object),
+            "gene_vectors": values[[1, 2, 0]],
+        }
+    vectors, found = DataVectors().bind(data).lookup(["GENE1", "GENE2", "X"])
+    assert vectors.tolist() == [[1, 1], [2, 2], [0, 0]]
+    assert found.tolist() == [True, True, False]
+
+
+def test_data_without_vectors_are_told_so():
+    with pytest.raises(UserError, match="carry no vectors"):
+        DataVectors().bind(AnnData(np.ones((2, 3), dtype=np.float32)))
+    with pytest.raises(UserError, match="before the data"):
+        DataVectors().lookup(["A"])

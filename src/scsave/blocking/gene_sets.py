@@ -31,23 +31,26 @@ class SetTable:
     def index(self) -> pd.Index:
         return pd.Index(self.genes, dtype=object)
 
-    def membership(self, match: Match, least: int = 1, most: int | None = None) -> tuple[sparse.csr_array, np.ndarray]:
-        """(S', G) float membership of the matched genes and the places of the S' sets of a size within the limits."""
+    @cached_property
+    def size(self) -> np.ndarray:
+        """(S,) genes of each set, in the data or not."""
+        return np.asarray(self.member.sum(1)).ravel()
+
+    def membership(self, match: Match, least: int = 2) -> sparse.csr_array:
+        """(S, G) float membership of the matched genes; a set with fewer than `least` of them is left empty."""
         chosen = sparse.csr_array(
             (np.ones(match.found.sum()), (match.row[match.found], np.flatnonzero(match.found))),
             shape=(len(self.genes), len(match.row)),
         )
         member = sparse.csr_array(self.member.astype(np.float64) @ chosen)
         member.data[:] = 1.0
-        size = np.asarray(member.sum(1)).ravel()
-        kept = np.flatnonzero((size >= least) & (size <= (most or np.inf)))
-        return member[kept], kept
+        present = np.asarray(member.sum(1)).ravel() >= least
+        return sparse.csr_array(sparse.diags_array(present.astype(np.float64)) @ member)
 
     def terms_of(self) -> pd.Series:
         """Gene -> the titles of its sets, the smallest set first, joined by `; `."""
-        size = np.asarray(self.member.sum(1)).ravel()
         places = self.member.tocoo()
-        table = pd.DataFrame({"gene": places.col, "set": places.row, "size": size[places.row]})
+        table = pd.DataFrame({"gene": places.col, "set": places.row, "size": self.size[places.row]})
         table = table.sort_values(["gene", "size", "set"])
         titles = pd.Series(np.array(self.titles, dtype=object)[table["set"]], index=table["gene"])
         joined = titles.groupby(level=0).agg("; ".join)
@@ -117,7 +120,7 @@ class GeneSets:
 
     def __post_init__(self) -> None:
         if self.min_genes > self.max_genes:
-            raise UserError(f"gene_sets.min_genes={self.min_genes} is above max_genes={self.max_genes}")
+            raise UserError(f"blocking.gene_sets.min_genes={self.min_genes} is above max_genes={self.max_genes}")
 
     @property
     def name(self) -> str:
@@ -139,7 +142,12 @@ class GeneSets:
     def membership(
         self, genes: Sequence[str], organism: str = "human", gene_ids: Sequence[str] | None = None
     ) -> tuple[sparse.csr_array, list[str], Match]:
-        """(S, G) membership of the sets with `min_genes` to `max_genes` of these genes; their titles; the match."""
+        """(S, G) membership, the titles of the S sets, the match.
+
+        Sets of `min_genes` to `max_genes` genes (whether in the data or not) of which at least two are in the data.
+        """
         table, match = self.read(), self.match(genes, organism, gene_ids)
-        member, kept = table.membership(match, self.min_genes, self.max_genes)
-        return member, [table.titles[place] for place in kept], match
+        member = table.membership(match)
+        sized = (table.size >= self.min_genes) & (table.size <= self.max_genes)
+        kept = np.flatnonzero(sized & (np.diff(member.indptr) > 0))
+        return member[kept], [table.titles[place] for place in kept], match

@@ -78,7 +78,7 @@ class PackagedText(TextSource):
 
         names = read_names().full_names
         terms = GeneSets().read(cache).terms_of().reindex(names.index).fillna("")
-        return clean((names + ". " + terms).str.strip())
+        return (names + ". " + terms).str.strip()
 
 
 @dataclass(kw_only=True)

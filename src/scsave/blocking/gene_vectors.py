@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from pydantic import Field
 
+from scsave import keys
 from scsave.blocking.gene_names import Match, kind_of, match_genes, read_names, read_orthologs
 from scsave.blocking.packaged import (
     VECTORS,
@@ -117,6 +119,10 @@ class VectorSource(ABC):
             self._loaded = self.read()
         return self._loaded
 
+    def bind(self, data: AnnData) -> Self:
+        """Called with the data before anything is looked up; only sources that the data carry need it."""
+        return self
+
     def lookup(
         self, genes: Sequence[str], organism: str = "human", gene_ids: Sequence[str] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -169,3 +175,34 @@ class RandomVectors(VectorSource):
         rng = np.random.default_rng(self.seed)
         vectors = rng.standard_normal((len(genes), self.width), dtype=np.float32) / np.float32(np.sqrt(self.width))
         return GeneVectors(genes, vectors, self.name, {"seed": self.seed, "width": self.width}, **self._tables)
+
+
+@dataclass(kw_only=True)
+class DataVectors(VectorSource):
+    """Vectors that the data themselves carry: simulated data (their truth), or any file with `varm["gene_vectors"]`."""
+
+    key: str = "gene_vectors"
+
+    @property
+    def name(self) -> str:
+        return "data"
+
+    def bind(self, data: AnnData) -> Self:
+        """Takes the vectors of `data`; UserError where there are none."""
+        truth = data.uns.get(keys.SIMULATED, {})
+        if self.key in data.varm:
+            genes, vectors = data.var_names, data.varm[self.key]
+        elif self.key in truth:
+            genes, vectors = truth["genes"], truth[self.key]
+        else:
+            there = ", ".join(data.varm) or "none"
+            raise UserError(
+                f"vectors=data: the data carry no varm['{self.key}'] (varm has: {there}) and are not simulated; "
+                "take vectors=packaged"
+            )
+        genes = tuple(str(gene) for gene in genes)
+        self._loaded = GeneVectors(genes, np.asarray(vectors, dtype=np.float32), self.name, **self._tables)
+        return self
+
+    def read(self) -> GeneVectors:
+        raise UserError("vectors=data: looked up before the data were there; take vectors=packaged here")

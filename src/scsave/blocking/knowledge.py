@@ -22,7 +22,7 @@ class Semantic(VectorScheme):
     min_coverage: Share = 0.05
 
     def gene_vectors(self, context: BlockingContext) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        known = self.vectors.load()
+        known = self.vectors.bind(context.train).load()
         match = known.match(context.genes, context.organism, context.gene_ids)
         enough(match, context.genes, f"gene vectors {known.source!r} ({len(known.genes)} genes)", self.min_coverage)
         vectors = known.vectors[np.maximum(match.row, 0)]
