@@ -44,6 +44,8 @@ def test_rows_are_complete(name):
         assert (place.url or place.page).startswith("http")
         for known in (place.sum, place.member_sum):
             assert known is None or known.split(":")[0] in ("sha256", "md5")
+        # a file put there by hand must not pass as that of a mirror which states no sum
+        assert {other.sum for other in source.places if other.file == place.file} == {place.sum}
         assert {*place.settings} <= {"layer", "normalised_by", "symbol_key", "gene_id"}
 
 
