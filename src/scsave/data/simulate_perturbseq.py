@@ -1,7 +1,7 @@
 """`data=simulated_perturbseq`: genetic perturbations whose effects are known, and written in the genes' vectors.
 
 Gene g has a vector v_g. Perturbing p moves the log rates by delta_p, perturbing p and q by delta_p + delta_q + I_pq:
-    delta_p = effect_sd * (A v_p) P  + self_effect * e_p      A v_p: activity of each program, P: programs x genes
+    delta_p = effect_sd * (A v_p) P + self_effect * e_p      A v_p: activity of the programs, P: programs x genes
     I_pq    = interaction_sd * sum_r (a_r . v_p)(a_r . v_q) Q_r
 so both can be predicted for genes never perturbed, from their vectors alone, unless `informative=false`: then the
 vectors that are given away have nothing to do with those that the effects come from.
@@ -28,6 +28,11 @@ from scsave.data.source import DataSource
 from scsave.errors import UserError
 
 
+def unit(values: np.ndarray) -> np.ndarray:
+    """Values of root mean square 1, so that the planted strength does not depend on the seed."""
+    return values / np.sqrt(np.mean(values**2)) if values.size else values
+
+
 @dataclass(kw_only=True)
 class SimulatedPerturbSeq(DataSource):
     """Control, `n_targets` singles and `n_doubles` pairs; the truth is in `uns["simulated"]`.
@@ -36,16 +41,16 @@ class SimulatedPerturbSeq(DataSource):
     spread unevenly (at least 10 each), in `n_groups` batches with small effects.
     """
 
-    n_cells: Annotated[int, Field(gt=0)] = 6000
+    n_cells: Annotated[int, Field(gt=0)] = 8000
     n_genes: Annotated[int, Field(gt=1)] = 500
     n_targets: Annotated[int, Field(gt=1)] = 40
-    n_doubles: Annotated[int, Field(ge=0)] = 40
+    n_doubles: Annotated[int, Field(ge=0)] = 60
     n_modules: Annotated[int, Field(gt=0)] = 8
     n_programs: Annotated[int, Field(gt=0)] = 6
     interaction_rank: Annotated[int, Field(gt=0)] = 1
     n_groups: Annotated[int, Field(gt=0)] = 2
-    effect_sd: Annotated[float, Field(ge=0)] = 0.6
-    interaction_sd: Annotated[float, Field(ge=0)] = 0.4
+    effect_sd: Annotated[float, Field(ge=0)] = 0.5
+    interaction_sd: Annotated[float, Field(ge=0)] = 0.8
     self_effect: float = 1.5
     program_share: Annotated[float, Field(gt=0, le=1)] = 0.3
     control_share: Annotated[float, Field(gt=0, lt=1)] = 0.08
@@ -85,7 +90,7 @@ class SimulatedPerturbSeq(DataSource):
 
         scale = 1 / np.sqrt(self.vector_size * (1 + self.vector_noise**2))
         activity = vectors[targets] @ rng.normal(scale=scale, size=(self.vector_size, self.n_programs))
-        effects = self.effect_sd * activity @ programs(self.n_programs)
+        effects = self.effect_sd * unit(activity) @ programs(self.n_programs)
         effects[np.arange(self.n_targets), targets] += self.self_effect
         pairs = np.array(list(combinations(range(self.n_targets), 2)), dtype=np.int64).reshape(-1, 2)
         doubles = pairs[np.sort(rng.choice(len(pairs), self.n_doubles, replace=False))]
@@ -101,7 +106,7 @@ class SimulatedPerturbSeq(DataSource):
             "targets": targets,
             "doubles": doubles,  # positions in `targets`
             "effects": effects,
-            "interactions": self.interaction_sd * strength @ programs(self.interaction_rank),
+            "interactions": self.interaction_sd * unit(strength) @ programs(self.interaction_rank),
             "gene_vectors": given.astype(np.float32),
         }
 
