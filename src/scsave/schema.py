@@ -50,7 +50,6 @@ class RunConfig(_Strict):
     data: Node
     split: Node
     vectors: Node
-    gene_sets: Node
     blocking: Node
     backbone: Node
     likelihood: Node

@@ -27,7 +27,7 @@ class Plan:
     gradient_clip: Rate | None = 1.0
     kl_weight: Weight = 1.0
     kl_warmup: Share = 0.5  # share of the steps over which the KL weight grows from 0
-    mask_rate: Share = 0.6  # the flow's conditions (the paper's p)
+    mask_rate: Share = 0.2  # of the flow's conditions; the paper's p is 0.6
     decoder_mask_rate: Share = 0.1
     latent_noise: Weight = 1.0  # the flow learns samples of q(z | x) (1) or its means (0)
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -49,10 +49,10 @@ class Plan:
 class TwoStage(Plan):
     """The autoencoder, then the flow on cached latents: many cheap steps."""
 
-    autoencoder_steps: Positive = 1500
-    flow_steps: Positive = 4000
-    flow_batch_size: Positive = 256
-    flow_lr: Rate = 1e-3
+    autoencoder_steps: Positive = 700
+    flow_steps: Positive = 1200
+    flow_batch_size: Positive = 128
+    flow_lr: Rate = 4e-3
 
     def stages(self) -> list[tuple[str, int]]:
         return [("autoencoder", self.autoencoder_steps), ("flow", self.flow_steps)]

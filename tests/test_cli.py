@@ -1,0 +1,90 @@
+"""The command line as a user meets it: in another process, from the repository's folder."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from anndata import AnnData
+
+from .conftest import CELLS, NETWORK, ROOT, clean_environment
+
+
+def train(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess:
+    command = [sys.executable, "train.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=timeout)
+
+
+def one_line_of(done: subprocess.CompletedProcess) -> str:
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    started = time.process_time()
+    done = train("--help")
+    assert done.returncode == 0
+    assert "mode=generate ckpt=<run dir>" in done.stdout
+    assert "blocking:" in done.stdout
+    assert time.process_time() - started < 3
+    probe = "import sys; import train; print([m for m in ('torch', 'scanpy', 'jax', 'pandas') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_cfg_job_prints_the_resolved_config():
+    done = train("--cfg", "job", "--resolve")
+    assert done.returncode == 0
+    assert "_target_: scsave.flow.paths.CFM" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["data=nothing"], "Could not find 'data/nothing'"),
+        (["colour=red"], "colour: unknown key"),
+        (["data=h5ad", "data.path=absent.h5ad", "data.conditions=[a]"], "absent.h5ad"),
+        (["mode=generate", "ckpt=nowhere"], "ckpt=nowhere: no such file or folder"),
+    ],
+)
+def test_a_user_s_mistake_is_one_line_and_exit_code_2(arguments, words, tmp_path):
+    assert words in one_line_of(train(*arguments, f"paths.outputs={tmp_path}"))
+
+
+def test_a_file_with_a_missing_column_names_those_present(tmp_path):
+    cells = AnnData(np.random.default_rng(0).poisson(1.0, (30, 20)).astype(np.float32))
+    cells.obs["kind"] = ["a", "b"] * 15
+    cells.write_h5ad(tmp_path / "my.h5ad")
+    arguments = ["data=h5ad", f"data.path={tmp_path / 'my.h5ad'}", "data.conditions=[type]", f"paths.outputs={tmp_path}"]
+    line = one_line_of(train(*arguments))
+    assert "type" in line
+    assert "kind" in line
+
+
+def test_a_sweep_by_joblib_writes_a_folder_for_each_job(tmp_path):
+    done = train(
+        "-m", *CELLS, *NETWORK, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1", "trainer.limit_steps=1",
+        f"paths.outputs={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list(Path(tmp_path).rglob("results.json"))) == 2
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """trainer=ddp is the same optimisation: global batches and noise do not depend on the number of processes."""
+    import torch
+
+    states = []
+    for name, more in (("one", []), ("two", ["trainer=ddp", "trainer.devices=2", "trainer.limit_steps=4"])):
+        done = train(*CELLS, *NETWORK, *more, f"paths.outputs={tmp_path / name}")
+        assert done.returncode == 0, done.stderr
+        (found,) = (tmp_path / name).rglob("model.ckpt")
+        states.append(torch.load(found, weights_only=True)["state"])
+        assert len(list((tmp_path / name).rglob("results.json"))) == 1
+    for key, value in states[0].items():
+        torch.testing.assert_close(states[1][key], value, rtol=1e-3, atol=1e-4, msg=key)
