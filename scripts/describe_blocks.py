@@ -33,8 +33,8 @@ def composed(overrides: list[str]) -> dict:
         return OmegaConf.to_container(compose("train", overrides=overrides), resolve=True)
 
 
-def load(config: dict) -> "tuple[BlockingContext, AnnData]":
-    """The training cells that the run of this config would make its blocks from."""
+def load(config: dict, group: str = "train") -> "tuple[BlockingContext, AnnData]":
+    """What the run of this config would make its blocks from; and the cells of a group of its split."""
     from scsave import keys
     from scsave.blocking.schemes import BlockingContext
     from scsave.data.source import select_genes
@@ -50,7 +50,7 @@ def load(config: dict) -> "tuple[BlockingContext, AnnData]":
     context = BlockingContext(
         genes=genes, train=train, organism=source.organism, gene_ids=gene_ids, cache=cache, seed=config["seed"]
     )
-    return context, train
+    return context, data[split.groups[group]]
 
 
 def measure(config: dict, context: "BlockingContext", blocks: "GeneBlocks") -> tuple:

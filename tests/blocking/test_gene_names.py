@@ -80,8 +80,9 @@ def test_order_of_known_genes_decides_the_row_not_the_names(names):
 def test_packaged_names_know_renamed_genes():
     names = read_names()
     known = pd.Index(names.table["symbol"])
-    match = match_genes(["MARCH1", "H2AFZ", "ENSG00000010610", "CD3D"], known, names)
-    assert known[match.row].tolist() == ["MARCHF1", "H2AZ1", "CD4", "CD3D"]
+    match = match_genes(["MARCH1", "H2AFZ", "ENSG00000010610", "CD3D", "MT-ND1"], known, names)
+    assert known[match.row].tolist() == ["MARCHF1", "H2AZ1", "CD4", "CD3D", "ND1"]
+    assert known[match_genes(["Cd3d", "mt-Nd1"], known, names, "mouse").row].tolist() == ["CD3D", "ND1"]
     assert known.is_unique
 
 

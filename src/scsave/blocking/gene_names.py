@@ -127,7 +127,7 @@ def match_genes(
 
     fill(asked, "symbol")
     human = organism == "human"
-    ids = pd.Series(asked if gene_ids is None else list(gene_ids), dtype=object).astype(str)
+    ids = pd.Series(asked if gene_ids is None else list(gene_ids), dtype=object, index=asked).astype(str)
     ids = ids.str.replace(r"\.\d+$", "", regex=True)
     if human:
         fill_current = ids.map(names.by_ensembl)
@@ -136,6 +136,8 @@ def match_genes(
             fill(asked.to_series().str.replace(r"\.\d+$", "", regex=True).map(names.by_ensembl), "ensembl")
         current = asked.to_series().map(names.by_alias)
         fill(current, "alias")
+        # NCBI writes MT-ND1 as ND1, alias MTND1
+        fill(asked.to_series().str.replace(r"^MT-", "MT", regex=True).map(names.by_alias), "alias")
         fill(_known_alias(asked.to_series(), known, names), "alias")
         fill(_known_alias(current, known, names), "alias")
     elif orthologs is not None:
@@ -146,8 +148,8 @@ def match_genes(
     folded = folded[~folded.index.duplicated()]
     fill(asked.to_series().str.casefold().map(folded), "case")
     if not human:
-        current = asked.to_series().str.upper().map(names.by_alias)
-        fill(current, "case")
+        upper = asked.to_series().str.upper().str.replace(r"^MT-", "MT", regex=True)
+        fill(upper.map(names.by_alias), "case")
     return Match(row, way)
 
 
