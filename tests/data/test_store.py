@@ -123,3 +123,16 @@ def test_old_files_are_read_too(tmp_path):
     cells = make("data", "h5ad", path=str(tmp_path / "a.h5ad"), conditions=["cell_type"]).load(tmp_path)
     np.testing.assert_array_equal(cells.layers[keys.COUNTS].toarray(), tiny().X.toarray())
     assert anndata.read_h5ad(tmp_path / "a.h5ad").shape == cells.shape
+
+
+def test_cells_by_position_are_a_lean_copy(tmp_path):
+    from scsave.data.source import select_cells
+
+    cells = h5ad(tmp_path / "a.h5ad", tiny()).load(tmp_path)
+    rows = np.array([5, 3, 40])
+    few = select_cells(cells, rows)
+    assert list(few.obs_names) == list(cells.obs_names[rows])
+    np.testing.assert_array_equal(few.X.toarray(), cells.X[rows].toarray())
+    assert np.shares_memory(few.X.indices, few.layers[keys.COUNTS].indices)
+    few.layers[keys.COUNTS].data[:] = 0
+    assert cells.layers[keys.COUNTS].data.min() > 0

@@ -1,4 +1,6 @@
-"""Which genes vary most among the training cells? Chosen on them alone, and never changing X."""
+"""Which genes vary most among the training cells? Chosen on them alone; X stays what it was."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,10 +73,16 @@ def select_genes(data: AnnData, train: np.ndarray, n_top_genes: int | None, min_
         raise UserError(f"no gene is seen in data.min_cells={min_cells} of the {len(train)} training cells; lower it")
     if len(keep) == data.n_vars:
         return data
-    counts = sp.csr_matrix(data.layers[keys.COUNTS][:, keep])
-    chosen = AnnData(
-        obs=data.obs.copy(), var=data.var.iloc[keep].copy(), layers={keys.COUNTS: counts}, uns=data.uns.copy()
-    )
-    # the same numbers as data.X has there, in half the memory: X shares the index arrays of the counts
-    chosen.X = log1p_normalise(counts, chosen.obs[keys.LIBRARY].to_numpy())
-    return chosen
+    return prepared(data.layers[keys.COUNTS][:, keep], data.obs, data.var.iloc[keep], data.uns)
+
+
+def select_cells(data: AnnData, rows: np.ndarray) -> AnnData:
+    """The cells at positions `rows`, in that order, a copy of its own in two thirds of the memory of `data[rows].copy()`."""
+    return prepared(data.layers[keys.COUNTS][rows], data.obs.iloc[rows], data.var, data.uns)
+
+
+def prepared(counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame, uns: dict[str, Any]) -> AnnData:
+    """Prepared cells of `counts` (N, G), whose X shares their index arrays; the numbers that X had before selecting."""
+    data = AnnData(obs=obs.copy(), var=var.copy(), layers={keys.COUNTS: sp.csr_matrix(counts)}, uns=dict(uns))
+    data.X = log1p_normalise(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy())
+    return data

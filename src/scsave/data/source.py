@@ -14,13 +14,13 @@ from pydantic import Field
 
 from scsave.data.cells import finish, write_prepared
 from scsave.data.files import remembered_checksum
-from scsave.data.gene_selection import select_genes, variable_genes
+from scsave.data.gene_selection import select_cells, select_genes, variable_genes
 from scsave.data.obs import find_column
 from scsave.data.raw import RawCells, X
 from scsave.data.store import build_once, read_prepared
 from scsave.errors import UserError
 
-__all__ = ["DataSource", "select_genes", "variable_genes"]
+__all__ = ["DataSource", "select_cells", "select_genes", "variable_genes"]
 
 VERSION = 1  # of the prepared files: raise it when preparing the same file gives other cells
 # Fields that say what the set is, or what is done after loading: the prepared cells are the same without them.
