@@ -77,7 +77,7 @@ def select_genes(data: AnnData, train: np.ndarray, n_top_genes: int | None, min_
 
 
 def select_cells(data: AnnData, rows: np.ndarray) -> AnnData:
-    """The cells at positions `rows`, in that order, a copy of its own in two thirds of the memory of `data[rows].copy()`."""
+    """The cells at positions `rows`, in that order, copied in two thirds of the memory of `data[rows].copy()`."""
     return prepared(data.layers[keys.COUNTS][rows], data.obs.iloc[rows], data.var, data.uns)
 
 
