@@ -31,7 +31,9 @@ def seconds_a_step(n_genes: int, block_size: int, batch: int, device: str, repea
     obs = pd.DataFrame({"cell_type": ["a", "b"] * batch}).iloc[:batch]
     conditions = Conditions.fit(obs, ["cell_type"])
     backbone = AttentionBackbone(width=64, depth=2, heads=4, latent_width=4, velocity_width=16, velocity_depth=1)
-    model = SAVEModel(backbone, blocks_of(n_genes, block_size), NegativeBinomial(), conditions, ["cell_type"]).to(device)
+    model = SAVEModel(backbone, blocks_of(n_genes, block_size), NegativeBinomial(), conditions, ["cell_type"]).to(
+        device
+    )
     model.velocity = None  # the autoencoder is what the paper's table is about
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     counts = torch.poisson(torch.full((batch, n_genes), 0.1)).to(device)
@@ -68,7 +70,9 @@ def main() -> None:
     for size in dict.fromkeys([3200, *asked.block_sizes, 1]):
         times[size] = seconds_a_step(asked.genes, size, asked.batch, asked.device, asked.repeats)
         n = -(-asked.genes // size)
-        print(f"K={size:5d}  L={n:6d}  {times[size]:9.4f} s a step  {times[size] / times[3200]:8.1f} x K=3200", flush=True)
+        print(
+            f"K={size:5d}  L={n:6d}  {times[size]:9.4f} s a step  {times[size] / times[3200]:8.1f} x K=3200", flush=True
+        )
 
 
 if __name__ == "__main__":

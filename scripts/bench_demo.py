@@ -1,7 +1,7 @@
 """The demo against its limits: wall time, peak memory, and cells that look like cells (`make bench-demo`).
 
-    python scripts/bench_demo.py                 runs `python train.py` and judges it
-    python scripts/bench_demo.py <run dir> ...   judges runs that are there, mean and sd over them
+python scripts/bench_demo.py                 runs `python train.py` and judges it
+python scripts/bench_demo.py <run dir> ...   judges runs that are there, mean and sd over them
 """
 
 import json
@@ -40,7 +40,11 @@ def judged(results: dict) -> dict[str, tuple[float, str, bool]]:
         "variance_ratio": (ours["variance_ratio"], "0.8 to 1.25", 0.8 <= ours["variance_ratio"] <= 1.25),
         "gene_mean_pearson": (ours["gene_mean_pearson"], "at least 0.98", ours["gene_mean_pearson"] >= 0.98),
         "label_accuracy / real": (label, "at least 0.9", label >= 0.9),
-        "peak memory, MB": (results["cost"]["peak_rss_mb"], f"below {MEGABYTES}", results["cost"]["peak_rss_mb"] < MEGABYTES),
+        "peak memory, MB": (
+            results["cost"]["peak_rss_mb"],
+            f"below {MEGABYTES}",
+            results["cost"]["peak_rss_mb"] < MEGABYTES,
+        ),
     }
 
 

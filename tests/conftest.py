@@ -9,7 +9,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 ROOT = Path(__file__).parent.parent
-CELLS = ["data=simulated", "data.n_cells=240", "data.n_genes=48", "data.n_types=3", "data.n_batches=2", "blocking=random"]
+CELLS = [
+    "data=simulated",
+    "data.n_cells=240",
+    "data.n_genes=48",
+    "data.n_types=3",
+    "data.n_batches=2",
+    "blocking=random",
+]
 NETWORK = [
     "backbone.width=16", "backbone.depth=1", "backbone.heads=2", "backbone.latent_width=2", "backbone.velocity_width=16",
     "backbone.velocity_depth=1", "sampling.solver.steps=3", "trainer.limit_steps=4", "figures=false",

@@ -34,7 +34,9 @@ def test_help_is_quick_and_imports_nothing_heavy():
     assert "blocking:" in done.stdout
     assert time.process_time() - started < 3
     probe = "import sys; import train; print([m for m in ('torch', 'scanpy', 'jax', 'pandas') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True).stdout.strip() == "[]"
+    )
 
 
 def test_cfg_job_prints_the_resolved_config():
@@ -60,7 +62,12 @@ def test_a_file_with_a_missing_column_names_those_present(tmp_path):
     cells = AnnData(np.random.default_rng(0).poisson(1.0, (30, 20)).astype(np.float32))
     cells.obs["kind"] = ["a", "b"] * 15
     cells.write_h5ad(tmp_path / "my.h5ad")
-    arguments = ["data=h5ad", f"data.path={tmp_path / 'my.h5ad'}", "data.conditions=[type]", f"paths.outputs={tmp_path}"]
+    arguments = [
+        "data=h5ad",
+        f"data.path={tmp_path / 'my.h5ad'}",
+        "data.conditions=[type]",
+        f"paths.outputs={tmp_path}",
+    ]
     line = one_line_of(train(*arguments))
     assert "type" in line
     assert "kind" in line

@@ -31,7 +31,12 @@ def trained(tiny, tmp_path):
 @pytest.mark.slow
 def test_figures_are_drawn(tiny, tmp_path):
     run(tiny(*SCORED, "figures=true"), tmp_path / "run")
-    assert {p.name for p in (tmp_path / "run" / "figures").iterdir()} == {"umap.png", "genes.png", "violins.png", "loss.png"}
+    assert {p.name for p in (tmp_path / "run" / "figures").iterdir()} == {
+        "umap.png",
+        "genes.png",
+        "violins.png",
+        "loss.png",
+    }
 
 
 def test_a_run_leaves_everything_a_reader_needs(trained, tmp_path):
@@ -41,7 +46,15 @@ def test_a_run_leaves_everything_a_reader_needs(trained, tmp_path):
     assert list(got["metrics"]) == ["mean", "real", "scsave", "train_resample"]
     assert got["metrics"]["real"]["all"]["w1"] > 0
     assert set(got["protocols"]) == {"cfgen", "cfgen_legacy"}
-    for key in ("parameters", "steps", "cells_seen", "seconds_fit", "seconds_sample", "sampling_evaluations", "peak_rss_mb"):
+    for key in (
+        "parameters",
+        "steps",
+        "cells_seen",
+        "seconds_fit",
+        "seconds_sample",
+        "sampling_evaluations",
+        "peak_rss_mb",
+    ):
         assert got["cost"][key] > 0, key
     assert {"config_hash", "split_hash", "seed", "device", "versions", "git_commit"} <= set(got)
     cells = anndata.read_h5ad(trained / "generated.h5ad")
@@ -65,12 +78,12 @@ def test_a_checkpoint_generates_without_the_data(trained, tiny, tmp_path):
     moved = tmp_path / "elsewhere"
     shutil.copytree(trained / "checkpoints", moved)
     model = SAVE.load(moved)
-    a, b = (model.generate(20, {"cell_type": "type_0"}, seed=3) for _ in range(2))
+    a, b = (model.generate(20, {"cell_type": "type_A"}, seed=3) for _ in range(2))
     assert (a.X != b.X).nnz == 0
-    assert list(a.obs["cell_type"].unique()) == ["type_0"]
+    assert list(a.obs["cell_type"].unique()) == ["type_A"]
     assert list(a.obs["batch"].unique()) == [keys.MASK]
     assert a.uns[keys.UNS]["what"] == "generated cells"
-    run(tiny("mode=generate", f"ckpt={trained}", "n=9", "condition={cell_type: type_1}"), tmp_path / "asked")
+    run(tiny("mode=generate", f"ckpt={trained}", "n=9", "condition={cell_type: type_B}"), tmp_path / "asked")
     cells = anndata.read_h5ad(tmp_path / "asked" / "generated.h5ad")
     assert cells.n_obs == 9
     assert list(cells.var_names) == model.genes
@@ -122,7 +135,7 @@ def test_what_a_checkpoint_does_not_know_is_named(trained):
     model = SAVE.load(trained)
     for condition, words in (
         ({"colour": "red"}, "condition names colour; the model's conditions are: cell_type, batch, treatment"),
-        ({"cell_type": "type_9"}, "knows no level 'type_9'; it knows: type_0, type_1, type_2"),
+        ({"cell_type": "type_9"}, "knows no level 'type_9'; it knows: type_A, type_B, type_C"),
     ):
         with pytest.raises(UserError, match=words):
             model.generate(3, condition)

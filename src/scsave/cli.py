@@ -48,6 +48,9 @@ def run_dir(_root_: DictConfig) -> str:
     """Folder of a run below `paths.outputs`: `<task>/<data>/<method>/<hash>`; that of `resume` or `ckpt` where given."""
     cfg = _root_
     outputs = Path(cfg.paths.outputs)
+    for key in ("resume", "ckpt"):
+        if cfg[key] and not Path(cfg[key]).exists():  # before Hydra makes a folder of that name
+            raise UserError(f"{key}={cfg[key]}: no such file or folder; give the folder that a run wrote (outputs/...)")
     if cfg.resume:
         return os.path.relpath(cfg.resume, outputs)
     if cfg.ckpt and cfg.mode != "train":
@@ -66,10 +69,10 @@ def one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("object_type=", "full_key:", "reference_type="))]
     text = "; ".join(lines).replace(":;", ":")
-    if "is not in struct" in text:
-        key = text.split("'")[1]
-        return f"{key}: unknown key; `python train.py --cfg job` shows every key"
-    return text
+    text = text.split("; Config search path")[0].removeprefix("UserError raised while resolving interpolation: ")
+    if text.startswith("Could not override '"):
+        return f"{text.split(chr(39))[1]}: unknown key; `python train.py --cfg job` shows every key"
+    return text.removeprefix("In 'train': ")
 
 
 def guarded(cfg: DictConfig) -> float | None:

@@ -41,7 +41,8 @@ def explain(error: pydantic.ValidationError, where: str, known: list[str]) -> st
 
 def target_class(node: Node, where: str) -> type:
     name = node.get("_target_")
-    if not isinstance(name, str) or not name.startswith("scsave."):
+    allowed = ("scsave.", "lightning.pytorch.callbacks.") if where.startswith("callbacks") else ("scsave.",)
+    if not isinstance(name, str) or not name.startswith(allowed):
         raise UserError(f"{where}._target_={name!r}: expected a class of scsave (scsave.<module>.<Class>)")
     try:
         return get_class(name)

@@ -20,10 +20,8 @@ from scsave.errors import UserError
 from scsave.results.console import print_scores
 from scsave.results.files import write_h5ad, write_text
 from scsave.results.record import device_name, peak_rss_mb, write_results
-from scsave.save import SAVE
 from scsave.schema import RunConfig, validated
 from scsave.tasks.base import Context, Method, Task
-from scsave.training.fitting import Stopped, Workshop
 
 log = logging.getLogger("scsave")
 CONFIG, SPLIT, CHECKPOINTS = "config.yaml", "split.csv", "checkpoints"
@@ -68,7 +66,9 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
         fit(method, data, split, source, config, folder)
         if not rank_zero():
             return None  # the other processes of a distributed run were there to train
-    context = Context(data=data, source=source, split=split, method=method, folder=folder, seed=config.seed, figures=config.figures)
+    context = Context(
+        data=data, source=source, split=split, method=method, folder=folder, seed=config.seed, figures=config.figures
+    )
     outcome = task.run(context)
     cost = dict(method.cost) | {"peak_rss_mb": peak_rss_mb(), "seconds_total": time.perf_counter() - started}
     record = {
@@ -109,6 +109,10 @@ def make_method(
     """SAVE, the baseline that is asked for, or in mode=evaluate the trained model."""
     if config.baseline.get("_target_"):
         return build({k: v for k, v in config.baseline.items() if k != "name"}, "baseline")
+    # imported when the data is known to be good: Lightning alone takes seconds
+    from scsave.save import SAVE
+    from scsave.training.fitting import Workshop
+
     if config.mode == "evaluate":
         return SAVE.load(config.ckpt)
     tags = {"task": task.name, "data": source.name, "method": method_name(cfg)}
@@ -145,6 +149,9 @@ def record_start(cfg: DictConfig, folder: Path, split: Split, data: AnnData) -> 
 
 
 def fit(method: Method, data: AnnData, split: Split, source: DataSource, config: RunConfig, folder: Path) -> None:
+    from scsave.save import SAVE
+    from scsave.training.fitting import Stopped
+
     started = time.perf_counter()
     try:
         method.fit(data, split, source, config.seed)
@@ -158,6 +165,11 @@ def fit(method: Method, data: AnnData, split: Split, source: DataSource, config:
 
 def generate(config: RunConfig, folder: Path) -> None:
     """mode=generate: cells from a checkpoint, without the training data."""
+    from scsave.models.checkpoint import find_checkpoint
+
+    find_checkpoint(config.ckpt)
+    from scsave.save import SAVE
+
     model = SAVE.load(config.ckpt)
     cells = model.generate(config.n, config.condition, seed=config.seed, guidance=_asked_guidance(config, model))
     path = folder / "generated.h5ad"
@@ -166,6 +178,6 @@ def generate(config: RunConfig, folder: Path) -> None:
     print(f"{cells.n_obs} cells x {cells.n_vars} genes ({told}): {path}")
 
 
-def _asked_guidance(config: RunConfig, model: SAVE) -> Any:
+def _asked_guidance(config: RunConfig, model: Any) -> Any:
     """The command line's weight if it is not the neutral one, else the model's own."""
     return config.sampling.guidance if config.sampling.guidance != 1.0 else model.guidance

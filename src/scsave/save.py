@@ -1,8 +1,8 @@
 """SAVE as a method: fit, generate, encode, decode, save, load. Three lines are enough:
 
-    from scsave import SAVE
-    model = SAVE.load("outputs/generation/pbmc68k/scsave/<hash>")
-    cells = model.generate(500, {"bulk_labels": "CD19+ B", "phase": "G1"})
+from scsave import SAVE
+model = SAVE.load("outputs/generation/pbmc68k/scsave/<hash>")
+cells = model.generate(500, {"bulk_labels": "CD19+ B", "phase": "G1"})
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from scsave.blocking.schemes import BlockingContext
 from scsave.components import Node, build
 from scsave.data.conditions import Conditions, Values
 from scsave.data.dataset import CellDataset
+from scsave.data.gene_selection import select_cells
 from scsave.errors import UserError
 from scsave.flow.guidance import Weight, guided
 from scsave.models.checkpoint import read_checkpoint, write_checkpoint
@@ -81,10 +82,15 @@ class SAVE:
     # --- training ---
     def fit(self, data: AnnData, split: Split, source: DataSource, seed: int = 0) -> None:
         """Learn blocks, vocabulary, scale and weights from `data[split.train]`; `split.val` is for the loss curves."""
-        train, val = data[split.train], data[split.val]
+        train, val = select_cells(data, split.train), select_cells(data, split.val)
         gene_ids = list(data.var[keys.GENE_ID]) if keys.GENE_ID in data.var else None
         context = BlockingContext(
-            genes=list(data.var_names), train=train, organism=source.organism, gene_ids=gene_ids, cache=self.cache, seed=seed
+            genes=list(data.var_names),
+            train=train,
+            organism=source.organism,
+            gene_ids=gene_ids,
+            cache=self.cache,
+            seed=seed,
         )
         blocks = self.scheme(context)
         conditions = Conditions.fit(train.obs, source.conditions)
@@ -94,7 +100,7 @@ class SAVE:
         self.model.start_from(*_moments(train, combination))
         rows = CellRows(_cells(train), conditions.encode(train.obs), torch.from_numpy(combination))
         known = _known(val.obs, conditions)
-        val = val[known]
+        val = select_cells(val, np.flatnonzero(known))
         val_rows = CellRows(_cells(val), conditions.encode(val.obs), torch.zeros(len(val.obs), dtype=torch.long))
         log.info("blocks: %s (%s)", blocks.sizes.tolist(), blocks.scheme)
         self.cost = {"parameters": sum(p.numel() for p in self.model.parameters())}
@@ -167,7 +173,9 @@ class SAVE:
         model = self._fitted()
         z = torch.from_numpy(np.asarray(latent, np.float32)).unflatten(1, (model.blocks.n_blocks, -1))
         values = _to(self.conditions.encode(obs), self.device)
-        return self._decoded(z.to(self.device), torch.as_tensor(library, dtype=torch.float32).to(self.device), values, None, obs)
+        return self._decoded(
+            z.to(self.device), torch.as_tensor(library, dtype=torch.float32).to(self.device), values, None, obs
+        )
 
     def to(self, device: str | torch.device) -> SAVE:
         self.device = torch.device(device)
@@ -305,9 +313,10 @@ def _moments(train: AnnData, combination: np.ndarray) -> tuple[GeneMoments, Tens
     total, mean = np.asarray(counts.sum(0)).ravel(), np.asarray(counts.mean(0)).ravel()
     member = sp.csr_matrix((np.ones(train.n_obs), (combination, np.arange(train.n_obs))))
     within = np.asarray((member @ counts).todense()) / np.asarray(member.sum(1))  # (combinations, G)
-    variance = np.asarray(counts.multiply(counts).mean(0)).ravel() - (np.asarray(member.sum(1)) * within**2).mean(
-        0
-    ) * len(within) / train.n_obs
+    variance = (
+        np.asarray(counts.multiply(counts).mean(0)).ravel()
+        - (np.asarray(member.sum(1)) * within**2).mean(0) * len(within) / train.n_obs
+    )
     share = total / train.obs[keys.LIBRARY].sum()
     columns = (np.asarray(x.mean(0)).ravel() / scale, share, mean, variance)
     moments = GeneMoments(*(torch.from_numpy(column.astype(np.float32)) for column in columns))

@@ -14,7 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scsave.components import Node, check
 from scsave.errors import UserError
 
-COMPONENTS = ("task", "data", "split", "blocking", "backbone", "likelihood", "objective", "training", "trainer", "logger")
+COMPONENTS = (
+    "task",
+    "data",
+    "split",
+    "blocking",
+    "backbone",
+    "likelihood",
+    "objective",
+    "training",
+    "trainer",
+    "logger",
+)
 
 
 class _Strict(BaseModel):

@@ -25,7 +25,9 @@ def field(x, t, values):
     ("method", "tolerance", "per_step"), [("euler", 0.04, 1), ("midpoint", 1e-3, 2), ("rk4", 1e-5, 4)]
 )
 def test_polynomial_field_integrates_to_one(method, tolerance, per_step):
-    x, evaluations = Solver(method=method, steps=50).integrate(lambda x, t: 3 * t[:, None] ** 2 + 0 * x, torch.zeros(4, 2))
+    x, evaluations = Solver(method=method, steps=50).integrate(
+        lambda x, t: 3 * t[:, None] ** 2 + 0 * x, torch.zeros(4, 2)
+    )
     torch.testing.assert_close(x, torch.ones(4, 2), rtol=0, atol=tolerance)
     assert evaluations == 50 * per_step
 
@@ -73,5 +75,5 @@ def test_weights_per_condition_add_up_from_the_masked_field():
 
 
 def test_unknown_condition_in_guidance_is_named():
-    with pytest.raises(UserError, match="sampling.guidance names dose"):
+    with pytest.raises(UserError, match=r"sampling\.guidance names dose"):
         guided(field, CONDITIONS, VALUES, {"dose": 1.0})

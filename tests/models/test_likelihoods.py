@@ -82,7 +82,9 @@ def test_the_softmax_leaves_room_for_genes_that_were_not_selected():
     likelihood, out, library, _ = made(NegativeBinomial())
     total = likelihood.mean(out, library).sum(-1)
     assert (total < library).all()
-    torch.testing.assert_close(likelihood.mean(out + 30, library).sum(-1), library)  # nothing outside: the whole library
+    torch.testing.assert_close(
+        likelihood.mean(out + 30, library).sum(-1), library
+    )  # nothing outside: the whole library
 
 
 @pytest.mark.parametrize("cls", [NegativeBinomial, ZeroInflatedNegativeBinomial])

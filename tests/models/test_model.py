@@ -77,7 +77,9 @@ def test_flow_round_trip_and_velocity_shape(backbone):
 
 def test_mlp_backbone_has_as_many_parameters():
     for n_tokens, width in ((6, 64), (7, 96), (1, 32)):
-        attention, mlp = (sum(p.numel() for p in m.parameters()) for m in (Attention(width, 4), MLPMixing(n_tokens, width)))
+        attention, mlp = (
+            sum(p.numel() for p in m.parameters()) for m in (Attention(width, 4), MLPMixing(n_tokens, width))
+        )
         assert mlp == pytest.approx(attention, rel=0.03)
 
 

@@ -139,7 +139,7 @@ class Conditions:
     def encode(self, obs: pd.DataFrame) -> Values:
         """Tensors of the columns; a column that `obs` lacks is masked throughout. UserError on unknown levels."""
         absent = pd.Series([MASK] * len(obs), index=obs.index, dtype=object)
-        return {c.name: c.encode(obs[c.name] if c.name in obs else absent) for c in self.columns}
+        return {c.name: c.encode(obs.get(c.name, absent)) for c in self.columns}
 
     def mask(self, values: Values, where: Tensor) -> Values:
         """Replace entries by [MASK] where `where` (N, C) is true."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated
 
 import torch
@@ -35,7 +36,7 @@ class DDPM:
         return PathSample(t, a.sqrt() * x_1 + (1 - a).sqrt() * x_0, x_0)
 
     def _ddim(self, field: VectorField, x: Tensor, times: Tensor) -> tuple[Tensor, int]:
-        for t, t_next in zip(times[:-1], times[1:], strict=True):
+        for t, t_next in pairwise(times):
             a, a_next = self.alpha_bar(t), self.alpha_bar(t_next)
             noise = field(x, t.expand(len(x)))
             clean = (x - (1 - a).sqrt() * noise) / a.sqrt()

@@ -71,7 +71,9 @@ class ConditionEncoder(nn.Module):
         super().__init__()
         self.conditions = conditions
         self.columns = nn.ModuleList([self._embedding(c, width, vectors or {}) for c in conditions.columns])
-        self.join = nn.Sequential(nn.Linear(max(1, len(self.columns)) * width, width), nn.SiLU(), nn.Linear(width, width))
+        self.join = nn.Sequential(
+            nn.Linear(max(1, len(self.columns)) * width, width), nn.SiLU(), nn.Linear(width, width)
+        )
         self.width = width
 
     @staticmethod
@@ -82,8 +84,7 @@ class ConditionEncoder(nn.Module):
 
     def forward(self, values: Values, n: int) -> Tensor:
         columns = [
-            embed(values[column.name])
-            for embed, column in zip(self.columns, self.conditions.columns, strict=True)
+            embed(values[column.name]) for embed, column in zip(self.columns, self.conditions.columns, strict=True)
         ]
         s = torch.cat(columns, dim=-1) if columns else self.join[0].weight.new_zeros(n, self.width)  # (N, C * e)
         return self.join(s)  # (N, e)

@@ -62,7 +62,9 @@ def umap_by_condition(folder: Path, real: AnnData, generated: AnnData, columns: 
     for pair, column in zip(axes[1:], columns, strict=True):
         levels = real.obs[column].cat.categories
         palette = level_colors(len(levels))
-        for ax, at, cells, name in zip(pair, (at_real, at_generated), (real, generated), ("real", "generated"), strict=True):
+        for ax, at, cells, name in zip(
+            pair, (at_real, at_generated), (real, generated), ("real", "generated"), strict=True
+        ):
             for level, color in zip(levels, palette, strict=True):
                 rows = (cells.obs[column].astype(str) == str(level)).to_numpy()
                 ax.scatter(*at[rows].T, s=6, color=color, label=str(level), linewidths=0)
@@ -110,7 +112,9 @@ def marker_genes(real: AnnData, key: str | None, n: int = 5) -> list[str]:
         order = np.argsort(-_column_stats(real)[1], kind="stable")
     else:
         levels = real.obs[key].astype(str)
-        means = np.stack([np.asarray(x[(levels == level).to_numpy()].mean(0)).ravel() for level in sorted(levels.unique())])
+        means = np.stack(
+            [np.asarray(x[(levels == level).to_numpy()].mean(0)).ravel() for level in sorted(levels.unique())]
+        )
         order = np.argsort(-means.std(0) / np.sqrt(_column_stats(real)[1] + 0.05), kind="stable")
     return list(real.var_names[order[:n]])
 
@@ -128,7 +132,15 @@ def violins(folder: Path, real: AnnData, generated: AnnData, key: str | None) ->
             [pd.DataFrame({"value": values(d), "cells": n}) for d, n in ((real, "real"), (generated, "generated"))]
         )
         sns.violinplot(
-            frame, x="cells", y="value", hue="cells", palette=[REAL, GENERATED], cut=0, inner="quart", linewidth=0.8, ax=ax
+            frame,
+            x="cells",
+            y="value",
+            hue="cells",
+            palette=[REAL, GENERATED],
+            cut=0,
+            inner="quart",
+            linewidth=0.8,
+            ax=ax,
         )
         ax.set(xlabel="", ylabel="", title=name)
         ax.tick_params(axis="x", rotation=30)

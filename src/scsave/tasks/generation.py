@@ -33,7 +33,9 @@ class Generation:
 
     def check(self, source: DataSource) -> None:
         if not source.conditions:
-            raise UserError(f"task=generation needs condition columns, data={source.name} names none: set data.conditions")
+            raise UserError(
+                f"task=generation needs condition columns, data={source.name} names none: set data.conditions"
+            )
 
     def decoder_conditions(self, source: DataSource) -> list[str]:
         return list(source.conditions)
@@ -65,7 +67,9 @@ class Generation:
         for row, sample in cells.items():
             log.info("scoring %s", row)
             scored[row] = scorer.score(sample)
-        protocols = {name: {row: groups[name] for row, groups in scored.items()} for name in next(iter(scored.values()))}
+        protocols = {
+            name: {row: groups[name] for row, groups in scored.items()} for name in next(iter(scored.values()))
+        }
         if context.figures:
             generation_figures(context.folder / "figures", scorer.test, generated, source, context.folder)
         return Outcome(
@@ -84,5 +88,3 @@ class Generation:
             "train_resample": scorer.train_resample(),
             "mean": mean.generate(asked, seed=context.seed),
         }
-
-

@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from scsave.data.dataset import CellDataset
 from scsave.flow.paths import CFM
 from scsave.models.model import SAVEModel
 from scsave.training.callbacks import GracefulStop, StageCheckpoint
@@ -128,11 +127,14 @@ def _fit(stage: Stage, rows: tuple, steps: int, workshop: Workshop, seed: int) -
     batch = plan.flow_batch_size if stage.name == "flow" else plan.batch_size
     world = options.devices * options.num_nodes
     trainer = options.build(
-        steps, plan.val_every, plan.gradient_clip, callbacks, workshop.loggers(stage.name), workshop.folder or Path.cwd()
+        steps,
+        plan.val_every,
+        plan.gradient_clip,
+        callbacks,
+        workshop.loggers(stage.name),
+        workshop.folder or Path.cwd(),
     )
-    sampler = StepSampler(
-        len(rows[0]), batch, seed, lambda: trainer.global_step, trainer.global_rank, world
-    )
+    sampler = StepSampler(len(rows[0]), batch, seed, lambda: trainer.global_step, trainer.global_rank, world)
     loader = train_loader(rows[0], sampler, options.num_workers, pin=options.accelerator == "gpu")
     if options.compile:
         stage.losses = torch.compile(stage.losses, dynamic=True)
@@ -142,5 +144,3 @@ def _fit(stage: Stage, rows: tuple, steps: int, workshop: Workshop, seed: int) -
     if stop.stopped:
         raise Stopped(f"stopped in stage {stage.name} at step {trainer.global_step} of {steps}")
     return steps * sampler.batch_size
-
-

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lightning.pytorch.loggers import CSVLogger, Logger
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
 
 
 @dataclass(kw_only=True)
@@ -13,6 +15,8 @@ class CSV:
     """`<run>/logs/<stage>/metrics.csv`, nothing else; a resumed stage writes beside what it wrote before."""
 
     def build(self, folder: Path, stage: str, tags: dict[str, str]) -> list[Logger]:
+        from lightning.pytorch.loggers import CSVLogger
+
         before = len(list((folder / "logs").glob(f"{stage}*")))
         version = f"logs/{stage}" + (f".{before}" if before else "")
         return [CSVLogger(folder, name="", version=version, flush_logs_every_n_steps=100)]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import lightning as L
-from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.loggers import Logger
 from pydantic import Field
+
+if TYPE_CHECKING:
+    import lightning as L
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.loggers import Logger
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -33,8 +35,17 @@ class TrainerOptions:
     options: dict[str, Any] = field(default_factory=dict)  # anything else that lightning.Trainer takes
 
     def build(
-        self, steps: int, val_every: int, clip: float | None, callbacks: list[Callback], loggers: list[Logger], root: Path
+        self,
+        steps: int,
+        val_every: int,
+        clip: float | None,
+        callbacks: list[Callback],
+        loggers: list[Logger],
+        root: Path,
     ) -> L.Trainer:
+        import lightning as L
+        from lightning.pytorch.callbacks import RichProgressBar
+
         show = sys.stdout.isatty()
         if show:
             callbacks = [*callbacks, RichProgressBar(leave=True)]
