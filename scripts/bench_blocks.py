@@ -29,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     vectors = topic_vectors(options.genes, options.width, 300, options.seed)
     partition(vectors[:100, :8], 2, seed=0)  # the imports are not what is timed
-    partition(topic_vectors(20_000, 8, 10, 0), 6, seed=0)
+    partition(topic_vectors(6_000, 8, 10, 0), 10, seed=0)
     print(f"{options.genes} genes, {options.width} numbers each")
     for n_blocks in options.blocks:
         start = time.perf_counter()
