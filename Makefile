@@ -32,10 +32,10 @@ demo: $(STAMP)  ## train SAVE on 700 packaged PBMCs, generate cells, score and d
 	$(BIN)/python train.py
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-fast: $(STAMP)  ## run the tests that take less than ten seconds each
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
 
 lint: $(STAMP)  ## ruff: check and format check
 	$(BIN)/ruff check .

@@ -1,9 +1,14 @@
 """scsave: multi-condition single-cell generation with gene block attention, reproduced and measured."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["SAVE", "__version__"]
+
+# POT imports every array library that it finds, jax among them, which takes seconds and is not used
+for _backend in ("JAX", "TENSORFLOW", "CUPY"):
+    os.environ.setdefault(f"POT_BACKEND_DISABLE_{_backend}", "1")
 
 if TYPE_CHECKING:
     from scsave.save import SAVE
