@@ -96,7 +96,7 @@ def test_vectors_that_the_data_carry(where):
 
 
 def test_data_without_vectors_are_told_so():
-    with pytest.raises(UserError, match="carry no vectors"):
+    with pytest.raises(UserError, match="carry no varm"):
         DataVectors().bind(AnnData(np.ones((2, 3), dtype=np.float32)))
     with pytest.raises(UserError, match="before the data"):
         DataVectors().lookup(["A"])

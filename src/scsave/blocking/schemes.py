@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from anndata import AnnData
@@ -180,15 +180,19 @@ class Random(BlockingScheme):
 class Gene:
     """K = 1, one token a gene: the naive attention that the paper compares with."""
 
+    name: ClassVar[str] = "gene"
+
     def __call__(self, context: BlockingContext) -> GeneBlocks:
         n_genes = len(context.genes)
-        return GeneBlocks(tuple(context.genes), np.arange(n_genes), "gene", {"n_genes": n_genes})
+        return GeneBlocks(tuple(context.genes), np.arange(n_genes), self.name, {"n_genes": n_genes})
 
 
 @dataclass(kw_only=True)
 class Single:
     """L = 1: all genes in one token, no attention between blocks."""
 
+    name: ClassVar[str] = "single"
+
     def __call__(self, context: BlockingContext) -> GeneBlocks:
         n_genes = len(context.genes)
-        return GeneBlocks(tuple(context.genes), np.zeros(n_genes, dtype=np.int64), "single", {"n_genes": n_genes})
+        return GeneBlocks(tuple(context.genes), np.zeros(n_genes, dtype=np.int64), self.name, {"n_genes": n_genes})
