@@ -100,3 +100,16 @@ def test_packaged_text_names_gene_and_terms(tmp_path):
     assert text["CD3D"].startswith("CD3 delta subunit of T-cell receptor complex.")
     assert "alpha-beta T cell receptor complex" in text["CD3D"]
     assert len(text) > 20_000
+
+
+def test_no_network_says_where_to_put_the_file(tmp_path, monkeypatch):
+    from scsave.data import download
+
+    def nothing(url, beside):
+        raise download.Broken("no connection")
+
+    monkeypatch.setattr(download, "transfer", nothing)
+    with pytest.raises(UserError, match=r"gene_summary\.gz is missing.*vectors\.text\.summary=") as error:
+        NCBIText().read(tmp_path)
+    assert "data=" not in str(error.value)
+    assert "https://ftp.ncbi.nlm.nih.gov/gene/DATA/gene_summary.gz" in str(error.value)

@@ -81,3 +81,14 @@ def test_page_in_place_of_the_file_and_wrong_archive(tmp_path):
         GenePT(path=str(archive(tmp_path, VALUES, "other.pickle")), cache=str(tmp_path)).load()
     with pytest.raises(UserError, match="no such file"):
         GenePT(path=str(tmp_path / "absent.zip"), cache=str(tmp_path)).load()
+
+
+def test_no_network_says_where_to_put_the_archive(tmp_path, monkeypatch):
+    from scsave.data import download
+
+    def nothing(url, beside):
+        raise download.Broken("no connection")
+
+    monkeypatch.setattr(download, "transfer", nothing)
+    with pytest.raises(UserError, match=r"vectors=genept: GenePT_emebdding_v2\.zip is missing.*vectors\.path="):
+        GenePT(cache=str(tmp_path)).load()

@@ -133,10 +133,9 @@ def _fetch(name: str, cache: Path) -> Path:
     try:
         path, _ = fetch([mirror], cache, "gene_text")
     except UserError as error:
-        raise UserError(
-            f"{error}; here data.path is vectors.text.summary (gene_summary.gz) or vectors.text.info "
-            "(Homo_sapiens.gene_info.gz)"
-        ) from None
+        key = "summary" if name.startswith("gene_summary") else "info"
+        message = str(error).replace("data=gene_text", "vectors/text=ncbi")
+        raise UserError(message.replace("data.path", f"vectors.text.{key}")) from None
     return path
 
 

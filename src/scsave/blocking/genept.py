@@ -107,4 +107,5 @@ class GenePT(VectorSource):
             mirror = Mirror(file=ARCHIVE, url=URL, size=SIZE, sum=f"md5:{MD5}")
             return fetch([mirror], Path(self.cache), "genept")[0]
         except UserError as error:
-            raise UserError(f"{error}; here data.path is vectors.path. vectors=packaged needs no download") from None
+            message = str(error).replace("data=genept", "vectors=genept").replace("data.path", "vectors.path")
+            raise UserError(f"{message}; vectors=packaged needs no download") from None
