@@ -15,7 +15,9 @@ def fitted():
 
     data, source, split = response_cells()
     backbone = AttentionBackbone(width=16, depth=1, heads=2, latent_width=3, velocity_width=16, velocity_depth=1)
-    method = LatentShift(backbone=backbone, likelihood=NegativeBinomial(), blocking=Random(n_blocks=2), steps=300)
+    method = LatentShift(
+        backbone=backbone, likelihood=NegativeBinomial(), blocking=Random(n_blocks=2), steps=300, learning_rate=3e-3
+    )
     method.fit(data, split, source, 0)
     here = (data.obs["cell_type"] == "type3").to_numpy()
     treated = (data.obs["condition"] == "treated").to_numpy()
