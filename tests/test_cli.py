@@ -12,7 +12,7 @@ from anndata import AnnData
 from .conftest import CELLS, NETWORK, ROOT, clean_environment
 
 
-def train(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess:
+def train(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess:
     command = [sys.executable, "train.py", *arguments]
     return subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=timeout)
 
@@ -50,6 +50,7 @@ def test_cfg_job_prints_the_resolved_config():
     [
         (["data=nothing"], "Could not find 'data/nothing'"),
         (["colour=red"], "colour: unknown key"),
+        (["baseline=mean_shift", "figures=false"], "baseline=mean_shift is for perturbation"),
         (["data=h5ad", "data.path=absent.h5ad", "data.conditions=[a]"], "absent.h5ad"),
         (["mode=generate", "ckpt=nowhere"], "ckpt=nowhere: no such file or folder"),
     ],
@@ -82,6 +83,7 @@ def test_a_sweep_by_joblib_writes_a_folder_for_each_job(tmp_path):
     assert len(list(Path(tmp_path).rglob("results.json"))) == 2
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     """trainer=ddp is the same optimisation: global batches and noise do not depend on the number of processes."""
     import torch

@@ -59,6 +59,10 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     cache = Path(config.paths.cache)
     data, split = load_data(config, source, cache)
     method = make_method(cfg, config, task, source, folder, cache)
+    if task.name not in method.tasks:
+        raise UserError(
+            f"baseline={method.name} is for {', '.join(sorted(method.tasks))}; task={task.name} needs another"
+        )
     print(f"{task.name} on {source.name}: {data.n_obs} cells x {data.n_vars} genes, {split.describe()}")
     if config.mode != "evaluate":
         if rank_zero():
@@ -84,6 +88,7 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
         "cells": data.n_obs,
         "genes": data.n_vars,
         "cost": cost,
+        "model": getattr(method, "info", {}),
         "folder": str(folder),
     }
     path = write_results(folder, outcome, record)

@@ -31,10 +31,10 @@ from scsave.data.gene_selection import select_cells
 from scsave.errors import UserError
 from scsave.flow.guidance import Weight, guided
 from scsave.models.checkpoint import read_checkpoint, write_checkpoint
-from scsave.models.likelihoods import GeneMoments
 from scsave.models.model import SAVEModel
 from scsave.training.fitting import Workshop, fit_stages
 from scsave.training.loader import CellRows
+from scsave.training.statistics import gene_moments, library_range
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
@@ -95,14 +95,18 @@ class SAVE:
         blocks = self.scheme(context)
         conditions = Conditions.fit(train.obs, source.conditions)
         self._assemble(blocks, conditions, seed=seed)
-        self.info = {"source": source.name, "blocking": blocks.scheme, "library_range": _library_range(train)}
+        self.info = {
+            "source": source.name,
+            "blocking": {"scheme": blocks.scheme} | blocks.info,
+            "library_range": library_range(train),
+        }
         combination = train.obs.groupby([*conditions.names], observed=True, sort=True).ngroup().to_numpy()
-        self.model.start_from(*_moments(train, combination))
+        self.model.start_from(*gene_moments(train, combination))
         rows = CellRows(_cells(train), conditions.encode(train.obs), torch.from_numpy(combination))
         known = _known(val.obs, conditions)
         val = select_cells(val, np.flatnonzero(known))
         val_rows = CellRows(_cells(val), conditions.encode(val.obs), torch.zeros(len(val.obs), dtype=torch.long))
-        log.info("blocks: %s (%s)", blocks.sizes.tolist(), blocks.scheme)
+        log.info("blocks: %s of %s genes (%s) %s", blocks.n_blocks, blocks.block_size, blocks.scheme, _coverage(blocks))
         self.cost = {"parameters": sum(p.numel() for p in self.model.parameters())}
         self.cost |= fit_stages(self.model, self.plan, self.objective, rows, val_rows, self.workshop, seed)
 
@@ -301,26 +305,9 @@ def _cells(data: AnnData) -> CellDataset:
     return CellDataset(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy())
 
 
-def _library_range(train: AnnData) -> list[float]:
-    library = train.obs[keys.LIBRARY].to_numpy()
-    return [float(library.min()), float(library.max())]
-
-
-def _moments(train: AnnData, combination: np.ndarray) -> tuple[GeneMoments, Tensor]:
-    """Gene statistics of training cells, and the scale: each gene's largest log1p value."""
-    counts, x = train.layers[keys.COUNTS], train.X
-    scale = np.maximum(np.asarray(x.max(axis=0).todense()).ravel(), 1e-6)
-    total, mean = np.asarray(counts.sum(0)).ravel(), np.asarray(counts.mean(0)).ravel()
-    member = sp.csr_matrix((np.ones(train.n_obs), (combination, np.arange(train.n_obs))))
-    within = np.asarray((member @ counts).todense()) / np.asarray(member.sum(1))  # (combinations, G)
-    variance = (
-        np.asarray(counts.multiply(counts).mean(0)).ravel()
-        - (np.asarray(member.sum(1)) * within**2).mean(0) * len(within) / train.n_obs
-    )
-    share = total / train.obs[keys.LIBRARY].sum()
-    columns = (np.asarray(x.mean(0)).ravel() / scale, share, mean, variance)
-    moments = GeneMoments(*(torch.from_numpy(column.astype(np.float32)) for column in columns))
-    return moments, torch.from_numpy(scale.astype(np.float32))
+def _coverage(blocks: GeneBlocks) -> str:
+    share = blocks.info.get("coverage")
+    return "" if share is None else f"coverage by the vectors {share:.1%}"
 
 
 def _known(obs: pd.DataFrame, conditions: Conditions) -> np.ndarray:
