@@ -126,7 +126,7 @@ def make_method(
         folder=folder / CHECKPOINTS,
         trainer=build(config.trainer, "trainer"),
         loggers=lambda stage: logger.build(folder, stage, tags),
-        callbacks=[build(node, f"callbacks.extra.{name}") for name, node in config.callbacks.extra.items()],
+        callbacks=[build(node, f"callbacks.extra.{name}") for name, node in (config.callbacks.extra or {}).items()],
         checkpoint_every=config.callbacks.checkpoint_every,
     )
     return SAVE(
@@ -176,10 +176,11 @@ def generate(config: RunConfig, folder: Path) -> None:
     from scsave.save import SAVE
 
     model = SAVE.load(config.ckpt)
-    cells = model.generate(config.n, config.condition, seed=config.seed, guidance=_asked_guidance(config, model))
+    condition = config.condition or {}
+    cells = model.generate(config.n, condition, seed=config.seed, guidance=_asked_guidance(config, model))
     path = folder / "generated.h5ad"
     write_h5ad(path, cells)
-    told = ", ".join(f"{k}={v}" for k, v in config.condition.items()) or "no condition named: drawn over all"
+    told = ", ".join(f"{k}={v}" for k, v in condition.items()) or "no condition named: drawn over all"
     print(f"{cells.n_obs} cells x {cells.n_vars} genes ({told}): {path}")
 
 

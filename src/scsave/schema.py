@@ -39,7 +39,7 @@ class Sampling(_Strict):
 
 class Callbacks(_Strict):
     checkpoint_every: Annotated[int, Field(gt=0)] = 500
-    extra: dict[str, Node] = {}
+    extra: dict[str, Node] | None = None
 
 
 class Paths(_Strict):
@@ -55,7 +55,7 @@ class RunConfig(_Strict):
     ckpt: str | None
     resume: str | None
     n: Annotated[int, Field(gt=0)]
-    condition: dict[str, Any]
+    condition: dict[str, Any] | None  # null, not {}: Hydra merges into a dict only keys that it has
     figures: bool
     task: Node
     data: Node

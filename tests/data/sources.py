@@ -19,7 +19,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 def shipped(group: str, name: str) -> DictConfig:
     """The node of one option, as the run composes it."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        node = compose(f"{group}/{name}")[group]
+        node = compose("train", [f"{group}={name}"])[group]
     OmegaConf.set_struct(node, False)
     return node
 

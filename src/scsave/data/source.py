@@ -76,6 +76,10 @@ class DataSource:
     licence: str = ""
 
     def __post_init__(self) -> None:
+        # configs say null: Hydra merges into an empty dict only keys that it has
+        for name in ("columns", "levels", "from_names", "exclude"):
+            if getattr(self, name) is None:
+                setattr(self, name, {})
         self.control = None if self.control is None else str(self.control)  # levels are text in prepared cells
         if self.control is not None and self.perturbation_key is None:
             raise UserError(f"data.control={self.control} names a level, but data.perturbation_key is not set")

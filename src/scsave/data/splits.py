@@ -140,7 +140,7 @@ class LeaveOut:
 
     column: str | None = None
     level: str | int | float | None = None
-    where: dict[str, Any] = field(default_factory=dict)
+    where: dict[str, Any] | None = None
     val: Share = 0.1
 
     def __post_init__(self) -> None:
@@ -149,11 +149,11 @@ class LeaveOut:
 
     def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
         held = check_levels_named(data.obs, self.column, self.level, "split.level")
-        for column, level in self.where.items():
+        for column, level in (self.where or {}).items():
             held = held & check_levels_named(data.obs, column, level, "split.where")
         if not held.any():
             raise UserError(f"split=leave_out: no cell has {self.column}={self.level} and {self.where}")
-        info = {"column": self.column, "level": str(self.level), "where": dict(self.where), "seed": seed}
+        info = {"column": self.column, "level": str(self.level), "where": dict(self.where or {}), "seed": seed}
         return make_split(split_rest(held, data, source, self.val, seed), data.obs_names, "leave_out", info)
 
 

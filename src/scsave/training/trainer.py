@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -32,7 +32,7 @@ class TrainerOptions:
     detect_anomaly: bool = False
     profiler: Literal["simple", "advanced"] | None = None
     log_every: Positive = 25
-    options: dict[str, Any] = field(default_factory=dict)  # anything else that lightning.Trainer takes
+    options: dict[str, Any] | None = None  # anything else that lightning.Trainer takes
 
     def build(
         self,
@@ -71,5 +71,5 @@ class TrainerOptions:
             detect_anomaly=self.detect_anomaly,
             profiler=self.profiler,
             default_root_dir=root,
-            **self.options,
+            **(self.options or {}),
         )
