@@ -2,7 +2,8 @@
 
 Cells are grouped finely (k-means on principal components), so that a marker missed in one cell does not decide;
 each group gets the type whose markers stand out most in it. A marker with a minus speaks against
-the type (CD8 T cells make the NK genes too). Nothing is fitted to published labels.
+the type (CD8 T cells make the NK genes too). No parameter is fitted to published labels,
+but the negative markers were chosen with them in view.
 """
 
 import numpy as np
