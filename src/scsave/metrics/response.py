@@ -84,6 +84,14 @@ class ResponseScorer:
         self._real_x = expression(real, "real cells", self.genes)
         self._hold(self._real_x)
 
+    def against(self, control_pred: AnnData, control_truth: AnnData) -> ResponseScorer:
+        """The same scorer with other control cells."""
+        other = copy.copy(self)
+        other._control_pred = moments(expression(control_pred, "control cells", self.genes))
+        other._control_truth = moments(expression(control_truth, "control cells", self.genes))
+        other._hold(self._real_x)
+        return other
+
     def _hold(self, real: sp.csr_matrix) -> None:
         """Make `real` (N, G) the truth."""
         self._real = moments(real)
@@ -123,28 +131,37 @@ class ResponseScorer:
         return self._score(expression(predicted, "predicted cells", self.genes))
 
     def _score(self, x: sp.csr_matrix) -> dict[str, float]:
+        return checked("response", self._means(x) | self._changes(x) | self._distances(x))
+
+    def _means(self, x: sp.csr_matrix) -> dict[str, float]:
+        """What needs no second control: agreement of means, and of changes in the one-control reading."""
+        mean, de = moments(x).mean, self._de
+        values = mean_scores(self._real.mean, mean)
+        values |= {f"{name}_de100": v for name, v in mean_scores(self._real.mean[de], mean[de]).items()}
+        own = self._control_pred.mean
+        return values | {"pcc_delta_one_control": pearson(self._real.mean - own, mean - own)}
+
+    def _changes(self, x: sp.csr_matrix) -> dict[str, float]:
+        """Agreement of changes and of DE genes, each side against its own control."""
         predicted, de = moments(x), self._de
         delta = predicted.mean - self._control_pred.mean
-        means = mean_scores(self._real.mean, predicted.mean)
-        means_de = mean_scores(self._real.mean[de], predicted.mean[de])
-        change, change_de = change_scores(self.delta_truth, delta), change_scores(self.delta_truth[de], delta[de])
         t = welch_t(predicted, self._control_pred, self._fudge)
-        values = means | change
-        values |= {f"{name}_de100": value for name, value in (means_de | change_de).items()}
-        values |= {
-            "pcc_delta_one_control": pearson(self._real.mean - self._control_pred.mean, delta),
+        values = change_scores(self.delta_truth, delta)
+        values |= {f"{name}_de100": v for name, v in change_scores(self.delta_truth[de], delta[de]).items()}
+        return values | {
             "de_overlap_20": overlap(self.real_t, t, 20),
             "de_overlap_100": overlap(self.real_t, t, 100),
             "sign_agreement": sign_agreement(self.delta_truth[de], delta[de]),
         }
+
+    def _distances(self, x: sp.csr_matrix) -> dict[str, float]:
         d = distribution.squared(self._project(x), self._components)
-        values |= {
+        return {
             "w1": distribution.w1(d),
             "w2": distribution.w2(d),
             "mmd2_unbiased": distribution.mmd2_unbiased(d),
             "energy": distribution.energy_distance(d),
         }
-        return checked("response", values)
 
     def _project(self, x: sp.csr_matrix) -> np.ndarray:
         return self.projection(x[distribution.subsample(x.shape[0], self.max_cells, self.seed)][:, self.variable])
@@ -164,4 +181,54 @@ class ResponseScorer:
             scorer = copy.copy(self)
             scorer._hold(self._real_x[truth])
             scores.append(scorer._score(self._real_x[predicted]))
+        return {name: mean_of([one[name] for one in scores]) for name in scores[0]}
+
+
+class CrossedScorer:
+    """`ResponseScorer` in both directions: each half of the control cells is once where a prediction starts from.
+
+    Changes and DE genes are scored for each half's prediction against the other half's truth, and averaged. Means,
+    distances and the one-control reading are of both halves' predictions together, against all control cells.
+    """
+
+    def __init__(self, train: AnnData, control: AnnData, real: AnnData, **options: Any):
+        """`train`, `real` and `options` as for `ResponseScorer`; `control` is halved by its `seed`."""
+        self.halves = split_control(control, options.get("seed", 0))
+        self.whole = ResponseScorer(train, control, control, real, **options)
+        self.directions = [self.whole.against(*self.halves), self.whole.against(*self.halves[::-1])]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return self.whole.info | {"control_cells": [half.n_obs for half in self.halves]}
+
+    @property
+    def de_genes(self) -> list[str]:
+        return self.whole.de_genes
+
+    def score(self, first: AnnData, second: AnnData) -> dict[str, float]:
+        """Every response row, for cells predicted from the first and from the second half."""
+        parts = [expression(cells, "predicted cells", self.whole.genes) for cells in (first, second)]
+        if not all(part.shape[0] for part in parts):
+            raise UserError("response: the prediction has no cells")
+        return self._score(parts)
+
+    def _score(self, parts: list[sp.csr_matrix]) -> dict[str, float]:
+        changes = [scorer._changes(x) for scorer, x in zip(self.directions, parts, strict=True)]
+        pooled = sp.vstack(parts, format="csr")
+        averaged = {name: mean_of([one[name] for one in changes]) for name in changes[0]}
+        return checked("response", self.whole._means(pooled) | averaged | self.whole._distances(pooled))
+
+    def ceiling(self) -> dict[str, float]:
+        """Each half of the real cells as a prediction of the other, as in `ResponseScorer.ceiling`."""
+        x = self.whole._real_x
+        if x.shape[0] < 2:
+            return dict.fromkeys(self._score([x, x]), float("nan"))
+        first = half(np.zeros(x.shape[0]), self.whole.seed)
+        scores = []
+        for predicted, truth in ((first, ~first), (~first, first)):
+            other = copy.copy(self)
+            other.whole, *other.directions = (copy.copy(scorer) for scorer in (self.whole, *self.directions))
+            for scorer in (other.whole, *other.directions):
+                scorer._hold(x[truth])
+            scores.append(other._score([x[predicted]] * 2))
         return {name: mean_of([one[name] for one in scores]) for name in scores[0]}

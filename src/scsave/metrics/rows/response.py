@@ -22,7 +22,7 @@ _SQ = {
     "description": "scGen's R²",
     "cite": "Lotfollahi 2019",
 }
-_HALVES = "each side against its own half of the control cells"
+_HALVES = "each side against its own half of the control cells, both ways averaged"
 
 RESPONSE = (
     _ALL(name="pcc", **_PCC),
