@@ -60,6 +60,7 @@ class RunConfig(_Strict):
     task: Node
     data: Node
     split: Node
+    response: dict[str, Node]
     vectors: Node
     blocking: Node
     backbone: Node
@@ -88,6 +89,8 @@ def validated(cfg: DictConfig) -> RunConfig:
         raise UserError(explain_at(error, where)) from None
     for name in COMPONENTS:
         check(getattr(config, name), name)
+    for kind, node in config.response.items():
+        check(node, f"response.{kind}")
     check(config.sampling.solver, "sampling.solver")
     if config.baseline.get("_target_"):
         check({k: v for k, v in config.baseline.items() if k != "name"}, "baseline")
