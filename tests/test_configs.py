@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from scsave.components import build
+from scsave.data.source import select_genes
 from scsave.errors import UserError
-from scsave.run import load_data, make_method
+from scsave.run import make_method
 from scsave.schema import validated
 
 from .conftest import CELLS, ROOT
@@ -29,8 +30,10 @@ def options(group: str) -> list[str]:
 def fitted(cfg, tmp_path: Path):
     config = validated(cfg)
     task, source = build(config.task, "task"), build(config.data, "data")
-    data, split = load_data(config, source, Path(config.paths.cache))
-    method = make_method(cfg, config, task, source, tmp_path / "run", Path(config.paths.cache))
+    cells = source.load(Path(config.paths.cache))
+    split = build(config.split, "split")(cells, source, config.seed)
+    data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
+    method = make_method(cfg, config, task, source, data, tmp_path / "run")
     method.fit(data, split, source, config.seed)
     return method, data
 

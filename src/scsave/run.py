@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from scsave.data.split import Split
 from scsave.errors import UserError
 from scsave.results.console import print_scores
 from scsave.results.files import write_h5ad, write_text
+from scsave.results.folds import FOLDS, Fold, merged_record, read_fold, run_folder, slug, time_left, write_fold
 from scsave.results.record import device_name, peak_rss_mb, write_results
 from scsave.schema import RunConfig, validated
 from scsave.tasks.base import Context, Method, Task
@@ -51,14 +53,64 @@ def _stored(where: str, cfg: DictConfig) -> DictConfig:
 
 
 def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
-    """Fit (or load) a method, let the task predict and score, write everything."""
+    """Fit (or load) a method on each fold of the split, let the task predict and score, write everything."""
     started = time.perf_counter()
     task: Task = build(config.task, "task")
     source: DataSource = build(config.data, "data")
     task.check(source)
-    cache = Path(config.paths.cache)
-    data, split = load_data(config, source, cache)
-    method = make_method(cfg, config, task, source, folder, cache)
+    cells, strategy = source.load(Path(config.paths.cache)), build(config.split, "split")
+    folds = strategy.folds(cells, source) if hasattr(strategy, "folds") else {"": strategy}
+    if config.mode != "evaluate" and rank_zero():
+        record_start(cfg, folder)
+    done: dict[str, Fold] = {}
+    for name, fold_strategy in folds.items():
+        if name:
+            print(f"fold {len(done) + 1} of {len(folds)}: {name} held out{time_left(started, len(done), len(folds))}")
+        where = folder / FOLDS / slug(name) if name else folder
+        fold = read_fold(where) if name and cfg.resume else None
+        fold = fold or run_fold(cfg, config, task, source, cells, fold_strategy, where)
+        if fold is None:
+            continue  # the other processes of a distributed run were there to train
+        if name and config.mode != "evaluate":
+            write_fold(where, fold)
+        done[name] = fold
+    if not done:
+        return None
+    outcome = done[""].outcome if "" in done else task.merge({name: fold.outcome for name, fold in done.items()})
+    if config.figures and outcome.draw:
+        outcome.draw(folder / "figures")
+    record = merged_record([fold.record for fold in done.values()])
+    record["cost"] |= {"peak_rss_mb": peak_rss_mb(), "seconds_total": time.perf_counter() - started}
+    record |= {
+        "task": task.name,
+        "registry": outcome.registry or task.metrics,
+        "data": source.name,
+        "seed": config.seed,
+        "device": device_name(config.trainer["accelerator"]),
+        "config_hash": config_hash(cfg),
+        "config": OmegaConf.to_container(cfg, resolve=True),
+        "folds": [name for name in done if name],
+        "folder": str(folder),
+    }
+    path = write_results(folder, outcome, record)
+    print_scores(outcome.scores, record["registry"], f"{task.name} on {source.name}, seed {config.seed}")
+    print(f"results: {path}")
+    return outcome.objective
+
+
+def run_fold(
+    cfg: DictConfig,
+    config: RunConfig,
+    task: Task,
+    source: DataSource,
+    cells: AnnData,
+    strategy: Callable[[AnnData, DataSource, int], Split],
+    folder: Path,
+) -> Fold | None:
+    """One split: genes chosen on its training cells, a method fitted on them, the task run. None where not rank 0."""
+    split = strategy(cells, source, config.seed)
+    data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
+    method = make_method(cfg, config, task, source, data, folder)
     if task.name not in method.tasks:
         raise UserError(
             f"baseline={method.name} is for {', '.join(sorted(method.tasks))}; task={task.name} needs another"
@@ -66,50 +118,37 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     print(f"{task.name} on {source.name}: {data.n_obs} cells x {data.n_vars} genes, {split.describe()}")
     if config.mode != "evaluate":
         if rank_zero():
-            record_start(cfg, folder, split, data)
+            if not cfg.resume:
+                # a new run in an old folder starts from nothing
+                for old in (CHECKPOINTS, "logs"):
+                    shutil.rmtree(folder / old, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            split.save(folder / SPLIT, data.obs_names)
         fit(method, data, split, source, config, folder)
         if not rank_zero():
-            return None  # the other processes of a distributed run were there to train
+            return None
     context = Context(
         data=data, source=source, split=split, method=method, folder=folder, seed=config.seed, figures=config.figures
     )
     outcome = task.run(context)
-    cost = dict(method.cost) | {"peak_rss_mb": peak_rss_mb(), "seconds_total": time.perf_counter() - started}
     record = {
-        "task": task.name,
-        "data": source.name,
         "method": method.name,
-        "seed": config.seed,
-        "device": device_name(config.trainer["accelerator"]),
-        "config_hash": config_hash(cfg),
-        "config": OmegaConf.to_container(cfg, resolve=True),
-        "split_hash": split.hash,
         "split": split.name,
+        "split_hash": split.hash,
         "cells": data.n_obs,
         "genes": data.n_vars,
-        "cost": cost,
+        "cost": dict(method.cost),
         "model": getattr(method, "info", {}),
-        "folder": str(folder),
     }
-    path = write_results(folder, outcome, record)
-    print_scores(outcome.scores, task.metrics, f"{task.name} on {source.name}, seed {config.seed}")
-    print(f"results: {path}")
-    return outcome.objective
+    return Fold(outcome, record)
 
 
 def rank_zero() -> bool:
     return int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
 
 
-def load_data(config: RunConfig, source: DataSource, cache: Path) -> tuple[AnnData, Split]:
-    """Prepared cells with genes chosen on training cells, and their split."""
-    data = source.load(cache)
-    split: Split = build(config.split, "split")(data, source, config.seed)
-    return select_genes(data, split.train, source.n_top_genes, source.min_cells), split
-
-
 def make_method(
-    cfg: DictConfig, config: RunConfig, task: Task, source: DataSource, folder: Path, cache: Path
+    cfg: DictConfig, config: RunConfig, task: Task, source: DataSource, data: AnnData, folder: Path
 ) -> Method:
     """SAVE, the baseline that is asked for, or in mode=evaluate the trained model."""
     if config.baseline.get("_target_"):
@@ -119,7 +158,7 @@ def make_method(
     from scsave.training.fitting import Workshop
 
     if config.mode == "evaluate":
-        return SAVE.load(config.ckpt)
+        return SAVE.load(Path(config.ckpt) / folder.relative_to(run_folder(folder)))
     tags = {"task": task.name, "data": source.name, "method": method_name(cfg)}
     logger = build(config.logger, "logger")
     workshop = Workshop(
@@ -137,20 +176,20 @@ def make_method(
         guidance=config.sampling.guidance,
         blocking=config.blocking,
         training=config.training,
-        decoder_conditions=task.decoder_conditions(source),
+        response=config.response.get(source.perturbation_kind),
+        conditions=task.conditions(source),
+        decoder_conditions=task.decoder_conditions(source, data.obs),
+        networks=task.networks,
         workshop=workshop,
-        cache=cache,
+        cache=Path(config.paths.cache),
     )
 
 
-def record_start(cfg: DictConfig, folder: Path, split: Split, data: AnnData) -> None:
-    """Config and split beside the run before training, so that an interrupted run can be gone on with."""
+def record_start(cfg: DictConfig, folder: Path) -> None:
+    """The config beside the run before training, so that an interrupted run can be gone on with."""
     if not cfg.resume:
-        # a new run in an old folder starts from nothing
-        for old in (CHECKPOINTS, "logs"):
-            shutil.rmtree(folder / old, ignore_errors=True)
+        shutil.rmtree(folder / FOLDS, ignore_errors=True)
     write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
-    split.save(folder / SPLIT, data.obs_names)
 
 
 def fit(method: Method, data: AnnData, split: Split, source: DataSource, config: RunConfig, folder: Path) -> None:
@@ -161,7 +200,7 @@ def fit(method: Method, data: AnnData, split: Split, source: DataSource, config:
     try:
         method.fit(data, split, source, config.seed)
     except Stopped as stopped:
-        print(f"{stopped}; go on with: python train.py resume={folder}")
+        print(f"{stopped}; go on with: python train.py resume={run_folder(folder)}")
         raise KeyboardInterrupt from None
     method.cost.setdefault("seconds_fit", time.perf_counter() - started)
     if isinstance(method, SAVE) and rank_zero():

@@ -32,7 +32,9 @@ from scsave.errors import UserError
 from scsave.flow.guidance import Weight, guided
 from scsave.models.checkpoint import read_checkpoint, write_checkpoint
 from scsave.models.model import SAVEModel
-from scsave.training.fitting import Workshop, fit_stages
+from scsave.response.base import ResponseHead
+from scsave.response.routes import respond
+from scsave.training.fitting import Networks, Workshop, fit_stages
 from scsave.training.loader import CellRows
 from scsave.training.statistics import gene_moments, library_range
 
@@ -48,8 +50,8 @@ class SAVE:
     """A multi-condition generative model of single cells. Components are config nodes (dicts with a `_target_`)."""
 
     name = "scsave"
-    tasks = frozenset({"generation"})
-    routes = ("generate",)
+    tasks = frozenset({"generation", "batch_correction", "perturbation"})
+    routes = ("response", "transfer", "generate", "translate")
 
     def __init__(
         self,
@@ -61,7 +63,10 @@ class SAVE:
         guidance: Weight = 1.0,
         blocking: Node | None = None,
         training: Node | None = None,
+        response: Node | None = None,
+        conditions: list[str] | None = None,
         decoder_conditions: list[str] | None = None,
+        networks: Networks = "flow",
         workshop: Workshop | None = None,
         cache: Path | None = None,
     ):
@@ -72,7 +77,10 @@ class SAVE:
         if self.plan:
             self.plan.check_guidance(guidance)
         self.scheme = blocking and build(blocking, "blocking")
-        self.guidance, self.decoder_conditions = guidance, decoder_conditions
+        self.head: ResponseHead | None = response and build(response, "response")
+        self.components |= {"response": response} if response else {}
+        self.guidance, self.networks = guidance, networks
+        self.told, self.decoder_conditions = conditions, decoder_conditions
         self.workshop, self.cache = workshop or Workshop(), cache or Path("data/cache")
         self.cost: dict[str, Any] = {}
         self.info: dict[str, Any] = {}
@@ -93,13 +101,19 @@ class SAVE:
             seed=seed,
         )
         blocks = self.scheme(context)
-        conditions = Conditions.fit(train.obs, source.conditions)
+        conditions = Conditions.fit(train.obs, source.conditions if self.told is None else self.told)
         self._assemble(blocks, conditions, seed=seed)
         self.info = {
             "source": source.name,
             "blocking": {"scheme": blocks.scheme} | blocks.info,
             "library_range": library_range(train),
+            "perturbation_key": source.perturbation_key,
+            "control": source.control,
+            "cell_type_key": source.cell_type_key,
+            "networks": self.networks,
         }
+        if self.head is not None:
+            self.head.fit(train, source, seed)
         combination = train.obs.groupby([*conditions.names], observed=True, sort=True).ngroup().to_numpy()
         self.model.start_from(*gene_moments(train, combination))
         rows = CellRows(_cells(train), conditions.encode(train.obs), torch.from_numpy(combination))
@@ -108,7 +122,9 @@ class SAVE:
         val_rows = CellRows(_cells(val), conditions.encode(val.obs), torch.zeros(len(val.obs), dtype=torch.long))
         log.info("blocks: %s of %s genes (%s) %s", blocks.n_blocks, blocks.block_size, blocks.scheme, _coverage(blocks))
         self.cost = {"parameters": sum(p.numel() for p in self.model.parameters())}
-        self.cost |= fit_stages(self.model, self.plan, self.objective, rows, val_rows, self.workshop, seed)
+        self.cost |= fit_stages(
+            self.model, self.plan, self.objective, rows, val_rows, self.workshop, seed, self.networks
+        )
 
     def _assemble(self, blocks: GeneBlocks, conditions: Conditions, seed: int) -> None:
         told = conditions.names if self.decoder_conditions is None else self.decoder_conditions
@@ -181,6 +197,13 @@ class SAVE:
             z.to(self.device), torch.as_tensor(library, dtype=torch.float32).to(self.device), values, None, obs
         )
 
+    def respond(self, control: AnnData, target: str, seed: int = 0, route: str = "response") -> AnnData:
+        """The cells of `control` (prepared, one level of the perturbation column) as they would be under `target`.
+
+        Routes (method.md section 6): `response`, `transfer`, `generate`, `translate`; see `scsave.response.routes`.
+        """
+        return respond(self, control, target, seed, route)
+
     def to(self, device: str | torch.device) -> SAVE:
         self.device = torch.device(device)
         self._fitted().to(self.device)
@@ -198,6 +221,7 @@ class SAVE:
             "conditions": model.conditions.to_list(),
             "decoder_conditions": self.decoder_conditions,
             "state": model.state_dict(),
+            "head": self.head.state() if self.head is not None else None,
             "info": self.info,
         }
         path = Path(folder) / "model.ckpt"
@@ -215,6 +239,8 @@ class SAVE:
         self.model.load_state_dict(content["state"])
         self.model.requires_grad_(False).eval()
         self.info = content["info"]
+        if self.head is not None:
+            self.head.restore(content["head"])
         return self.to(device)
 
     # --- inside ---

@@ -73,7 +73,9 @@ class HoldOut:
         fit, unfit = scorable_types(data, source, target)
         if self.hold_out in (None, EVERY):
             if len(fit) < 2:
-                raise UserError(f"task=perturbation needs two cell types with cells under {source.control} and {target}")
+                raise UserError(
+                    f"task=perturbation needs two cell types with cells under {source.control} and {target}"
+                )
             chosen = fit
         elif self.hold_out in fit:
             chosen = [self.hold_out]
@@ -118,5 +120,3 @@ def scorable_types(data: AnnData, source: DataSource, target: str) -> tuple[list
         else:
             fit.append(str(name))
     return fit, unfit
-
-

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 
@@ -58,6 +60,9 @@ class Outcome:
     objective: float | None = None  # what a sweep optimises: a validation score, never a test one
     protocols: dict[str, Scores] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
+    registry: str | None = None  # task name of the rows in the metric registry, where it is not the task's `metrics`
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)  # what a merge of folds needs beside the scores
+    draw: Callable[[Path], None] | None = None  # pictures of the whole run, given its folder
 
 
 class Task(Protocol):
@@ -69,8 +74,16 @@ class Task(Protocol):
     def check(self, source: DataSource) -> None:
         """Refuse, by UserError, a data set that lacks what the task needs."""
 
-    def decoder_conditions(self, source: DataSource) -> list[str]:
-        """The condition columns that the decoder is told (method.md section 2)."""
+    networks: str  # how much of SAVE has to be trained: none, autoencoder, flow (both)
+
+    def conditions(self, source: DataSource) -> list[str]:
+        """The condition columns that the model knows; the flow is told all of them."""
+
+    def decoder_conditions(self, source: DataSource, obs: pd.DataFrame) -> list[str]:
+        """Those of them that the decoder is told (method.md section 2); `obs` of all cells."""
 
     def run(self, context: Context) -> Outcome:
         """Predict with the fitted method, score, write the product files and figures."""
+
+    def merge(self, outcomes: dict[str, Outcome]) -> Outcome:
+        """One outcome of all folds, for tasks whose split has folds."""

@@ -30,6 +30,7 @@ class Generation:
     n_top_genes: Positive = 2000
     n_components: Positive = 30
     metrics = "generation"
+    networks = "flow"
 
     def check(self, source: DataSource) -> None:
         if not source.conditions:
@@ -37,7 +38,10 @@ class Generation:
                 f"task=generation needs condition columns, data={source.name} names none: set data.conditions"
             )
 
-    def decoder_conditions(self, source: DataSource) -> list[str]:
+    def conditions(self, source: DataSource) -> list[str]:
+        return list(source.conditions)
+
+    def decoder_conditions(self, source: DataSource, obs: pd.DataFrame) -> list[str]:
         return list(source.conditions)
 
     def run(self, context: Context) -> Outcome:

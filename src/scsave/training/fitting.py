@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -23,6 +24,7 @@ from scsave.training.plan import Plan
 from scsave.training.stages import AutoencoderStage, FlowStage, JointStage, Stage
 from scsave.training.trainer import TrainerOptions
 
+Networks = Literal["none", "autoencoder", "flow"]  # what is trained; the flow needs the autoencoder
 STAGES: dict[str, type[Stage]] = {s.name: s for s in (AutoencoderStage, FlowStage, JointStage)}
 
 
@@ -76,13 +78,25 @@ def _standardise(model: SAVEModel, latents: LatentRows, noise: float) -> None:
 
 
 def fit_stages(
-    model: SAVEModel, plan: Plan, objective: CFM, train: CellRows, val: CellRows | None, workshop: Workshop, seed: int
+    model: SAVEModel,
+    plan: Plan,
+    objective: CFM,
+    train: CellRows,
+    val: CellRows | None,
+    workshop: Workshop,
+    seed: int,
+    networks: Networks = "flow",
 ) -> dict[str, float]:
-    """Train `model` in place; returns steps, cells seen and seconds of each stage. Raises Stopped after Ctrl-C."""
+    """Train `model` in place; returns steps, cells seen and seconds of each stage. Raises Stopped after Ctrl-C.
+
+    `networks` leaves out what is not needed; a joint stage trains everything or nothing.
+    """
     quiet_lightning()
     cost: dict[str, float] = {"steps": 0, "cells_seen": 0, "seconds_fit": 0.0}
     device = _device(workshop.trainer)
     for name, steps in plan.stages():
+        if networks == "none" or (networks == "autoencoder" and name == "flow"):
+            continue
         steps = min(steps, workshop.trainer.limit_steps or steps)
         rows: tuple[CellRows | LatentRows, CellRows | LatentRows | None] = (train, val)
         started = time.perf_counter()

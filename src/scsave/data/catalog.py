@@ -1,0 +1,24 @@
+"""Which data sets of `configs/data` have a column that a task needs? For the line that refuses one that lacks it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "data"
+
+
+def data_with(*keys: str) -> list[str]:
+    """Names of the data options that set every one of `keys`, sorted; empty outside a checkout."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if all(_settings(path).get(key) for key in keys))
+
+
+def _settings(path: Path) -> dict:
+    """A data option with what it inherits from another option."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    parents = [entry for entry in content.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    inherited: dict = {}
+    for parent in parents:
+        inherited |= _settings(path.with_name(f"{parent}.yaml"))
+    return inherited | content

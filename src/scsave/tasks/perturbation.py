@@ -1,0 +1,217 @@
+"""Task `perturbation`: cells under a condition that their type, or their gene, was never seen in (evaluation.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from pydantic import Field
+
+from scsave import keys
+from scsave.data.catalog import data_with
+from scsave.data.hold_out import target_level
+from scsave.data.source import DataSource
+from scsave.errors import UserError
+from scsave.results.files import write_h5ad
+from scsave.results.folds import run_folder, slug
+from scsave.tasks.base import Context, Method, Outcome
+
+Positive = Annotated[int, Field(gt=0)]
+Route = Literal["response", "transfer", "generate", "translate"]
+NEEDS = {"response": "none", "transfer": "autoencoder", "generate": "flow", "translate": "flow"}
+
+
+@dataclass(kw_only=True)
+class Perturbation:
+    """Levels (a drug, a cytokine, a disease): one cell type's target cells held out. Sets of genes: `tasks/genetic.py`.
+
+    Every type that has test cells is predicted from its control cells, in two halves (`CrossedScorer`), by each of
+    `routes`; `route` is the headline. A type with fewer than `min_cells` control cells has them repeated, for every method
+    alike, so that a prediction is not as coarse as a handful of cells.
+    """
+
+    name: str = "perturbation"
+    hold_out: str | None = None
+    target: str | int | None = None
+    route: Route = "response"
+    routes: list[Route] = field(default_factory=lambda: ["response", "transfer", "generate", "translate"])
+    nuisance: list[str] | None = None
+    min_cells: Positive = 500
+    n_top_genes: Positive = 2000
+    n_components: Positive = 30
+    metrics = "response"
+
+    def __post_init__(self) -> None:
+        if self.route not in self.routes:
+            raise UserError(f"task.route={self.route} is not among task.routes: {', '.join(self.routes)}")
+
+    @property
+    def networks(self) -> str:
+        needs = {NEEDS[route] for route in self.routes}
+        return next(need for need in ("flow", "autoencoder", "none") if need in needs)
+
+    def check(self, source: DataSource) -> None:
+        if source.perturbation_key is None or source.control is None:
+            raise UserError(
+                f"task=perturbation needs a perturbation column and its control level, data={source.name} names none: set "
+                f"data.perturbation_key and data.control; data sets with them: {', '.join(data_with('perturbation_key'))}"
+            )
+
+    def conditions(self, source: DataSource) -> list[str]:
+        named = [
+            *source.conditions,
+            source.perturbation_key,
+            source.cell_type_key,
+            source.batch_key,
+            *(self.nuisance or []),
+        ]
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+    def decoder_conditions(self, source: DataSource, obs: pd.DataFrame) -> list[str]:
+        """The perturbation and the nuisance columns, never the cell type: what the decoder is told the latent forgets.
+
+        A batch that control cells are not in would carry the perturbation's own effect, so it is not told.
+        """
+        nuisance = self.nuisance
+        if nuisance is None:
+            nuisance = [source.batch_key] if source.batch_key and crossed(obs, source) else []
+        return list(dict.fromkeys([source.perturbation_key, *nuisance]))
+
+    def run(self, context: Context) -> Outcome:
+        if context.source.perturbation_kind == "genes":
+            from scsave.tasks.genetic import run_genetic
+
+            return run_genetic(self, context)
+        target = target_level(context.data, context.source, self.target)
+        types = held_types(context, target)
+        outcomes = {name: self.run_type(context, name, target) for name in types}
+        return self.merge(outcomes) if len(outcomes) > 1 else next(iter(outcomes.values()))
+
+    def run_type(self, context: Context, name: str, target: str) -> Outcome:
+        """Predict and score one cell type; its files go below the fold's folder."""
+        from scsave.metrics.response import CrossedScorer
+        from scsave.results.response_figures import draw_summary, draw_type
+
+        data, source, split = context.data, context.source, context.split
+        level, kind = levels_and_types(data, source)
+        own, test = kind == name, np.zeros(data.n_obs, dtype=bool)
+        test[split.test] = True
+        real = data[own & test & (level == target)].copy()
+        control = data[own & (level == source.control)].copy()
+        seen = np.sort(np.concatenate([split.train, split.val]))
+        options = {"n_top_genes": self.n_top_genes, "n_components": self.n_components, "seed": context.seed}
+        scorer = CrossedScorer(data[seen].copy(), control, real, **options)
+        halves = [repeated(half, self.min_cells) for half in scorer.halves]
+        predicted = self.predict(context, halves, target)
+        scores = {row: {name: scorer.score(*cells)} for row, cells in predicted.items()}
+        scores["ceiling"] = {name: scorer.ceiling()}
+        scores = {row: {keys.ALL: groups[name]} | groups for row, groups in scores.items()}
+        headline = next(iter(predicted))
+        top = scorer.whole.predicted_de(joined(predicted[headline]), 20)
+        folder = run_folder(context.folder)
+        write_h5ad(folder / "predictions" / f"{slug(name)}.h5ad", joined(predicted[headline]))
+        if context.figures:
+            shown = {row: joined(cells) for row, cells in predicted.items() if row.startswith(context.method.name)}
+            draw_type(folder / "figures", name, control, real, shown, scorer.de_genes)
+        info = {"types": {name: scorer.info | {"de_genes": scorer.de_genes[:20], "predicted_de_genes": top}}}
+        info |= {"target": target, "control": source.control, "headline_route": self.route}
+        return Outcome(scores=scores, info=info, registry="response", draw=lambda folder: draw_summary(folder, scores))
+
+    def predict(self, context: Context, halves: list[AnnData], target: str) -> dict[str, list[AnnData]]:
+        """Predictions of both halves by row: the method (all its routes), then what it must be read against."""
+        method, found = context.method, {}
+        routes = (
+            [self.route, *(r for r in self.routes if r != self.route)] if method.name == "scsave" else method.routes
+        )
+        for number, route in enumerate(routes):
+            row = method.name if number == 0 else f"{method.name}_{route}"
+            found[row] = responses(method, halves, target, context.seed, route)
+        for reference in reference_methods():
+            if reference.name not in found:
+                reference.fit(context.data, context.split, context.source, context.seed)
+                found[reference.name] = responses(reference, halves, target, context.seed, reference.routes[0])
+        return found
+
+    def merge(self, outcomes: dict[str, Outcome]) -> Outcome:
+        """All types together: the unweighted mean over types, metric by metric, beside each type."""
+        first = next(iter(outcomes.values()))
+        if first.registry == "genetic":
+            from scsave.tasks.genetic import merge_genetic
+
+            return merge_genetic(self, outcomes)
+        from scsave.metrics.aggregate import mean_of
+        from scsave.results.response_figures import draw_summary
+
+        scores = {}
+        for row, groups in first.scores.items():
+            by_type = {}
+            for outcome in outcomes.values():
+                by_type |= {name: values for name, values in outcome.scores[row].items() if name != keys.ALL}
+            everything = {metric: mean_of([v[metric] for v in by_type.values()]) for metric in groups[keys.ALL]}
+            scores[row] = {keys.ALL: everything} | by_type
+        types = {name: found for outcome in outcomes.values() for name, found in outcome.info["types"].items()}
+        info = first.info | {"types": types}
+        return dataclasses.replace(first, scores=scores, info=info, draw=lambda folder: draw_summary(folder, scores))
+
+
+def reference_methods() -> list[Method]:
+    """The built-in baselines that stand in every table of responses."""
+    from scsave.baselines.matching_mean import MatchingMean
+    from scsave.baselines.response import GeneSlope, MeanShift, NoChange, SimilarShift
+
+    return [NoChange(), MeanShift(), SimilarShift(), GeneSlope(), MatchingMean()]
+
+
+def responses(method: Method, halves: list[AnnData], target: str, seed: int, route: str) -> list[AnnData]:
+    return [method.respond(half, target, seed + number, route) for number, half in enumerate(halves)]
+
+
+def held_types(context: Context, target: str) -> list[str]:
+    """Cell types that have test cells under the target, in order."""
+    level, kind = levels_and_types(context.data, context.source)
+    test = context.split.test
+    types = sorted(set(kind[test][level[test] == target]))
+    if not types:
+        raise UserError(
+            f"split {context.split.name} leaves no test cell with {context.source.perturbation_key}={target}; use "
+            "split=perturbation, or split=leave_out with split.where"
+        )
+    return types
+
+
+def levels_and_types(data: AnnData, source: DataSource) -> tuple[np.ndarray, np.ndarray]:
+    """Perturbation level and cell type of each cell, (N,) str each; one type where there is no column of them."""
+    level = data.obs[source.perturbation_key].astype(str).to_numpy()
+    kind = (
+        data.obs[source.cell_type_key].astype(str).to_numpy() if source.cell_type_key else np.full(len(level), keys.ALL)
+    )
+    return level, kind
+
+
+def crossed(obs: pd.DataFrame, source: DataSource) -> bool:
+    """Does every batch have control cells?"""
+    control = obs[source.perturbation_key].astype(str) == source.control
+    return bool(control.groupby(obs[source.batch_key].astype(str)).any().all())
+
+
+def repeated(cells: AnnData, at_least: int) -> AnnData:
+    """The cells as often as it takes to have `at_least`."""
+    times = -(-at_least // cells.n_obs)
+    if times <= 1:
+        return cells
+    rows = np.tile(np.arange(cells.n_obs), times)
+    obs = cells.obs.iloc[rows].copy()
+    obs.index = [f"{name}-{i // cells.n_obs}" for i, name in enumerate(obs.index)]
+    layers = {keys.COUNTS: cells.layers[keys.COUNTS][rows]}
+    return AnnData(X=cells.X[rows], obs=obs, var=cells.var.copy(), layers=layers, uns=dict(cells.uns))
+
+
+def joined(cells: list[AnnData]) -> AnnData:
+    """The predictions of both halves as one AnnData."""
+    import anndata as ad
+
+    return ad.concat(cells, merge="same", uns_merge="first")
