@@ -180,6 +180,29 @@ class SAVE:
         }
         return generated
 
+    def translate(
+        self, cells: AnnData, target: pd.DataFrame, *, seed: int = 0, guidance: Weight | None = None, draw: bool = True
+    ) -> AnnData:
+        """The cells under other conditions: the flow backwards under their own, forwards under those of `target` (N rows).
+
+        Columns that either lacks are masked. Drawn from the likelihood, or its mean with `draw=False`. The objective has to
+        be a velocity field or an invertible sampler. UserError on unknown levels.
+        """
+        model, source = self._fitted(), _to(self.conditions.encode(cells.obs), self.device)
+        wanted, weight = (
+            _to(self.conditions.encode(target), self.device),
+            self.guidance if guidance is None else guidance,
+        )
+        z = torch.from_numpy(self.encode(cells)).to(self.device).unflatten(1, (model.blocks.n_blocks, -1))
+        library = torch.as_tensor(cells.obs[keys.LIBRARY].to_numpy(np.float32), device=self.device)
+        with inference(model):
+            noise, _ = self.objective.invert(
+                guided(model.velocity, self.conditions, source, 1.0), model.to_flow(z, library), self.solver
+            )
+            z, library = model.from_flow(self._flow(noise, wanted, weight)[0])
+        rng = torch.Generator(self.device).manual_seed(seed) if draw else None
+        return self._decoded(z, library.clamp(*self.info["library_range"]).round(), wanted, rng, target)
+
     def encode(self, cells: AnnData) -> np.ndarray:
         """Latent means of cells, (N, L * d). Genes are matched by name; a gene that the cells lack counts as zero."""
         model, parts = self._fitted(), []

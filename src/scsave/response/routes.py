@@ -37,7 +37,11 @@ def respond(model: SAVE, control: AnnData, target: str, seed: int, route: str) -
     if route == "generate":
         return aligned(model.generate(asked(model, control, target), seed=seed), control)
     if route == "translate":
-        return aligned(model.translate(control, asked(model, control, target), seed=seed), control)
+        start = AnnData(
+            obs=known(model, control.obs).assign(**{keys.LIBRARY: control.obs[keys.LIBRARY]}), var=control.var
+        )
+        start.layers[keys.COUNTS] = control.layers[keys.COUNTS]
+        return aligned(model.translate(start, asked(model, control, target), seed=seed), control)
     parts, rows = [], []
     for number, here in enumerate(same_type(model, control)):
         cells = control[here].copy()
