@@ -148,7 +148,7 @@ class GenerationScorer:
         cells.uns[keys.UNS] = {"name": name, "partial": True}
         return cells
 
-    def score(self, cells: AnnData) -> dict[str, GroupScores]:
+    def score(self, cells: AnnData, protocols: tuple[str, ...] = PROTOCOLS) -> dict[str, GroupScores]:
         """Protocol -> group -> metric -> value: exactly the registry's rows.
 
         Groups are the combinations with at least 2 test cells, `all` (aggregated as the registry says) and `pooled`
@@ -160,7 +160,7 @@ class GenerationScorer:
         self._check_combinations(sample.labels, partial=bool(cells.uns.get(keys.UNS, {}).get("partial", False)))
         levels = level_tests(sample.x, sample.obs, self.conditions, like=self._real_levels), self._real_levels
         by_group = {label: (sample.of(label), self._real.of(label)) for label in self.groups}
-        return {protocol: self._protocol(sample, by_group, levels, protocol) for protocol in PROTOCOLS}
+        return {protocol: self._protocol(sample, by_group, levels, protocol) for protocol in protocols}
 
     def _protocol(
         self,
