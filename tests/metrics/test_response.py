@@ -1,3 +1,4 @@
+import anndata as ad
 import numpy as np
 import ot
 import pytest
@@ -7,7 +8,7 @@ from sklearn.metrics import r2_score
 from scsave.errors import UserError
 from scsave.metrics.distribution import energy_distance, mmd2_unbiased, squared
 from scsave.metrics.registry import rows
-from scsave.metrics.response import ResponseScorer, sign_agreement, split_control
+from scsave.metrics.response import CrossedScorer, ResponseScorer, sign_agreement, split_control
 from tests.metrics.cells import population
 
 GENES = 150
@@ -175,3 +176,35 @@ def test_a_mean_shift_is_not_ranked_by_genes_that_control_never_shows(scorer, ce
     shifted.X = shifted.X + scorer.delta_truth.astype(np.float32)
     moved = ResponseScorer(cells["train"], control, cells["control_truth"], cells["real"], n_components=10)
     assert moved.score(shifted)["de_overlap_20"] > 0.6
+
+
+def test_crossed_scores_are_both_directions_and_the_pool(cells):
+    control = ad.concat([cells["control_pred"], cells["control_truth"]], merge="same")
+    control.obs_names_make_unique()
+    crossed = CrossedScorer(cells["train"], control, cells["real"], n_components=10, seed=0)
+    a, b = crossed.halves
+    first, second = cells["predicted"][:40].copy(), cells["predicted"][40:].copy()
+    found = crossed.score(first, second)
+    one = ResponseScorer(cells["train"], a, b, cells["real"], n_components=10).score(first)
+    two = ResponseScorer(cells["train"], b, a, cells["real"], n_components=10).score(second)
+    for name in ("pcc_delta", "r2_delta", "pcc_delta_de100", "de_overlap_20", "de_overlap_100", "sign_agreement"):
+        assert found[name] == pytest.approx((one[name] + two[name]) / 2), name
+    pool = ResponseScorer(cells["train"], control, control, cells["real"], n_components=10).score(cells["predicted"])
+    for name in ("pcc", "r2", "r2_pearson_sq_de100", "pcc_delta_one_control", "w1", "w2", "mmd2_unbiased", "energy"):
+        assert found[name] == pytest.approx(pool[name], rel=1e-5), name
+
+
+def test_crossed_no_change_is_zero_and_identity_is_above_the_ceiling(cells):
+    control = ad.concat([cells["control_pred"], cells["control_truth"]], merge="same")
+    control.obs_names_make_unique()
+    crossed = CrossedScorer(cells["train"], control, cells["real"], n_components=10)
+    nothing = crossed.score(*crossed.halves)
+    assert nothing["pcc_delta"] == nothing["pcc_delta_one_control"] == nothing["de_overlap_20"] == 0
+    best, ceiling = crossed.score(cells["real"], cells["real"]), crossed.ceiling()
+    assert best["r2"] == pytest.approx(1)
+    for name in ("pcc_delta", "r2", "w1", "energy", "de_overlap_20"):
+        row = rows("response")[name]
+        assert row.better(best[name], ceiling[name]), name
+        assert row.better(ceiling[name], nothing[name]), name
+    with pytest.raises(UserError, match="the prediction has no cells"):
+        crossed.score(crossed.halves[0], cells["real"][:0].copy())

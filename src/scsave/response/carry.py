@@ -91,7 +91,7 @@ def bisect(mean_at, goal: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.n
         middle = (low + high) / 2
         above = mean_at(middle) > goal
         low, high = np.where(above, low, middle), np.where(above, middle, high)
-    return (low + high) / 2
+    return low  # so that a goal of zero is met
 
 
 def stratified(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from scsave.data.hold_out import HoldOut
+from scsave.data.source import DataSource
+from scsave.errors import UserError
+from tests.metrics.cells import prepared
+
+SOURCE = DataSource(name="t", conditions=["state", "type"], perturbation_key="state", control="x", cell_type_key="type")
+GENES = DataSource(
+    name="t", conditions=["p"], perturbation_key="p", perturbation_kind="genes", control="control", batch_key=None
+)
+
+
+def cells(rows):
+    """`rows` of (type, state, n)."""
+    kind = np.repeat([r[0] for r in rows], [r[2] for r in rows])
+    state = np.repeat([r[1] for r in rows], [r[2] for r in rows])
+    return prepared(np.ones((len(kind), 3)), {"type": kind, "state": state})
+
+
+@pytest.fixture
+def data():
+    return cells(
+        [("A", "x", 9), ("A", "y", 8), ("B", "x", 7), ("B", "y", 6), ("C", "x", 5), ("D", "y", 4), ("D", "x", 1)]
+    )
+
+
+def test_every_type_with_both_levels_is_held_out_in_turn(data):
+    folds = HoldOut().folds(data, SOURCE)
+    assert list(folds) == ["A", "B"]
+    split = folds["B"](data, SOURCE, 0)
+    test = data.obs.iloc[split.test]
+    assert set(test["type"]) == {"B"}
+    assert set(test["state"]) == {"y"}
+    assert len(test) == 6
+    assert len(split.train) + len(split.val) == data.n_obs - 6
+    assert list(HoldOut(hold_out="A").folds(data, SOURCE)) == ["A"]
+    assert HoldOut()(data, SOURCE, 0).hash == folds["A"](data, SOURCE, 0).hash
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"hold_out": "C"},
+            "task.hold_out=C: has 0 cells with state=y, 2 are needed; types that can be held out: A, B",
+        ),
+        ({"hold_out": "D"}, "task.hold_out=D: has 1 cells with state=x"),
+        ({"hold_out": "Q"}, "task.hold_out=Q: no such cell type"),
+        ({"target": "z"}, "task.target=z: not a level of state; levels: y"),
+    ],
+)
+def test_what_cannot_be_held_out_is_said(data, options, message):
+    with pytest.raises(UserError, match=message):
+        HoldOut(**options).folds(data, SOURCE)
+
+
+def test_a_target_must_be_named_where_there_are_several():
+    data = cells([(t, s, 3) for t in "AB" for s in "xyz"])
+    with pytest.raises(UserError, match="state has 2 levels beside control, name one: y, z"):
+        HoldOut().folds(data, SOURCE)
+    split = HoldOut(target="z").folds(data, SOURCE)["A"](data, SOURCE, 0)
+    assert set(data.obs["state"].iloc[split.test]) == {"z"}
+
+
+def test_a_control_level_that_is_not_there():
+    with pytest.raises(UserError, match=r"no cell has state=x \(data.control\); levels: y"):
+        HoldOut().folds(cells([("A", "y", 3), ("B", "y", 3)]), SOURCE)
+
+
+def test_sets_of_genes_have_gears_split_or_one_fold_a_perturbation():
+    labels = np.repeat(["control", *(f"G{i}" for i in range(12)), "G0+G1", "G2+G3"], 10)
+    data = prepared(np.ones((len(labels), 3)), {"p": labels})
+    assert list(HoldOut().folds(data, GENES)) == [""]
+    folds = HoldOut(hold_out="all").folds(data, GENES)
+    assert len(folds) == 14
+    split = folds["G0+G1"](data, GENES, 0)
+    assert set(data.obs["p"].iloc[split.parts()["combo_seen2"]]) == {"G0+G1"}
+    assert "G0+G1" not in set(data.obs["p"].iloc[split.train])
+    assert set(data.obs["p"].iloc[split.parts()["control"]]) == {"control"}
+    absent = HoldOut(hold_out="NOPE").folds(data, GENES)["NOPE"]
+    with pytest.raises(UserError, match="hold_out=NOPE: no such perturbation"):
+        absent(data, GENES, 0)
