@@ -105,7 +105,8 @@ class Perturbation:
         seen = np.sort(np.concatenate([split.train, split.val]))
         options = {"n_top_genes": self.n_top_genes, "n_components": self.n_components, "seed": context.seed}
         scorer = CrossedScorer(data[seen].copy(), control, real, **options)
-        halves = [repeated(half, self.min_cells) for half in scorer.halves]
+        times = -(-self.min_cells // min(half.n_obs for half in scorer.halves))
+        halves = [repeated(half, times) for half in scorer.halves]
         predicted = self.predict(context, halves, target)
         scores = {row: {name: scorer.score(*cells)} for row, cells in predicted.items()}
         scores["ceiling"] = {name: scorer.ceiling()}
@@ -198,10 +199,9 @@ def crossed(obs: pd.DataFrame, source: DataSource) -> bool:
     return bool(control.groupby(obs[source.batch_key].astype(str)).any().all())
 
 
-def repeated(cells: AnnData, at_least: int) -> AnnData:
-    """The cells as often as it takes to have `at_least`."""
-    times = -(-at_least // cells.n_obs)
-    if times <= 1:
+def repeated(cells: AnnData, times: int) -> AnnData:
+    """The cells `times` over: both halves alike, so that together they keep the mean of all control cells."""
+    if times == 1:
         return cells
     rows = np.tile(np.arange(cells.n_obs), times)
     obs = cells.obs.iloc[rows].copy()
