@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from torch import Tensor
@@ -28,6 +25,7 @@ from scsave.components import Node, build
 from scsave.data.conditions import Conditions, Values
 from scsave.data.dataset import CellDataset
 from scsave.data.gene_selection import select_cells
+from scsave.decoding import batches, decoded, inference, on
 from scsave.errors import UserError
 from scsave.flow.guidance import Weight, guided
 from scsave.models.checkpoint import read_checkpoint, write_checkpoint
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
     from scsave.data.splits import Split
 
 log = logging.getLogger(__name__)
-CHUNK = 1024  # cells decoded at a time
 
 
 class SAVE:
@@ -164,14 +161,14 @@ class SAVE:
         """
         model = self._fitted()
         obs = self._obs(cells, condition)
-        values = _to(self.conditions.encode(obs), self.device)
+        values = on(self.conditions.encode(obs), self.device)
         rng = torch.Generator(self.device).manual_seed(seed)
         started = time.perf_counter()
         x_0 = torch.randn(len(obs), model.n_latent + 1, generator=rng, device=self.device)
         x_1, evaluations = self._flow(x_0, values, self.guidance if guidance is None else guidance)
         z, library = model.from_flow(x_1)
         library = library.clamp(*self.info["library_range"]).round()
-        generated = self._decoded(z, library, values, rng, obs)
+        generated = decoded(model, z, library, values, rng, obs, self.info)
         seconds = time.perf_counter() - started
         self.cost |= {
             "seconds_sample": seconds,
@@ -188,9 +185,9 @@ class SAVE:
         Columns that either lacks are masked. Drawn from the likelihood, or its mean with `draw=False`. The objective has to
         be a velocity field or an invertible sampler. UserError on unknown levels.
         """
-        model, source = self._fitted(), _to(self.conditions.encode(cells.obs), self.device)
+        model, source = self._fitted(), on(self.conditions.encode(cells.obs), self.device)
         wanted, weight = (
-            _to(self.conditions.encode(target), self.device),
+            on(self.conditions.encode(target), self.device),
             self.guidance if guidance is None else guidance,
         )
         z = torch.from_numpy(self.encode(cells)).to(self.device).unflatten(1, (model.blocks.n_blocks, -1))
@@ -201,13 +198,14 @@ class SAVE:
             )
             z, library = model.from_flow(self._flow(noise, wanted, weight)[0])
         rng = torch.Generator(self.device).manual_seed(seed) if draw else None
-        return self._decoded(z, library.clamp(*self.info["library_range"]).round(), wanted, rng, target)
+        library = library.clamp(*self.info["library_range"]).round()
+        return decoded(model, z, library, wanted, rng, target, self.info)
 
     def encode(self, cells: AnnData) -> np.ndarray:
         """Latent means of cells, (N, L * d). Genes are matched by name; a gene that the cells lack counts as zero."""
         model, parts = self._fitted(), []
         with inference(model):
-            for counts, library, _ in self._batches(cells):
+            for counts, library in batches(model, cells, self.device):
                 parts.append(model.encode(model.scaled(counts, library)).mu.flatten(1).cpu())
         return torch.cat(parts).numpy()
 
@@ -215,10 +213,9 @@ class SAVE:
         """Mean expression of latents (N, L * d) under the decoder's columns in `obs` (absent ones masked)."""
         model = self._fitted()
         z = torch.from_numpy(np.asarray(latent, np.float32)).unflatten(1, (model.blocks.n_blocks, -1))
-        values = _to(self.conditions.encode(obs), self.device)
-        return self._decoded(
-            z.to(self.device), torch.as_tensor(library, dtype=torch.float32).to(self.device), values, None, obs
-        )
+        values = on(self.conditions.encode(obs), self.device)
+        library = torch.as_tensor(library, dtype=torch.float32).to(self.device)
+        return decoded(model, z.to(self.device), library, values, None, obs, self.info)
 
     def respond(self, control: AnnData, target: str, seed: int = 0, route: str = "response") -> AnnData:
         """The cells of `control` (prepared, one level of the perturbation column) as they would be under `target`.
@@ -290,64 +287,6 @@ class SAVE:
         with inference(model):
             field = guided(model.velocity, self.conditions, values, guidance)
             return self.objective.sample(field, x_0, self.solver)
-
-    def _decoded(
-        self, z: Tensor, library: Tensor, values: Values, rng: torch.Generator | None, obs: pd.DataFrame
-    ) -> AnnData:
-        """AnnData of latents; drawn from the likelihood with `rng`, its mean without."""
-        model, drawn, log1p = self._fitted(), [], []
-        with inference(model):
-            for start in range(0, len(z), CHUNK):
-                part = slice(start, start + CHUNK)
-                size = library[part]
-                out = model.decode(z[part], {name: v[part] for name, v in values.items()})
-                head = model.likelihood
-                sample = head.mean(out, size) if rng is None else head.sample(out, size, rng)
-                expression = model.to_log1p(sample, size)
-                counts = sample if head.space == "counts" else expression.expm1() * (size / keys.TARGET_SUM)[:, None]
-                drawn.append(sp.csr_matrix((counts if rng is None else counts.round()).cpu().numpy()))
-                log1p.append(sp.csr_matrix(expression.cpu().numpy()))
-        obs = obs.copy()
-        obs[keys.LIBRARY] = library.cpu().numpy().astype(np.float64)
-        for name in obs.columns.drop(keys.LIBRARY):
-            obs[name] = obs[name].astype("category") if obs[name].dtype == object else obs[name]
-        uns = {"made_by": f"scsave {__version__}", "what": "generated cells" if rng else "decoded means"} | self.info
-        return AnnData(
-            X=sp.vstack(log1p, format="csr"),
-            obs=obs,
-            var=pd.DataFrame(index=pd.Index(self.genes)),
-            layers={keys.COUNTS: sp.vstack(drawn, format="csr")},
-            uns={keys.UNS: {k: v for k, v in uns.items() if v is not None}},
-        )
-
-    def _batches(self, cells: AnnData) -> Iterator[tuple[Tensor, Tensor, Values]]:
-        """Counts, library and conditions of cells in the model's gene order, on its device."""
-        place = cells.var_names.get_indexer(self.genes)
-        if (place >= 0).sum() == 0:
-            raise UserError(
-                f"none of the model's {len(place)} genes is among the cells' genes; the model's look like {self.genes[0]!r}, "
-                f"the cells' like {cells.var_names[0]!r}"
-            )
-        counts = sp.csr_matrix(cells.layers[keys.COUNTS])
-        counts = sp.hstack([counts, sp.csr_matrix((len(cells.obs), 1), dtype=counts.dtype)], format="csr")[:, place]
-        rows = CellDataset(counts, cells.obs[keys.LIBRARY].to_numpy())
-        values = self.conditions.encode(cells.obs)
-        for start in range(0, len(rows), CHUNK):
-            index = np.arange(start, min(start + CHUNK, len(rows)))
-            batch = rows.batch(index)
-            part = {name: v[index].to(self.device) for name, v in values.items()}
-            yield batch["counts"].to(self.device), batch["library"].to(self.device), part
-
-
-@contextmanager
-def inference(model: SAVEModel) -> Iterator[None]:
-    model.eval()
-    with torch.inference_mode():
-        yield
-
-
-def _to(values: Values, device: torch.device) -> Values:
-    return {name: v.to(device) for name, v in values.items()}
 
 
 def _cells(data: AnnData) -> CellDataset:

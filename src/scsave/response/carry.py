@@ -81,7 +81,9 @@ def added(counts: sp.csc_matrix, goal: np.ndarray, library: np.ndarray, rng: np.
     def mean_at(rate: np.ndarray) -> np.ndarray:
         return np.log1p((have + poisson_at(u, exposure * rate)) * scale).mean(axis=0)
 
-    rate = bisect(mean_at, goal, np.zeros(genes), np.expm1(goal + 2.5) / keys.TARGET_SUM)
+    # the mean of logs is below the log of the mean, most so where molecules are few
+    enough = np.expm1(goal + 0.7 + 2.5 * np.exp(-goal / 1.5)) / keys.TARGET_SUM
+    rate = bisect(mean_at, goal, np.zeros(genes), enough)
     return sp.csc_matrix(poisson_at(u, exposure * rate).astype(counts.dtype))
 
 
@@ -107,19 +109,22 @@ def poisson_at(u: np.ndarray, rate: np.ndarray) -> np.ndarray:
     """The Poisson quantile of `u`, elementwise: rises with the rate, so that a rate can be solved for."""
     rate = np.broadcast_to(rate, u.shape)
     out = np.zeros(u.shape)
-    mass = np.exp(-rate)
-    open_ = np.nonzero(u > mass)
-    below, rate, u = mass[open_], rate[open_], u[open_]
-    mass = below.copy()
-    drawn, alive = np.zeros(len(u)), np.arange(len(u))
-    number = 0
+    many = rate > 30
+    if many.any():
+        from scipy.special import pdtrik
+
+        out[many] = np.ceil(np.maximum(pdtrik(u[many], rate[many]), 0))
+    # few molecules, most of the matrix: add up the masses, dropping what is settled
+    open_ = np.nonzero((u > np.exp(-rate)) & ~many)
+    rate, u = rate[open_], u[open_]
+    mass = below = np.exp(-rate)
+    drawn, alive, number = np.zeros(len(u)), np.arange(len(u)), 0
     while len(alive):
         number += 1
         drawn[alive] = number
         mass = mass * rate / number
         below = below + mass
-        # past the mean, a vanishing mass is the end of the tail
-        keep = (u > below) & ((number < rate) | (mass > 1e-15))
+        keep = (u > below) & (mass > 1e-16)
         alive, below, mass, rate, u = alive[keep], below[keep], mass[keep], rate[keep], u[keep]
     out[open_] = drawn
     return out
