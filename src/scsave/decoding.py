@@ -1,0 +1,89 @@
+"""Between cells and a model's tensors: counts in, drawn or mean cells out, a chunk of cells at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from anndata import AnnData
+from torch import Tensor
+
+from scsave import __version__, keys
+from scsave.data.conditions import Values
+from scsave.data.dataset import CellDataset
+from scsave.errors import UserError
+from scsave.models.model import SAVEModel
+
+CHUNK = 1024  # cells at a time
+
+
+@contextmanager
+def inference(model: SAVEModel) -> Iterator[None]:
+    model.eval()
+    with torch.inference_mode():
+        yield
+
+
+def on(values: Values, device: torch.device) -> Values:
+    return {name: v.to(device) for name, v in values.items()}
+
+
+def batches(model: SAVEModel, cells: AnnData, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Counts (B, G) and library (B,) of cells in the model's gene order, on its device.
+
+    Genes are matched by name; one that the cells lack counts as zero. UserError where they share none.
+    """
+    genes = model.blocks.genes
+    place = cells.var_names.get_indexer(list(genes))
+    if (place >= 0).sum() == 0:
+        raise UserError(
+            f"none of the model's {len(place)} genes is among the cells' genes; the model's look like {genes[0]!r}, "
+            f"the cells' like {cells.var_names[0]!r}"
+        )
+    counts = sp.csr_matrix(cells.layers[keys.COUNTS])
+    counts = sp.hstack([counts, sp.csr_matrix((len(cells.obs), 1), dtype=counts.dtype)], format="csr")[:, place]
+    rows = CellDataset(counts, cells.obs[keys.LIBRARY].to_numpy())
+    for start in range(0, len(rows), CHUNK):
+        batch = rows.batch(np.arange(start, min(start + CHUNK, len(rows))))
+        yield batch["counts"].to(device), batch["library"].to(device)
+
+
+def decoded(
+    model: SAVEModel,
+    z: Tensor,
+    library: Tensor,
+    values: Values,
+    rng: torch.Generator | None,
+    obs: pd.DataFrame,
+    info: dict[str, Any],
+) -> AnnData:
+    """Cells of latents (N, L, d) and library sizes (N,); drawn from the likelihood with `rng`, its mean without."""
+    drawn, log1p = [], []
+    with inference(model):
+        for start in range(0, len(z), CHUNK):
+            part = slice(start, start + CHUNK)
+            size = library[part]
+            out = model.decode(z[part], {name: v[part] for name, v in values.items()})
+            head = model.likelihood
+            sample = head.mean(out, size) if rng is None else head.sample(out, size, rng)
+            expression = model.to_log1p(sample, size)
+            counts = sample if head.space == "counts" else expression.expm1() * (size / keys.TARGET_SUM)[:, None]
+            drawn.append(sp.csr_matrix((counts if rng is None else counts.round()).cpu().numpy()))
+            log1p.append(sp.csr_matrix(expression.cpu().numpy()))
+    obs = obs.copy()
+    obs[keys.LIBRARY] = library.cpu().numpy().astype(np.float64)
+    for name in obs.columns.drop(keys.LIBRARY):
+        obs[name] = obs[name].astype("category") if obs[name].dtype == object else obs[name]
+    uns = {"made_by": f"scsave {__version__}", "what": "generated cells" if rng else "decoded means"} | info
+    return AnnData(
+        X=sp.vstack(log1p, format="csr"),
+        obs=obs,
+        var=pd.DataFrame(index=pd.Index(model.blocks.genes)),
+        layers={keys.COUNTS: sp.vstack(drawn, format="csr")},
+        uns={keys.UNS: {k: v for k, v in uns.items() if v is not None}},
+    )
