@@ -28,6 +28,7 @@ from scsave.data.gene_selection import select_cells
 from scsave.decoding import batches, decoded, inference, on
 from scsave.errors import UserError
 from scsave.flow.guidance import Weight, guided
+from scsave.integrate import Route, integrate
 from scsave.models.checkpoint import read_checkpoint, write_checkpoint
 from scsave.models.model import SAVEModel
 from scsave.response.base import ResponseHead
@@ -107,6 +108,7 @@ class SAVE:
             "perturbation_key": source.perturbation_key,
             "control": source.control,
             "cell_type_key": source.cell_type_key,
+            "batch_key": source.batch_key,
             "networks": self.networks,
         }
         if self.head is not None:
@@ -223,6 +225,10 @@ class SAVE:
         Routes (method.md section 6): `response`, `transfer`, `generate`, `translate`; see `scsave.response.routes`.
         """
         return respond(self, control, target, seed, route)
+
+    def integrate(self, data: AnnData, seed: int = 0, reference: str | None = None, route: Route = "decode") -> AnnData:
+        """The cells (prepared; new ones too) with `obsm["X_save"]` and corrected expression: `scsave.integrate`."""
+        return integrate(self, data, reference, route)
 
     def to(self, device: str | torch.device) -> SAVE:
         self.device = torch.device(device)

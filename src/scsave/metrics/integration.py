@@ -61,22 +61,22 @@ class IntegrationScorer:
             if column not in data.obs:
                 present = ", ".join(map(str, data.obs.columns))
                 raise UserError(f"batch correction: no column {column} in obs; columns: {present}")
-        self._cells = subsample(data.n_obs, max_cells, seed)
+        self.rows = subsample(data.n_obs, max_cells, seed)
         self.obs_names = data.obs_names
         self.genes = list(data.var_names)
-        self.batch = data.obs[batch_key].astype(str).to_numpy()[self._cells]
-        self.label = data.obs[label_key].astype(str).to_numpy()[self._cells]
+        self.batch = data.obs[batch_key].astype(str).to_numpy()[self.rows]
+        self.label = data.obs[label_key].astype(str).to_numpy()[self.rows]
         if absent := sorted(set(map(str, unlabelled_batches)) - set(self.batch)):
             raise UserError(f"unlabelled batches: {', '.join(absent)} not in {batch_key}: {', '.join(set(self.batch))}")
         self.labelled = ~np.isin(self.batch, list(map(str, unlabelled_batches)))
         self._check(batch_key, label_key)
         self._batch_codes = pd.factorize(self.batch[self.labelled], sort=True)[0]
         self._label_codes = pd.factorize(self.label[self.labelled], sort=True)[0]
-        x = expression(data, "uncorrected cells")[self._cells]
+        x = expression(data, "uncorrected cells")[self.rows]
         self._before = fold_changes(x[self.labelled], self._batch_codes, self._label_codes)
         self.unintegrated = fit_pca(x, n_components, seed)(x)  # (N, D)
         self.info: dict[str, Any] = {
-            "cells": len(self._cells),
+            "cells": len(self.rows),
             "labelled_cells": int(self.labelled.sum()),
             "unlabelled_batches": sorted(set(self.batch[~self.labelled])),
             "batches": sorted(set(self.batch)),
@@ -125,12 +125,12 @@ class IntegrationScorer:
             raise UserError(f"embedding of {name}: shape {embedding.shape}, expected ({len(self.obs_names)}, D)")
         if not np.isfinite(embedding).all():
             raise UserError(f"embedding of {name}: {int((~np.isfinite(embedding)).sum())} values are NaN or infinite")
-        return embedding[self._cells]
+        return embedding[self.rows]
 
     def _corrected(self, name: str, cells: AnnData) -> dict[str, float]:
         if not cells.obs_names.equals(self.obs_names):
             raise UserError(f"corrected cells of {name}: not the cells of the data in their order")
-        x = expression(cells, f"corrected cells of {name}", self.genes)[self._cells][self.labelled]
+        x = expression(cells, f"corrected cells of {name}", self.genes)[self.rows][self.labelled]
         return corrected_scores(self._before, fold_changes(x, self._batch_codes, self._label_codes))
 
     def _scib(self, embeddings: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
@@ -160,9 +160,7 @@ class IntegrationScorer:
         from scib_metrics.benchmark import BatchCorrection, Benchmarker, BioConservation
 
         label = self.label if with_labels else np.full(len(self.label), "cell")
-        obs = pd.DataFrame(
-            {"batch": self.batch[cells], "label": label[cells]}, index=self.obs_names[self._cells][cells]
-        )
+        obs = pd.DataFrame({"batch": self.batch[cells], "label": label[cells]}, index=self.obs_names[self.rows][cells])
         data = AnnData(obs=obs, obsm={name: embedding[cells] for name, embedding in embeddings.items()})
         benchmark = Benchmarker(
             data,

@@ -1,0 +1,113 @@
+"""Task `batch_correction`: one embedding for all batches, and expression as one batch would show it (evaluation.md)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from pydantic import Field
+
+from scsave import keys
+from scsave.data.catalog import data_with
+from scsave.data.source import DataSource
+from scsave.errors import UserError
+from scsave.integrate import Route
+from scsave.results.files import write_h5ad
+from scsave.tasks.base import Context, Outcome
+
+log = logging.getLogger("scsave")
+Positive = Annotated[int, Field(gt=0)]
+
+
+@dataclass(kw_only=True)
+class BatchCorrection:
+    """Unsupervised: model and flow are told the batch and other `nuisance` columns, never the cell type.
+
+    `reference`: the batch that expression is decoded as; null is `[MASK]`. `unlabelled_batches` have no labels to trust:
+    they are corrected with the rest, and left out of scores that need labels.
+    """
+
+    name: str = "batch_correction"
+    route: Route = "decode"
+    reference: str | None = None
+    nuisance: list[str] = field(default_factory=list)
+    unlabelled_batches: list[str] = field(default_factory=list)
+    n_components: Positive = 50
+    max_cells: Positive = 20_000
+    metrics = "batch_correction"
+
+    @property
+    def networks(self) -> str:
+        return "flow" if self.route == "translate" else "autoencoder"
+
+    def check(self, source: DataSource) -> None:
+        for key, what in (("batch_key", "a batch column"), ("cell_type_key", "cell types to score by")):
+            if getattr(source, key) is None:
+                raise UserError(
+                    f"task=batch_correction needs {what}, data={source.name} names none: set data.{key}; data sets with "
+                    f"both: {', '.join(data_with('batch_key', 'cell_type_key'))}"
+                )
+        if source.cell_type_key in self.nuisance:
+            raise UserError(f"task.nuisance={source.cell_type_key}: what is to be kept can't be corrected away")
+
+    def conditions(self, source: DataSource) -> list[str]:
+        return list(dict.fromkeys([source.batch_key, *self.nuisance]))
+
+    def decoder_conditions(self, source: DataSource, obs: pd.DataFrame) -> list[str]:
+        batches = obs[source.batch_key].astype(str).value_counts()
+        if len(batches) < 2:
+            raise UserError(f"task=batch_correction: {source.batch_key} has one batch only, {batches.index[0]}")
+        if self.reference is not None and self.reference not in batches:
+            raise UserError(
+                f"task.reference={self.reference}: not a level of {source.batch_key}; levels: "
+                f"{', '.join(sorted(batches.index))}"
+            )
+        return self.conditions(source)
+
+    def run(self, context: Context) -> Outcome:
+        from scsave.metrics.integration import IntegrationScorer
+        from scsave.results.integration_figures import integration_figures
+
+        data, source, method = context.data, context.source, context.method
+        unlabelled = [
+            batch for batch in self.unlabelled_batches if batch in set(data.obs[source.batch_key].astype(str))
+        ]
+        scorer = IntegrationScorer(
+            data,
+            source.batch_key,
+            source.cell_type_key,
+            unlabelled,
+            n_components=self.n_components,
+            seed=context.seed,
+            max_cells=self.max_cells,
+        )
+        if method.name == "scsave":
+            integrated = method.integrate(data, context.seed, reference=self.reference, route=self.route)
+        else:
+            integrated = method.integrate(data, context.seed)
+        write_h5ad(context.folder / "integrated.h5ad", integrated)
+        embedding = integrated.obsm[embedding_key(integrated)]
+        corrected = integrated.uns[keys.UNS].get("corrected_expression", False)
+        log.info("scoring by scib-metrics")
+        scores = scorer.score({method.name: embedding}, {method.name: integrated} if corrected else None)
+        if context.figures:
+            integration_figures(
+                context.folder / "figures",
+                pd.DataFrame({"batch": scorer.batch, "cell type": scorer.label}),
+                {"unintegrated": scorer.unintegrated, method.name: embedding[scorer.rows]},
+                context.folder,
+            )
+        return Outcome(scores=scores, info={"scorer": scorer.info, "route": self.route, "reference": self.reference})
+
+    def merge(self, outcomes: dict[str, Outcome]) -> Outcome:
+        raise NotImplementedError("nothing is held out in batch correction, so there are no folds")
+
+
+def embedding_key(cells: AnnData) -> str:
+    """The one embedding that a method left."""
+    (name,) = [key for key in cells.obsm if np.asarray(cells.obsm[key]).ndim == 2]
+    return name
