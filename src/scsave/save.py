@@ -32,6 +32,7 @@ from scsave.integrate import Route, integrate
 from scsave.models.checkpoint import read_checkpoint, write_checkpoint
 from scsave.models.model import SAVEModel
 from scsave.response.base import ResponseHead
+from scsave.response.perturbed_genes import gene_set_columns, text_vectors
 from scsave.response.routes import respond
 from scsave.training.fitting import Networks, Workshop, fit_stages
 from scsave.training.loader import CellRows
@@ -99,7 +100,10 @@ class SAVE:
             seed=seed,
         )
         blocks = self.scheme(context)
-        conditions = Conditions.fit(train.obs, source.conditions if self.told is None else self.told)
+        if self.head is not None:
+            self.head.fit(train, source, seed)
+        sets = gene_set_columns(self.head, source, data.obs)
+        conditions = Conditions.fit(train.obs, source.conditions if self.told is None else self.told, sets)
         self._assemble(blocks, conditions, seed=seed)
         self.info = {
             "source": source.name,
@@ -111,8 +115,6 @@ class SAVE:
             "batch_key": source.batch_key,
             "networks": self.networks,
         }
-        if self.head is not None:
-            self.head.fit(train, source, seed)
         combination = train.obs.groupby([*conditions.names], observed=True, sort=True).ngroup().to_numpy()
         self.model.start_from(*gene_moments(train, combination))
         rows = CellRows(_cells(train), conditions.encode(train.obs), torch.from_numpy(combination))
@@ -136,6 +138,7 @@ class SAVE:
                 build(self.components["likelihood"], "likelihood"),
                 conditions,
                 self.decoder_conditions,
+                text_vectors(self.head, conditions),
             )
 
     # --- use ---
@@ -261,12 +264,12 @@ class SAVE:
         self = cls(
             **content["components"], guidance=content["guidance"], decoder_conditions=content["decoder_conditions"]
         )
+        if self.head is not None:
+            self.head.restore(content["head"])
         self._assemble(GeneBlocks.from_dict(content["blocks"]), Conditions.from_list(content["conditions"]), seed=0)
         self.model.load_state_dict(content["state"])
         self.model.requires_grad_(False).eval()
         self.info = content["info"]
-        if self.head is not None:
-            self.head.restore(content["head"])
         return self.to(device)
 
     # --- inside ---

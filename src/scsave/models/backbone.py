@@ -25,6 +25,7 @@ class AttentionBackbone:
     velocity_width: Positive = 256
     velocity_depth: Positive = 6
     projection: Literal["per_block", "shared"] = "per_block"
+    additive_prior: bool = True  # sets of genes: a shift additive over the genes, in the decoder and in the flow
 
     def __post_init__(self):
         for field in ("width", "velocity_width"):

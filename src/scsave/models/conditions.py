@@ -64,6 +64,33 @@ class GeneSetEmbedding(nn.Module):
         return torch.where(masked[:, None], self.masked, total)  # (N, e)
 
 
+class SetShift(nn.Module):
+    """A shift that is additive over the genes of a set, plus a pairwise term: the additive prediction is in the model.
+
+    `W e(A)`, `e` of `GeneSetEmbedding`; W starts at zero, control (the empty set) and a masked set are not shifted.
+    """
+
+    def __init__(self, column: GeneSet, width: int, vectors: Tensor, out: int):
+        super().__init__()
+        self.column = column.name
+        self.embedding = GeneSetEmbedding(column, width, vectors)
+        self.out = nn.Linear(width, out, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, values: Values) -> Tensor:
+        index = values[self.column]
+        told = (index[:, :1] >= 0).to(self.out.weight.dtype)  # (N, 1)
+        return self.out(self.embedding(index)) * told  # (N, out)
+
+
+def set_shift(conditions: Conditions, width: int, vectors: dict[str, Tensor] | None, out: int) -> SetShift | None:
+    """The shift of the one gene-set column among `conditions`; None where there is none."""
+    for column in conditions.columns:
+        if isinstance(column, GeneSet):
+            return SetShift(column, width, (vectors or {})[column.name], out)
+    return None
+
+
 class ConditionEncoder(nn.Module):
     """`s`, (N, e): what the decoder (told its columns) and the velocity network (told all) are conditioned on."""
 

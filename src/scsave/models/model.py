@@ -12,7 +12,7 @@ from scsave.data.conditions import Conditions, Values
 from scsave.keys import TARGET_SUM
 from scsave.models.autoencoder import Decoder, Encoder
 from scsave.models.backbone import AttentionBackbone
-from scsave.models.conditions import ConditionEncoder
+from scsave.models.conditions import ConditionEncoder, set_shift
 from scsave.models.likelihoods import GeneMoments, Likelihood
 from scsave.models.velocity import Velocity
 
@@ -51,10 +51,13 @@ class SAVEModel(nn.Module):
         self.encoder = Encoder(*shape)
         self.decoder = Decoder(*shape, n_outputs=likelihood.n_outputs)
         self.decoder_conditions = ConditionEncoder(conditions.subset(decoder_conditions), backbone.width, vectors)
+        told = conditions.subset(decoder_conditions if backbone.additive_prior else [])
+        self.shift = set_shift(told, backbone.width, vectors, len(blocks.genes))
         self.likelihood = likelihood
         likelihood.setup(len(blocks.genes))
+        width, depth = backbone.velocity_width, backbone.velocity_depth
         self.velocity = Velocity(
-            n_blocks, d, backbone.velocity_width, backbone.velocity_depth, backbone.mixing, conditions, vectors
+            n_blocks, d, width, depth, backbone.mixing, conditions, vectors, backbone.additive_prior
         )
         self.register_buffer("gather", torch.from_numpy(blocks.gather), persistent=False)
         self.register_buffer("position", torch.from_numpy(blocks.position), persistent=False)
@@ -83,7 +86,12 @@ class SAVEModel(nn.Module):
     def decode(self, z: Tensor, values: Values) -> Tensor:
         s = self.decoder_conditions(values, len(z))  # (N, e)
         out = self.decoder(z, s)  # (N, L, K, n_outputs)
-        return out.flatten(1, 2)[:, self.position] + self.average  # (N, G, n_outputs): pads never leave the model
+        out = out.flatten(1, 2)[:, self.position] + self.average  # (N, G, n_outputs): pads never leave the model
+        if self.shift is None:
+            return out
+        # the first number of every likelihood is the gene's level
+        level = out[..., :1] + self.shift(values)[..., None]
+        return torch.cat([level, out[..., 1:]], dim=-1)
 
     def to_flow(self, z: Tensor, library: Tensor) -> Tensor:
         x = torch.cat([z.flatten(1), library.log()[:, None]], dim=-1)

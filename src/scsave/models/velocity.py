@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from scsave.data.conditions import Conditions, Values
 from scsave.models.attention import ConditionedBlock, Mixing
-from scsave.models.conditions import ConditionEncoder
+from scsave.models.conditions import ConditionEncoder, set_shift
 from scsave.models.layers import FourierEmbedding
 
 
@@ -26,8 +26,11 @@ class Velocity(nn.Module):
         mixing: Mixing,
         conditions: Conditions,
         vectors: dict[str, Tensor] | None = None,
+        additive_prior: bool = True,
     ):
         super().__init__()
+        # constant in time, so that it moves where the flow ends: additive over the genes of a perturbation
+        self.shift = set_shift(conditions, width, vectors, n_blocks * latent + 1) if additive_prior else None
         self.shape = (n_blocks, latent)
         self.conditions = ConditionEncoder(conditions, width, vectors)
         self.time = FourierEmbedding(width)
@@ -49,4 +52,5 @@ class Velocity(nn.Module):
         for block in self.blocks:
             h = block(h, s)  # (N, L + 1, e)
         h = self.norm(h)
-        return torch.cat([self.head(h[:, :-1]).flatten(1), self.head_library(h[:, -1])], dim=-1)  # (N, L * d + 1)
+        v = torch.cat([self.head(h[:, :-1]).flatten(1), self.head_library(h[:, -1])], dim=-1)  # (N, L * d + 1)
+        return v if self.shift is None else v + self.shift(values)

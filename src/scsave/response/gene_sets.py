@@ -98,7 +98,9 @@ class GeneSetResponse:
     def _learn_space(self, ids: dict[str, str]) -> None:
         """Principal components of the vectors of all genes that can be looked up here: perturbed ones and the panel."""
         known = self._looked_up(self.seen, ids, self.missing)
-        panel, found = self.vectors.lookup(self.genes, self.organism, [ids.get(g, "") for g in self.genes] if ids else None)
+        panel, found = self.vectors.lookup(
+            self.genes, self.organism, [ids.get(g, "") for g in self.genes] if ids else None
+        )
         cloud = np.vstack([np.asarray(panel, dtype=np.float64)[found], known[~np.isnan(known).any(axis=1)]])
         if not len(cloud):
             cloud = np.zeros((1, known.shape[1]))
@@ -139,7 +141,9 @@ class GeneSetResponse:
         off = set() if self.text else {"a", "b", "i"}
         off |= set() if self.interactions and any(len(genes) > 1 for genes in self.sets) else {"i", "j"}
         self.chosen |= dict.fromkeys(off, 0.0)
-        self.unit = max(float((self.changes**2).mean()) - float(self.error.mean()), 0.05 * float((self.changes**2).mean()), 1e-12)
+        self.unit = max(
+            float((self.changes**2).mean()) - float(self.error.mean()), 0.05 * float((self.changes**2).mean()), 1e-12
+        )
         parts = self.parts(self.sets, self.sets)
         blocks = self._blocks()
         free = [name for name in START if name not in off and name not in self.weights]
@@ -223,7 +227,9 @@ class GeneSetResponse:
     @staticmethod
     def _pairs(sets: Sets, at: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
         """Owner (m,) and genes (m, 2) of every unordered pair."""
-        found = [(row, at[g], at[h]) for row, genes in enumerate(sets) for g, h in itertools.combinations(sorted(genes), 2)]
+        found = [
+            (row, at[g], at[h]) for row, genes in enumerate(sets) for g, h in itertools.combinations(sorted(genes), 2)
+        ]
         array = np.array(found, dtype=np.int64).reshape(-1, 3)
         return array[:, 0], array[:, 1:]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,8 @@ class Perturbation:
 
     Every type that has test cells is predicted from its control cells, in two halves (`CrossedScorer`), by each of
     `routes`; `route` is the headline. A type with fewer than `min_cells` control cells has them repeated, for every method
-    alike, so that a prediction is not as coarse as a handful of cells.
+    alike, so that a prediction is not as coarse as a handful of cells. For sets of genes, `perturbation_cells` control
+    cells are predicted for each set, and the baselines that know texts read `vectors`.
     """
 
     name: str = "perturbation"
@@ -41,6 +42,8 @@ class Perturbation:
     routes: list[Route] = field(default_factory=lambda: ["response", "transfer", "generate", "translate"])
     nuisance: list[str] | None = None
     min_cells: Positive = 500
+    perturbation_cells: Positive = 300
+    vectors: Any = None
     n_top_genes: Positive = 2000
     n_components: Positive = 30
     metrics = "response"

@@ -145,7 +145,8 @@ class AutoencoderStage(Stage):
 
     def trained(self) -> list[nn.Module]:
         model = self.model
-        return [model.encoder, model.decoder, model.decoder_conditions, model.likelihood, AverageCell(model)]
+        shift = [] if model.shift is None else [model.shift]
+        return [model.encoder, model.decoder, model.decoder_conditions, model.likelihood, AverageCell(model), *shift]
 
     def losses(self, batch: Batch, noise: StepNoise) -> dict[str, Tensor]:
         return self.autoencoder_losses(batch, noise)[0]

@@ -1,0 +1,43 @@
+"""The genes that perturbations may name, as a condition column of the networks: what the response head knows of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scsave.data.conditions import Conditions, GeneSet
+from scsave.data.perturbations import parse
+from scsave.response.gene_sets import GeneSetResponse
+
+if TYPE_CHECKING:
+    from scsave.data.source import DataSource
+
+
+def gene_set_columns(head: Any, source: DataSource, obs: pd.DataFrame) -> dict[str, GeneSet]:
+    """The perturbation column where it names sets of genes and there is a head that has vectors for them.
+
+    A gene has a place if it was perturbed in training, is on the panel, or is named by a label of `obs`: the names of
+    perturbations are no data. Without a head the column is an ordinary category.
+    """
+    if source.perturbation_kind != "genes" or not isinstance(head, GeneSetResponse):
+        return {}
+    sets = [parse(label, source.control) for label in obs[source.perturbation_key].astype(str).unique()]
+    named = sorted({gene for genes in sets for gene in genes})
+    head.place(named)  # looks up those that are new; raises where one has no vector
+    genes = tuple(sorted(head.text_of))
+    seen = set(head.seen)
+    size = max([2, *(len(genes) for genes in sets)])
+    column = GeneSet(source.perturbation_key, genes, tuple(gene in seen for gene in genes), source.control, size)
+    return {source.perturbation_key: column}
+
+
+def text_vectors(head: Any, conditions: Conditions) -> dict[str, Tensor]:
+    """Text coordinates (genes, q) of every gene-set column."""
+    return {
+        column.name: torch.from_numpy(head.place(list(column.genes))).float()
+        for column in conditions.columns
+        if isinstance(column, GeneSet)
+    }

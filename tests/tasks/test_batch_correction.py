@@ -1,0 +1,156 @@
+"""task=batch_correction: what the embedding may know, what it may not, new cells, and its mistakes."""
+
+import json
+
+import anndata
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestNeighbors
+
+from scsave import SAVE, keys
+from scsave.data.simulate import Simulated
+from scsave.errors import UserError
+from scsave.metrics.integration import IntegrationScorer
+from scsave.metrics.registry import rows
+from scsave.run import run
+
+TASK = ["task=batch_correction"]
+
+
+@pytest.fixture
+def no_scib(monkeypatch):
+    """scib-metrics takes half a minute to import and compile: these tests look at the products, not at the scores."""
+    nothing = dict.fromkeys(rows("batch_correction"), 0.0)
+    given = {}
+
+    def score(self, embeddings, corrected=None):
+        given.update(embeddings=embeddings, corrected=corrected, scorer=self)
+        return {name: {keys.ALL: nothing} for name in ("unintegrated", *embeddings)}
+
+    monkeypatch.setattr(IntegrationScorer, "score", score)
+    return given
+
+
+def integrated(folder):
+    return anndata.read_h5ad(folder / "integrated.h5ad")
+
+
+def test_products(tiny, tmp_path, no_scib):
+    run(tiny(*TASK), tmp_path / "run")
+    cells = integrated(tmp_path / "run")
+    assert cells.obsm[keys.LATENT].shape == (240, 6 * 2)
+    assert cells.X.min() >= 0
+    assert (cells.layers[keys.COUNTS].data % 1 == 0).all()
+    assert no_scib["corrected"]["scsave"].shape == cells.shape
+    model = SAVE.load(tmp_path / "run")
+    assert model.conditions.names == ["batch"]
+    assert model.info["networks"] == "autoencoder"
+    got = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert set(got["metrics"]) == {"scsave", "unintegrated"}
+    assert got["cost"]["autoencoder_steps"] > 0
+    assert "flow_steps" not in got["cost"]
+
+
+def test_cell_types_are_never_looked_at(tiny, tmp_path, no_scib, monkeypatch):
+    run(tiny(*TASK), tmp_path / "true")
+    loads = Simulated.load
+
+    def shuffled(self, cache):
+        data = loads(self, cache)
+        data.obs["cell_type"] = data.obs["cell_type"].to_numpy()[np.random.default_rng(0).permutation(data.n_obs)]
+        return data
+
+    monkeypatch.setattr(Simulated, "load", shuffled)
+    # the watched share is stratified by the conditions, which only choose cells to stop by; there is none here
+    run(tiny(*TASK, "split.val=0"), tmp_path / "shuffled")
+    monkeypatch.setattr(Simulated, "load", loads)
+    run(tiny(*TASK, "split.val=0"), tmp_path / "again")
+    a, b = (integrated(tmp_path / name) for name in ("shuffled", "again"))
+    assert (a.obsm[keys.LATENT] == b.obsm[keys.LATENT]).all()
+    assert (a.X.toarray() == b.X.toarray()).all()
+
+
+def test_new_cells_of_a_known_batch_are_embedded_as_in_the_run(tiny, tmp_path, no_scib):
+    run(tiny(*TASK), tmp_path / "run")
+    cells = integrated(tmp_path / "run")
+    model = SAVE.load(tmp_path / "run")
+    asked = cells[5:25, ::-1].copy()  # in another order of genes
+    found = model.integrate(asked)
+    assert np.allclose(found.obsm[keys.LATENT], cells.obsm[keys.LATENT][5:25], atol=1e-5)
+    assert np.allclose(found.X.toarray(), cells.X[5:25].toarray(), atol=1e-4)
+    assert found.uns[keys.UNS]["cells_of_unknown_batch"] == 0
+
+
+def test_a_batch_that_training_did_not_have_is_masked_and_counted(tiny, tmp_path, no_scib):
+    run(tiny(*TASK), tmp_path / "run")
+    model, cells = SAVE.load(tmp_path / "run"), integrated(tmp_path / "run")[:10].copy()
+    cells.obs["batch"] = "elsewhere"
+    found = model.integrate(cells)
+    assert found.uns[keys.UNS]["cells_of_unknown_batch"] == 10
+    assert np.isfinite(found.obsm[keys.LATENT]).all()
+
+
+def test_expression_as_a_reference_batch_and_through_the_flow(tiny, tmp_path, no_scib):
+    run(tiny(*TASK, "task.route=translate", "task.reference=batch_1", "sampling.solver.steps=40"), tmp_path / "run")
+    cells, model = integrated(tmp_path / "run"), SAVE.load(tmp_path / "run")
+    assert model.info["networks"] == "flow"
+    reference = cells[cells.obs["batch"] == "batch_1"].copy()
+    plain = model.integrate(reference)
+    # backwards and forwards under one condition is where it started
+    there_and_back = model.integrate(reference, reference="batch_1", route="translate")
+    error = np.abs(there_and_back.obsm[keys.LATENT] - plain.obsm[keys.LATENT]).max()
+    assert error < 0.1 * np.abs(plain.obsm[keys.LATENT]).max()
+    told = model.integrate(reference, reference="batch_1")
+    assert told.uns[keys.UNS]["reference"] == "batch_1"
+    assert np.abs(told.X - plain.X).max() > 0
+
+
+@pytest.mark.slow
+def test_batches_mix_and_types_stay(composed, tmp_path, no_scib):
+    cells = ["data=simulated", "data.n_cells=900", "data.n_genes=150", "data.batch_sd=0.8", "data.n_types=4"]
+    network = ["backbone.width=32", "backbone.velocity_width=32", "backbone.depth=1", "training.autoencoder_steps=400"]
+    run(composed(*cells, *network, *TASK, "blocking=coexpression", "figures=false"), tmp_path / "run")
+    scorer, embedding = no_scib["scorer"], no_scib["embeddings"]["scsave"]
+
+    def share(space, labels, k=15):
+        near = NearestNeighbors(n_neighbors=k + 1).fit(space).kneighbors(space)[1][:, 1:]
+        return (labels[near] == labels[:, None]).mean()
+
+    before, after = (share(space, scorer.batch) for space in (scorer.unintegrated, embedding))
+    assert after < before - 0.05
+    purity_before, purity_after = (share(space, scorer.label) for space in (scorer.unintegrated, embedding))
+    assert purity_after > purity_before - 0.02
+
+
+@pytest.mark.slow
+def test_a_run_is_scored_by_scib_and_drawn(tiny, tmp_path):
+    run(tiny(*TASK, "figures=true"), tmp_path / "run")
+    got = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
+    assert set(got["scsave"]["all"]) == set(rows("batch_correction"))
+    assert 0 < got["scsave"]["all"]["total"] < 1
+    assert got["scsave"]["all"]["marker_fold_change"] is not None
+    assert (tmp_path / "run" / "figures" / "umap.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["task.reference=batch_9"], "task.reference=batch_9: not a level of batch; levels: batch_1, batch_2"),
+        (["task.nuisance=[cell_type]"], "task.nuisance=cell_type: what is to be kept can't be corrected away"),
+        (["data.n_batches=1"], "batch has one batch only, batch_1"),
+    ],
+)
+def test_mistakes_get_one_line(overrides, message, tiny, tmp_path):
+    with pytest.raises(UserError, match=message):
+        run(tiny(*TASK, *overrides), tmp_path / "run")
+
+
+def test_data_without_batches_is_refused_with_those_that_have_them(composed, tmp_path):
+    with pytest.raises(UserError, match=r"needs a batch column, data=pbmc68k names none.*pbmc, .*simulated"):
+        run(composed(*TASK, "data=pbmc68k"), tmp_path / "run")
+
+
+def test_a_baseline_without_corrected_expression_runs_through_the_same_door(tiny, tmp_path, no_scib):
+    run(tiny(*TASK, "baseline=pca"), tmp_path / "run")
+    assert list(no_scib["embeddings"]) == ["pca"]
+    assert no_scib["corrected"] is None
