@@ -68,7 +68,7 @@ def test_options_compose_and_fit_the_schema(choice, composed):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["+backbone.widht=3"], "backbone.widht: unknown key; backbone takes: depth, heads"),
+        (["+backbone.widht=3"], "backbone.widht: unknown key; backbone takes: additive_prior, depth, heads"),
         (["training.batch_size=many"], "training.batch_size='many': input should be a valid integer"),
         (["training.mask_rate=1.5"], "training.mask_rate=1.5: input should be less than or equal to 1"),
         (["seed=-1"], "seed=-1: input should be greater than or equal to 0"),
