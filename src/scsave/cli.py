@@ -20,7 +20,10 @@ from scsave.errors import UserError
 
 INTERRUPTED = 130
 # What does not change the numbers of a run, and so not its folder.
-_UNHASHED = ("hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep")
+_UNHASHED = (
+    "hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep",
+    "experiment_name",
+)  # fmt: skip
 
 
 def config_hash(cfg: DictConfig) -> str:
