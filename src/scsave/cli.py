@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ INTERRUPTED = 130
 # What does not change the numbers of a run, and so not its folder.
 _UNHASHED = (
     "hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep",
-    "experiment_name",
+    "experiment_name", "sweep_metric",
 )  # fmt: skip
 
 
@@ -61,6 +62,13 @@ def run_dir(_root_: DictConfig) -> str:
         folder = folder.parent.parent if folder.is_file() else folder
         return os.path.relpath(folder / cfg.mode, outputs)
     return f"{cfg.task.name}/{cfg.data.name}/{method_name(cfg)}/{config_hash(cfg)}"
+
+
+def command() -> str:
+    """This job's command line as a shell takes it; "" outside of Hydra. In a sweep: the one job's own."""
+    if not HydraConfig.initialized():
+        return ""
+    return shlex.join(["python", "train.py", *HydraConfig.get().overrides.task])
 
 
 def register_resolvers() -> None:

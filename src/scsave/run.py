@@ -13,7 +13,7 @@ from typing import Any
 from anndata import AnnData
 from omegaconf import DictConfig, OmegaConf
 
-from scsave.cli import config_hash, method_name
+from scsave.cli import command, config_hash, method_name
 from scsave.components import build
 from scsave.data.source import DataSource, select_genes
 from scsave.data.split import Split
@@ -24,6 +24,7 @@ from scsave.results.folds import FOLDS, Fold, merged_record, read_fold, run_fold
 from scsave.results.record import device_name, peak_rss_mb, write_results
 from scsave.schema import RunConfig, validated
 from scsave.tasks.base import Context, Method, Task
+from scsave.tasks.validation import check_sweep_metric, loss
 
 log = logging.getLogger("scsave")
 CONFIG, SPLIT, CHECKPOINTS = "config.yaml", "split.csv", "checkpoints"
@@ -58,10 +59,12 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     task: Task = build(config.task, "task")
     source: DataSource = build(config.data, "data")
     task.check(source)
+    optimised = check_sweep_metric(config.sweep_metric, task, source) if config.sweep_metric else None
     cells, strategy = source.load(Path(config.paths.cache)), build(config.split, "split")
     folds = strategy.folds(cells, source) if hasattr(strategy, "folds") else {"": strategy}
+    asked = stored_command(folder) if cfg.resume else command()
     if config.mode != "evaluate" and rank_zero():
-        record_start(cfg, folder)
+        record_start(cfg, folder, asked)
     done: dict[str, Fold] = {}
     for name, fold_strategy in folds.items():
         if name:
@@ -91,11 +94,12 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
         "config": OmegaConf.to_container(cfg, resolve=True),
         "folds": [name for name in done if name],
         "folder": str(folder),
+        "command": asked,
     }
     path = write_results(folder, outcome, record)
     print_scores(outcome.scores, record["registry"], f"{task.name} on {source.name}, seed {config.seed}")
     print(f"results: {path}")
-    return outcome.objective
+    return loss(optimised, [fold.outcome.validation for fold in done.values()]) if optimised else None
 
 
 def run_fold(
@@ -131,6 +135,8 @@ def run_fold(
         data=data, source=source, split=split, method=method, folder=folder, seed=config.seed, figures=config.figures
     )
     outcome = task.run(context)
+    if config.sweep_metric:
+        outcome.validation = task.validate(context)
     record = {
         "method": method.name,
         "split": split.name,
@@ -185,11 +191,20 @@ def make_method(
     )
 
 
-def record_start(cfg: DictConfig, folder: Path) -> None:
-    """The config beside the run before training, so that an interrupted run can be gone on with."""
+def record_start(cfg: DictConfig, folder: Path, asked: str) -> None:
+    """The config beside the run before training, so that an interrupted run can be gone on with.
+
+    Its first line is the command `asked`, which a resumed run can't know otherwise.
+    """
     if not cfg.resume:
         shutil.rmtree(folder / FOLDS, ignore_errors=True)
-    write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+    write_text(folder / CONFIG, f"# {asked}\n" + OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def stored_command(folder: Path) -> str:
+    """The command that began the run in `folder`, "" if it was not kept."""
+    first = (folder / CONFIG).read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("# ") if first.startswith("# ") else ""
 
 
 def fit(method: Method, data: AnnData, split: Split, source: DataSource, config: RunConfig, folder: Path) -> None:

@@ -53,6 +53,7 @@ class RunConfig(_Strict):
     mode: Literal["train", "generate", "evaluate"]
     seed: Annotated[int, Field(ge=0)]
     experiment_name: str | None = None
+    sweep_metric: str | None = None
     ckpt: str | None
     resume: str | None
     n: Annotated[int, Field(gt=0)]

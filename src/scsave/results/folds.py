@@ -45,7 +45,7 @@ def write_fold(folder: Path, fold: Fold) -> None:
     partial = folder / f".{ARRAYS}.{os.getpid()}.npz"
     np.savez_compressed(partial, **outcome.arrays)
     os.replace(partial, folder / ARRAYS)
-    kept = {name: getattr(outcome, name) for name in ("scores", "protocols", "info", "registry")}
+    kept = {name: getattr(outcome, name) for name in ("scores", "protocols", "info", "registry", "validation")}
     write_json(folder / FILE, kept | {"record": fold.record})
 
 
@@ -61,6 +61,7 @@ def read_fold(folder: Path) -> Fold | None:
             info=stored["info"],
             registry=stored["registry"],
             arrays=dict(arrays),
+            validation=_numbers(stored.get("validation", {})),
         )
     return Fold(outcome, stored["record"])
 

@@ -14,6 +14,7 @@ from anndata import AnnData
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
     from scsave.data.splits import Split
+    from scsave.metrics.row import Metric
 
 Scores = dict[str, dict[str, dict[str, float]]]  # row -> group -> metric -> raw value
 
@@ -57,7 +58,7 @@ class Outcome:
     """What a task hands back: everything that becomes results.json, tables and pictures."""
 
     scores: Scores
-    objective: float | None = None  # what a sweep optimises: a validation score, never a test one
+    validation: dict[str, float] = field(default_factory=dict)  # headline metrics on validation cells, for sweeps
     protocols: dict[str, Scores] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
     registry: str | None = None  # task name of the rows in the metric registry, where it is not the task's `metrics`
@@ -87,3 +88,9 @@ class Task(Protocol):
 
     def merge(self, outcomes: dict[str, Outcome]) -> Outcome:
         """One outcome of all folds, for tasks whose split has folds."""
+
+    def validation_metrics(self, source: DataSource) -> dict[str, Metric]:
+        """Rows of the registry that `validate` computes; UserError for a task that has no validation score."""
+
+    def validate(self, context: Context) -> dict[str, float]:
+        """The fitted method on validation cells, by metric; asked for by a sweep only."""

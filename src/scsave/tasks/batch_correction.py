@@ -16,6 +16,7 @@ from scsave.data.catalog import data_with
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 from scsave.integrate import Route
+from scsave.metrics.row import Metric
 from scsave.results.files import write_h5ad
 from scsave.tasks.base import Context, Outcome
 
@@ -102,6 +103,12 @@ class BatchCorrection:
                 context.folder,
             )
         return Outcome(scores=scores, info={"scorer": scorer.info, "route": self.route, "reference": self.reference})
+
+    def validation_metrics(self, source: DataSource) -> dict[str, Metric]:
+        raise UserError(
+            "sweep_metric: task=batch_correction has no validation score: it is scored by the labels of all cells, and a "
+            "search by them would fit the labels; sweep task=generation or task=perturbation, or a grid without sweep_metric"
+        )
 
     def merge(self, outcomes: dict[str, Outcome]) -> Outcome:
         raise NotImplementedError("nothing is held out in batch correction, so there are no folds")

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import pandas as pd
 from anndata import AnnData
 from pydantic import Field
 
+from scsave import keys
 from scsave.baselines.generation import Mean
 from scsave.data.source import DataSource
 from scsave.errors import UserError
+from scsave.metrics.registry import rows
+from scsave.metrics.row import Metric
 from scsave.results.figures import generation_figures
 from scsave.results.files import write_h5ad
 from scsave.tasks.base import Context, Outcome
+from scsave.tasks.validation import validation_split
+
+if TYPE_CHECKING:
+    from scsave.metrics.generation import GenerationScorer
 
 log = logging.getLogger("scsave")
 Positive = Annotated[int, Field(gt=0)]
@@ -44,15 +52,13 @@ class Generation:
     def decoder_conditions(self, source: DataSource, obs: pd.DataFrame) -> list[str]:
         return list(source.conditions)
 
-    def run(self, context: Context) -> Outcome:
+    def scorer(self, context: Context) -> GenerationScorer:
+        """What holds cells against the test cells of the split."""
         from scsave.metrics.generation import GenerationScorer
 
         data, split, source = context.data, context.split, context.source
-        if len(split.test) < 2:
-            raise UserError(f"split {split.name} leaves {len(split.test)} test cells; task=generation needs at least 2")
-        train = data[split.train]
-        scorer = GenerationScorer(
-            train.copy(),
+        return GenerationScorer(
+            data[split.train].copy(),
             data[split.test].copy(),
             source.conditions,
             source.cell_type_key,
@@ -60,6 +66,12 @@ class Generation:
             n_components=self.n_components,
             seed=context.seed,
         )
+
+    def run(self, context: Context) -> Outcome:
+        split, source = context.split, context.source
+        if len(split.test) < 2:
+            raise UserError(f"split {split.name} leaves {len(split.test)} test cells; task=generation needs at least 2")
+        scorer = self.scorer(context)
         asked = scorer.test.obs[source.conditions]
         started = time.perf_counter()
         generated = context.method.generate(asked, seed=context.seed)
@@ -81,6 +93,16 @@ class Generation:
             protocols=protocols,
             info={"scorer": scorer.info, "headline_protocol": "neutral"},
         )
+
+    def validation_metrics(self, source: DataSource) -> dict[str, Metric]:
+        return rows("generation")
+
+    def validate(self, context: Context) -> dict[str, float]:
+        """Cells under the validation cells' conditions against those cells, neutral protocol."""
+        split = validation_split(context.split)
+        scorer = self.scorer(dataclasses.replace(context, split=split))
+        cells = context.method.generate(scorer.test.obs[context.source.conditions], seed=context.seed)
+        return scorer.score(cells, protocols=("neutral",))["neutral"][keys.ALL]
 
     @staticmethod
     def reference_rows(context: Context, scorer, asked: pd.DataFrame) -> dict[str, AnnData]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -17,9 +19,10 @@ from scsave.errors import UserError
 from scsave.results.files import write_h5ad, write_text
 from scsave.results.folds import run_folder
 from scsave.tasks.base import Context, Method, Outcome
+from scsave.tasks.validation import validation_split
 
 if TYPE_CHECKING:
-    from scsave.metrics.genetic import GeneticScores
+    from scsave.metrics.genetic import GeneticScorer, GeneticScores
     from scsave.tasks.perturbation import Perturbation
 
 log = logging.getLogger("scsave")
@@ -27,14 +30,24 @@ NO_SKILL = "perturbed_mean"  # where the dynamic range begins
 CEILING = "ceiling"
 
 
-def run_genetic(task: Perturbation, context: Context) -> Outcome:
-    """Predict every test perturbation from held-out control cells by every row, score, and write the files."""
+@dataclass
+class Problem:
+    """What is scored: test perturbations, the control cells that predictions start from, and the scorer of both."""
+
+    scorer: GeneticScorer
+    control: AnnData  # predictions start here
+    truth: AnnData  # control cells that changes are measured from
+    real: AnnData
+    groups: dict[str, list[str]]
+
+
+def problem(task: Perturbation, context: Context) -> Problem:
+    """The test perturbations of the split, held-out control cells halved. UserError where no test cell is perturbed."""
     from scsave.metrics.genetic import GeneticScorer
     from scsave.metrics.response import split_control
-    from scsave.results.genetic_figures import draw_genetic
 
     data, source, split = context.data, context.source, context.split
-    labels = data.obs[source.perturbation_key].astype(str).map(lambda name: canonical(name, source.control)).to_numpy()
+    labels = canonical_labels(context)
     test = split.test
     real = data[test[labels[test] != source.control]].copy()
     if not real.n_obs:
@@ -52,7 +65,37 @@ def run_genetic(task: Perturbation, context: Context) -> Outcome:
         data[seen].copy(), start, truth, real, source.perturbation_key, groups, source.control,
         n_top_genes=task.n_top_genes, n_components=task.n_components, seed=context.seed,
     )  # fmt: skip
-    control = limited(start, task.perturbation_cells, context.seed)
+    return Problem(scorer, limited(start, task.perturbation_cells, context.seed), truth, real, groups)
+
+
+def canonical_labels(context: Context) -> np.ndarray:
+    """Perturbation of each cell, (N,) str, `B+A` as `A+B`."""
+    source = context.source
+    names = context.data.obs[source.perturbation_key].astype(str)
+    return names.map(lambda name: canonical(name, source.control)).to_numpy()
+
+
+def validate_genetic(task: Perturbation, context: Context) -> dict[str, float]:
+    """The method's headline route on the validation perturbations."""
+    split = validation_split(context.split)
+    if (canonical_labels(context)[split.test] == context.source.control).all():
+        raise UserError(
+            f"sweep_metric: split {context.split.name} has no validation perturbation; use split=gears or ahlmann_eltze"
+        )
+    posed = problem(task, dataclasses.replace(context, split=split))
+    route = task.route if context.method.name == "scsave" else context.method.routes[0]
+    cells = predicted(context.method, posed.control, posed.scorer.perturbations, context.seed, route)
+    return posed.scorer.score(cells).groups[keys.ALL]
+
+
+def run_genetic(task: Perturbation, context: Context) -> Outcome:
+    """Predict every test perturbation from held-out control cells by every row, score, and write the files."""
+    from scsave.results.genetic_figures import draw_genetic
+
+    data, source, split = context.data, context.source, context.split
+    posed = problem(task, context)
+    scorer, control, real, truth, groups = posed.scorer, posed.control, posed.real, posed.truth, posed.groups
+    labels = canonical_labels(context)
     found, changes, headline = {}, {}, None
     for row, method, route in methods(task, context):
         log.info("predicting %s", row)

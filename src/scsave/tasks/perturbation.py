@@ -16,12 +16,16 @@ from scsave.data.catalog import data_with
 from scsave.data.hold_out import target_level
 from scsave.data.source import DataSource
 from scsave.errors import UserError
+from scsave.metrics.registry import rows
+from scsave.metrics.row import Metric
 from scsave.results.files import write_h5ad
 from scsave.results.folds import run_folder, slug
 from scsave.tasks.base import Context, Method, Outcome
+from scsave.tasks.validation import held_type_scores
 
 Positive = Annotated[int, Field(gt=0)]
 Route = Literal["response", "transfer", "generate", "translate"]
+VALIDATED = ("pcc", "r2", "r2_pearson_sq", "pcc_delta", "r2_delta")  # metrics of a held-out training type
 NEEDS = {"response": "none", "transfer": "autoencoder", "generate": "flow", "translate": "flow"}
 
 
@@ -139,6 +143,24 @@ class Perturbation:
                 reference.fit(context.data, context.split, context.source, context.seed)
                 found[reference.name] = responses(reference, halves, target, context.seed, reference.routes[0])
         return found
+
+    def validation_metrics(self, source: DataSource) -> dict[str, Metric]:
+        """Sets of genes: every metric, on the validation perturbations. Levels: agreement of means, on training types."""
+        if source.perturbation_kind == "genes":
+            return rows("genetic")
+        if self.route != "response":
+            raise UserError(
+                f"sweep_metric: task.route={self.route} has no validation score for levels: training types held out in "
+                "turn would need networks for each; use task.route=response"
+            )
+        return {name: row for name, row in rows("response").items() if name in VALIDATED}
+
+    def validate(self, context: Context) -> dict[str, float]:
+        if context.source.perturbation_kind == "genes":
+            from scsave.tasks.genetic import validate_genetic
+
+            return validate_genetic(self, context)
+        return held_type_scores(context, target_level(context.data, context.source, self.target))
 
     def merge(self, outcomes: dict[str, Outcome]) -> Outcome:
         """All types together: the unweighted mean over types, metric by metric, beside each type."""

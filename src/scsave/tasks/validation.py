@@ -1,0 +1,112 @@
+"""What a sweep may optimise: scores on validation cells, or on training types held out in turn, never on test cells."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from anndata import AnnData
+
+from scsave import keys
+from scsave.data.split import Split
+from scsave.errors import UserError
+from scsave.metrics.aggregate import mean_of
+from scsave.metrics.row import Metric
+
+if TYPE_CHECKING:
+    from scsave.data.source import DataSource
+    from scsave.tasks.base import Context, Method, Task
+
+FEWEST = 2  # cells that a score needs
+
+
+def check_sweep_metric(name: str, task: Task, source: DataSource) -> Metric:
+    """The metric; UserError, before anything is trained, for one that the task has no validation score of."""
+    known = task.validation_metrics(source)
+    if name not in known:
+        raise UserError(
+            f"sweep_metric={name}: task={task.name} has no such validation score; it has: {', '.join(known)}"
+        )
+    return known[name]
+
+
+def loss(metric: Metric, folds: list[dict[str, float]]) -> float:
+    """The metric's mean over folds as a number that is best when smallest: value, -value or |value - best|."""
+    value = metric.sort_key(mean_of([one[metric.name] for one in folds]))
+    if not math.isfinite(value):
+        raise UserError(
+            f"sweep_metric={metric.name}: no value on the validation cells (needs {metric.min_cells or FEWEST} or more): "
+            "raise split.val, or take another metric"
+        )
+    return value
+
+
+def validation_split(split: Split) -> Split:
+    """The validation cells in the place of the test cells, which are in no group. UserError where there are too few."""
+    if len(split.val) < FEWEST:
+        raise UserError(f"sweep_metric: split {split.name} has {len(split.val)} validation cells; raise split.val")
+    groups = {keys.TRAIN: split.train, keys.VAL: np.empty(0, dtype=np.int64), keys.TEST: split.val}
+    groups |= {f"{keys.TEST}/{name}": rows for name, rows in split.parts(keys.VAL).items()}
+    return Split(groups, split.obs_names, f"validation of {split.name}", dict(split.info))
+
+
+def training_split(split: Split, held: np.ndarray) -> Split:
+    """The training cells less `held`, which stand in the place of the test cells."""
+    groups = {keys.TRAIN: np.setdiff1d(split.train, held), keys.VAL: np.empty(0, dtype=np.int64), keys.TEST: held}
+    return Split(groups, split.obs_names, f"training of {split.name}", dict(split.info))
+
+
+def held_type_scores(context: Context, target: str) -> dict[str, float]:
+    """Each training type's target cells held out in turn, its mean response predicted from the other types.
+
+    Means and changes of gene means in log1p space, averaged over types; changes crossed over halves of the control cells.
+    Of SAVE it is the response head, in closed form; its networks are not trained anew, and do not enter.
+    """
+    from scsave.baselines.predicted import mean_expression
+    from scsave.metrics.response import change_scores, mean_scores, split_control
+    from scsave.tasks.perturbation import levels_and_types
+
+    data, source = context.data, context.source
+    level, kind = levels_and_types(data, source)
+    train = context.split.train
+    found: list[dict[str, float]] = []
+    for name in sorted(set(kind[train])):
+        own = train[kind[train] == name]
+        real, control = own[level[own] == target], own[level[own] == source.control]
+        if min(len(real), len(control)) < FEWEST:
+            continue
+        method = refitted(context, training_split(context.split, real))
+        mean = mean_expression(data[real])  # (G,)
+        halves = split_control(data[control].copy(), context.seed)
+        for start, other in (halves, halves[::-1]):
+            before = mean_expression(start)
+            after = before + mean_change(method, start, target, context.seed)
+            found.append(mean_scores(mean, after) | change_scores(mean - mean_expression(other), after - before))
+    if len(found) < 2 * FEWEST:
+        raise UserError(
+            "sweep_metric: fewer than two training cell types have cells under control and target to hold out"
+        )
+    return {name: mean_of([one[name] for one in found]) for name in found[0]}
+
+
+def refitted(context: Context, split: Split) -> Method:
+    """The method as `split.train` alone would have made it; of SAVE, the response head."""
+    method = copy.copy(context.method)
+    if (head := getattr(method, "head", None)) is not None:
+        method.head = copy.deepcopy(head)
+        method.head.fit(context.data[split.train].copy(), context.source, context.seed)
+    else:
+        method = copy.deepcopy(method)
+        method.fit(context.data, split, context.source, context.seed)
+    return method
+
+
+def mean_change(method: Method, control: AnnData, target: str, seed: int) -> np.ndarray:
+    """Predicted change, (G,), of the mean of the control cells."""
+    from scsave.baselines.predicted import mean_expression
+
+    if (head := getattr(method, "head", None)) is not None:
+        return head.change(control, target)
+    return mean_expression(method.respond(control, target, seed, method.routes[0])) - mean_expression(control)
