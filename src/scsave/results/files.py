@@ -6,10 +6,12 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from anndata import AnnData
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 def write_text(path: Path, text: str) -> None:
@@ -29,6 +31,13 @@ def write_h5ad(path: Path, data: AnnData) -> None:
     partial = path.with_name(path.name + ".partial")
     data.write_h5ad(partial, compression="gzip")
     os.replace(partial, path)
+
+
+def numbers(node: Any) -> Any:
+    """Scores read back: null is how NaN was written."""
+    if isinstance(node, dict):
+        return {key: numbers(value) for key, value in node.items()}
+    return float("nan") if node is None else node
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from scsave.results.files import write_json
+from scsave.results.files import numbers, write_json
 from scsave.tasks.base import Outcome
 
 FOLDS, FILE, ARRAYS = "folds", "fold.json", "fold.npz"
@@ -56,21 +56,14 @@ def read_fold(folder: Path) -> Fold | None:
     stored = json.loads((folder / FILE).read_text(encoding="utf-8"))
     with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
         outcome = Outcome(
-            scores=_numbers(stored["scores"]),
-            protocols=_numbers(stored["protocols"]),
+            scores=numbers(stored["scores"]),
+            protocols=numbers(stored["protocols"]),
             info=stored["info"],
             registry=stored["registry"],
             arrays=dict(arrays),
-            validation=_numbers(stored.get("validation", {})),
+            validation=numbers(stored.get("validation", {})),
         )
     return Fold(outcome, stored["record"])
-
-
-def _numbers(node: Any) -> Any:
-    """null is how NaN was written."""
-    if isinstance(node, dict):
-        return {key: _numbers(value) for key, value in node.items()}
-    return float("nan") if node is None else node
 
 
 def merged_record(records: list[dict[str, Any]]) -> dict[str, Any]:

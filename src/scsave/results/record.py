@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scsave import __version__
+from scsave.metrics.registry import rows
 from scsave.results.files import write_json
 from scsave.tasks.base import Outcome
 
@@ -71,6 +72,7 @@ def write_results(folder: Path, outcome: Outcome, run: dict[str, Any]) -> Path:
         "metrics": outcome.scores,
         "protocols": outcome.protocols,
         "info": outcome.info,
+        "metric_versions": {name: row.version for name, row in rows(run["registry"]).items()},
     } | run
     write_json(folder / FILE, content)
     return folder / FILE

@@ -1,0 +1,104 @@
+"""What the paper reports (arXiv 2604.16776, tables 1 to 7), and which of our numbers stands beside which of its."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from scsave import keys
+
+# The paper's name -> ours. Its WD and MMD leave open which space, which projection and which kernels: W1, and the
+# biased MMD of CFGen's code, are the readings that fit (docs/evaluation.md).
+METRICS = {"wd": "w1", "mmd": "mmd2_rbf", "scib": "total", "pcc": "pcc", "r2": "r2"}
+METHODS = {
+    "SAVE": "scsave",
+    "Scanorama": "scanorama",
+    "Harmony": "harmony",
+    "scVI": "scvi",
+    "scGen": "latent_shift",
+    "no change": "no_change",
+}
+SPLITS = {"test": "random", "seen": "random", "unseen": "unseen", "all": "all", "leave-one-type-out": "leave_out"}
+GROUPS = {"CD8T": ("CD8 T cells", "CD8 T")}  # a "split" that is one cell type: its names in the files there are
+# Rows of SAVE itself in another setting: the run's experiment, and settings that it must have.
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SAVE without gene block attention": ("paper/without_attention", {}),
+    "SAVE K=1": ("paper/block_gene", {}),
+    "SAVE K=1600": ("paper/block_size", {"blocking.block_size": 1600}),
+    "SAVE K=3200": ("paper/block_size", {"blocking.block_size": 3200}),
+    "SAVE K=5600": ("paper/block_size", {"blocking.block_size": 5600}),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reported:
+    """One number of the paper. `metric` is ours where there is one, else the paper's word (`train_minutes`)."""
+
+    table: int
+    task: str  # ours; the ablations are of generation
+    data: str
+    split: str  # name of our split
+    groups: tuple[str, ...]  # names that its group may have in results.json
+    method: str  # the paper's name of the row
+    row: str | None  # our row, None where nothing here is its like
+    metric: str
+    value: float
+    note: str
+    experiment: str | None  # rows of another setting: only runs of this experiment compare
+    settings: Mapping[str, Any]
+
+
+@lru_cache(maxsize=1)
+def reported() -> tuple[Reported, ...]:
+    """Every number of `paper_numbers.csv`, in its order."""
+    text = files("scsave.results").joinpath("paper_numbers.csv").read_text(encoding="utf-8")
+    return tuple(_reported(line) for line in csv.DictReader(text.splitlines()))
+
+
+def _reported(line: dict[str, str]) -> Reported:
+    experiment, settings = SETTINGS.get(line["method"], (None, {}))
+    groups = GROUPS.get(line["split"])
+    return Reported(
+        table=int(line["table"]),
+        task="generation" if line["task"] == "ablation" else line["task"],
+        data=line["dataset"],
+        split="leave_out" if groups else SPLITS[line["split"]],
+        groups=groups or (keys.ALL,),
+        method=line["method"],
+        row="scsave" if experiment else METHODS.get(line["method"]),
+        metric=METRICS.get(line["metric"], line["metric"]),
+        value=float(line["value"]),
+        note=line["note"],
+        experiment=experiment,
+        settings=settings,
+    )
+
+
+def matching(
+    *, task: str, data: str, split: str, metric: str | None = None, group: str | None = keys.ALL
+) -> list[Reported]:
+    """The paper's numbers on one data set and split, all methods; `metric` and `group` are ours, None takes all."""
+    return [
+        one
+        for one in reported()
+        if (one.task, one.data, one.split) == (task, data, split)
+        and metric in (None, one.metric)
+        and (group is None or group in one.groups)
+    ]
+
+
+def fits(one: Reported, experiment: str | None, config: Mapping[str, Any]) -> bool:
+    """Whether a run of this experiment and config is in the setting that the number was reported for."""
+    if one.experiment is None:
+        return True
+    return experiment == one.experiment and all(_at(config, key) == value for key, value in one.settings.items())
+
+
+def _at(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, Mapping) else None
+    return config
