@@ -45,6 +45,28 @@ format: $(STAMP)  ## ruff: fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# DATA=<folder with local files>  LAUNCHER=joblib|submitit_slurm|ray  WORKERS=2  SEEDS=0,1  ONLY='small/pbmc*'
+# TRAINER=gpu  DRY=1 lists what would run  RETRY=1 runs the failed ones again  (docs/reproducing.md)
+OUTPUTS ?= outputs
+REPRODUCE = $(BIN)/python scripts/reproduce_paper.py --outputs $(OUTPUTS) $(if $(DATA),--data $(DATA)) \
+	$(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	$(if $(ONLY),--only '$(ONLY)') $(if $(DRY),--dry) $(if $(RETRY),--retry) $(if $(TRAINER),--more trainer=$(TRAINER))
+
+reproduce-paper: $(STAMP)  ## every experiment of the paper and its ablations: resumable; DRY=1 lists them and the time
+	$(REPRODUCE) paper ablation
+
+reproduce-small: $(STAMP)  ## every family of experiments, capped for two cores; DATA=<folder> adds the real sets there
+	$(REPRODUCE) small
+
+tables: $(STAMP)  ## tables of all results below OUTPUTS, as Markdown, LaTeX and CSV
+	$(BIN)/python scripts/make_tables.py $(OUTPUTS) --out $(OUTPUTS)/tables
+
+figures: $(STAMP)  ## figures of all results below OUTPUTS, PNG and PDF
+	$(BIN)/python scripts/make_figures.py $(OUTPUTS) --out $(OUTPUTS)/figures
+
+report: $(STAMP)  ## one self-contained HTML page of all results below OUTPUTS
+	$(BIN)/python scripts/make_report.py $(OUTPUTS) --out $(OUTPUTS)/report.html
+
 bench-demo: $(STAMP)  ## time, memory and quality of the demo against its limits (docs/choices.md)
 	$(BIN)/python scripts/bench_demo.py
 
@@ -58,4 +80,5 @@ constraints: | $(BIN)/uv  ## resolve every dependency anew into constraints.txt
 clean:  ## remove .venv, caches and outputs
 	rm -rf .venv .pytest_cache .ruff_cache data/cache outputs/*
 
-.PHONY: help setup setup-conda demo test test-fast lint format bench-demo bench-attention constraints clean
+.PHONY: help setup setup-conda demo test test-fast lint format reproduce-paper reproduce-small tables figures report \
+	bench-demo bench-attention constraints clean
