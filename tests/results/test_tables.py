@@ -15,7 +15,7 @@ from scsave.results.collect import collect
 from scsave.results.comparable import benches
 from scsave.results.not_run import not_run
 from scsave.results.settings import differing, told
-from scsave.results.table import CEILING, Table
+from scsave.results.table import CEILING, Cell, Table
 from scsave.results.table_formats import latex, latex_escape, markdown, sources_csv, tidy_csv, write_table
 from scsave.results.table_ranks import digits_for
 from scsave.results.table_text import paper_text, value_text
@@ -228,6 +228,13 @@ def test_settings_that_differ_name_the_rows(tmp_path):
     assert table.cell("scsave (block_size=600)", 0).mean == 600.5
 
 
+def test_one_setting_under_two_keys_is_told_once():
+    a, b = ({"task.hold_out": x, "split.hold_out": x, "split.test": 0.1} for x in ("B", None))
+    assert differing([a, b]) == ["task.hold_out"]
+    assert told(b, ["task.hold_out"]) == "hold_out=null"
+    assert differing([a, b, a | {"split.hold_out": "C"}]) == ["task.hold_out", "split.hold_out"]
+
+
 def test_a_target_that_differs_names_itself_and_not_what_hangs_on_it():
     a = {"blocking._target_": "x.Random", "blocking.seed": 1, "training.lr": 0.1}
     b = {"blocking._target_": "x.Semantic", "blocking.vectors.key": "v", "training.lr": 0.1}
@@ -303,6 +310,17 @@ def test_settings_of_the_papers_ablations_meet_only_their_like(tmp_path):
     }
 
 
+def test_a_mean_over_types_is_not_held_against_one_type(tmp_path):
+    for name, held in (("a", None), ("b", "B")):
+        config = {"data.name": "pbmc_ifn", "task.hold_out": held}
+        names = {"task": "perturbation", "registry": "response", "data": "pbmc_ifn", "split": "leave_out", "info": {}}
+        write(tmp_path / name, {"scsave": {"pcc": 0.97}, "no_change": {"pcc": 0.9}}, config=config, **names)
+    table = table_of(tmp_path, metrics=["pcc"])
+    found = {column.bench.label: n for n, column in enumerate(table.columns)}
+    assert paper_text(table.cell("scsave", found["pbmc_ifn (hold_out=null)"])) == "0.96 (+0.01)"
+    assert not table.has_paper(found["pbmc_ifn (hold_out=B)"])
+
+
 # -- groups with intervals
 
 
@@ -320,6 +338,7 @@ def test_groups_of_perturbations_with_their_intervals(tmp_path):
     write(tmp_path / "b", metrics, seed=1, **changes)
     assert texts(table_of(tmp_path, metrics=["energy"]), 0)["scsave"] == "2.00 ± 0.00 (2)"
     assert [c.group for c in table_of(tmp_path, metrics=["energy"], group=["combo*"]).columns] == ["combo_seen0"]
+    assert value_text(Cell({0: -0.0001}), table.columns[0]) == "0.00 (1)"
     with pytest.raises(UserError, match=r"no such group in toy; there are: all, combo_seen0"):
         table_of(tmp_path, metrics=["energy"], group=["singles"])
 

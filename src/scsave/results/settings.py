@@ -50,10 +50,17 @@ def flat(node: Any, prefix: str = "") -> Flat:
 
 
 def differing(flats: Iterable[Flat]) -> list[str]:
-    """Keys that have more than one value, a missing one counting; below a `_target_` that differs, only it."""
+    """Keys that have more than one value, a missing one counting; below a `_target_` that differs, only it.
+
+    Of keys that end alike and always have the same value (`split.hold_out` is `task.hold_out`), the first.
+    """
     flats = list(flats)
     every = list(dict.fromkeys(key for one in flats for key in one))
     keys = [key for key in every if len({repr(one.get(key)) for one in flats}) > 1]
+    seen: dict[tuple, str] = {}
+    for key in keys:
+        seen.setdefault((key.rsplit(".", 1)[-1], *(repr(one.get(key)) for one in flats)), key)
+    keys = [key for key in keys if key in seen.values() or key.endswith("._target_")]
     nodes = [key.removesuffix("_target_") for key in keys if key.endswith("._target_")]
     apart = [key for key in keys if key.endswith("._target_") or not key.startswith(tuple(nodes))]
     return apart if _distinct(flats, apart) == _distinct(flats, keys) else keys

@@ -27,6 +27,11 @@ ORDER = ("", NO_SKILL, FLOOR, AGAIN, CEILING, REPORTED)  # from top to bottom
 UNRANKED = (FLOOR, AGAIN, CEILING, REPORTED)
 
 
+def band(of: str) -> int:
+    """Rows of one band stand together, between two rules: what is ranked, what it is read against, the paper's."""
+    return 2 if of == REPORTED else int(of in UNRANKED)
+
+
 def role(row: str) -> str:
     """What a row is for; "" for a method. Variants of a row have its role."""
     return ROLES.get(row.split(" (")[0], "")
@@ -82,15 +87,18 @@ class Table:
         return self.cells.get((row, column), Cell())
 
     def parts(self, widest: int = 10) -> list[list[int]]:
-        """Numbers of columns that fit beside each other, those of one data set together where they fit."""
+        """Numbers of columns that fit beside each other; those of one data set and group stand together."""
         parts: list[list[int]] = [[]]
-        for _, group in groupby(range(len(self.columns)), key=lambda number: self.columns[number].bench.label):
+        for _, group in groupby(range(len(self.columns)), key=self._place):
             block = list(group)
             if parts[-1] and len(parts[-1]) + len(block) > widest:
                 parts.append([])
             parts[-1] += block
         cut = [part[at : at + widest] for part in parts for at in range(0, len(part), widest)]
         return [part for part in cut if part]
+
+    def _place(self, number: int) -> tuple[str, str]:
+        return self.columns[number].bench.label, self.columns[number].group
 
     def rows_of(self, part: list[int]) -> dict[str, str]:
         """The rows that have a cell in one of the columns."""

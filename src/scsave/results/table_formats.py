@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from scsave.results.not_run import NotRun
-from scsave.results.table import Table
+from scsave.results.table import Table, band
 from scsave.results.table_text import finite, footer, heads, paper_text, row_label, title, value_text
 
 PAPER = "paper"
@@ -33,7 +34,7 @@ def _markdown_part(table: Table, part: list[int]) -> str:
     shown, lines = heads(table), [[""]]
     for number in part:
         head = shown[number]
-        lines[0].append(_md(f"{head.top}: {head.metric}" if head.top else head.metric))
+        lines[0].append(f"{_md(head.top)}<br>{_md(head.metric)}" if head.top else _md(head.metric))
         lines[0] += [PAPER] * table.has_paper(number)
     lines.append(["---"] + ["---:"] * (len(lines[0]) - 1))
     for row in table.rows_of(part):
@@ -63,6 +64,11 @@ def _md(text: str) -> str:
 def latex_escape(text: str) -> str:
     """Plain text for a LaTeX document: special signs escaped, arrows and the like as maths."""
     return "".join(_SPECIAL.get(sign, sign) for sign in text)
+
+
+def latex_number(text: str) -> str:
+    """The text of a cell, with a minus for the hyphen before a digit."""
+    return re.sub(r"-(?=\d)", "$-$", latex_escape(text))
 
 
 def latex(table: Table, not_run: Sequence[NotRun], sources: str) -> str:
@@ -104,14 +110,14 @@ def _latex_part(table: Table, part: list[int]) -> str:
     lines.append(" & ".join(second) + r" \\")
     before = None
     for row, role in table.rows_of(part).items():
-        lines += [r"\midrule"] * (role != before)
-        before = role
+        lines += [r"\midrule"] * (band(role) != before)
+        before = band(role)
         line = [latex_escape(row_label(table, row))]
         for number in part:
             cell = table.cell(row, number)
-            text = latex_escape(value_text(cell, table.columns[number]))
+            text = latex_number(value_text(cell, table.columns[number]))
             line.append({1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(cell.rank or 0, text))
-            line += [latex_escape(paper_text(cell))] * (widths[number] - 1)
+            line += [latex_number(paper_text(cell))] * (widths[number] - 1)
         lines.append(" & ".join(line) + r" \\")
     total = sum(widths.values())
     body = "\n".join([rf"\begin{{tabular}}{{l{'r' * total}}}", *lines, r"\bottomrule", r"\end{tabular}"])

@@ -11,6 +11,7 @@ def add_paper(table: Table, number: int) -> list[str]:
     column, alone = table.columns[number], []
     first = column.bench.first
     found = matching(task=first.task, data=first.data, split=first.split, metric=column.metric.name, group=column.group)
+    found = [one for one in found if one.experiment is not None or fits(one, None, first.config)]
     rows = [row for row, at in table.cells if at == number]
     for one in found:
         ours = [row for row in rows if one.row is not None and (row == one.row or row.startswith(f"{one.row} ("))]

@@ -47,12 +47,17 @@ def value_text(cell: Cell, column: Column) -> str:
     """`8.30 ± 0.12 (3)`; for one run `8.30 (1)`, or its bootstrap interval, `0.52 [0.44, 0.60]`."""
     if not cell.n:
         return MISSING
-    mean, digits = f"{cell.mean:.{column.digits}f}", column.digits
+    mean, digits = _rounded(cell.mean, column.digits), column.digits
     if cell.n == 1 and cell.interval:
         low, high = cell.interval
-        return f"{mean} [{low:.{digits}f}, {high:.{digits}f}]"
-    spread = f" ± {cell.sd:.{digits}f}" if cell.n > 1 else ""
+        return f"{mean} [{_rounded(low, digits)}, {_rounded(high, digits)}]"
+    spread = f" ± {_rounded(cell.sd, digits)}" if cell.n > 1 else ""
     return f"{mean}{spread} ({cell.n})"
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Never `-0.00`."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def paper_text(cell: Cell) -> str:
