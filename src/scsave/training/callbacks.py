@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,39 @@ class GracefulStop(Callback):
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
         self._before = {}
+
+
+class StepClock(Callback):
+    """Seconds of a training step, batches included, and of a pass over the validation cells; the first steps warm up."""
+
+    WARM_UP = 3
+
+    def __init__(self):
+        self.steps, self.passes = 0, 0
+        self.step_seconds = self.validation_seconds = 0.0
+        self._last: float | None = None
+        self._began = 0.0
+
+    def on_train_batch_end(self, trainer: L.Trainer, stage: L.LightningModule, *args: Any) -> None:
+        now = time.perf_counter()
+        if self._last is not None and trainer.global_step > self.WARM_UP:
+            self.steps, self.step_seconds = self.steps + 1, self.step_seconds + now - self._last
+        self._last = now
+
+    def on_validation_start(self, trainer: L.Trainer, stage: L.LightningModule) -> None:
+        self._began = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, stage: L.LightningModule) -> None:
+        self.passes, self.validation_seconds = (
+            self.passes + 1,
+            self.validation_seconds + time.perf_counter() - self._began,
+        )
+        self._last = None  # the next difference would hold this pass
+
+    def cost(self, stage: str) -> dict[str, float | None]:
+        """None where nothing was timed."""
+        return {
+            f"{stage}_steps_per_second": self.steps / self.step_seconds if self.steps else None,
+            f"{stage}_validation_seconds": self.validation_seconds,
+            f"{stage}_validation_passes": self.passes,
+        }

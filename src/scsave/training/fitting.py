@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scsave.flow.paths import CFM
 from scsave.models.model import SAVEModel
-from scsave.training.callbacks import GracefulStop, StageCheckpoint
+from scsave.training.callbacks import GracefulStop, StageCheckpoint, StepClock
 from scsave.training.loader import CellRows, LatentRows, StepSampler, ordered_loader, train_loader
 from scsave.training.plan import Plan
 from scsave.training.stages import AutoencoderStage, FlowStage, JointStage, Stage
@@ -105,12 +105,12 @@ def fit_stages(
             rows = (_cache_latents(model, train, device), val and _cache_latents(model, val, device))
             _standardise(model, rows[0], plan.latent_noise)
             model.cpu()
-        stage = STAGES[name](model, plan, objective, seed, steps)
-        cells = _fit(stage, rows, steps, workshop, seed)
+        stage, clock = STAGES[name](model, plan, objective, seed, steps), StepClock()
+        cells = _fit(stage, rows, steps, workshop, seed, clock)
         if name != "autoencoder":
             model.velocity.load_state_dict(stage.ema.module.state_dict())
         seconds = time.perf_counter() - started
-        cost |= {f"{name}_steps": steps, f"{name}_seconds": seconds}
+        cost |= {f"{name}_steps": steps, f"{name}_seconds": seconds} | clock.cost(name)
         cost["steps"] += steps
         cost["cells_seen"] += cells
         cost["seconds_fit"] += seconds
@@ -127,11 +127,11 @@ def _device(options: TrainerOptions) -> torch.device:
     return torch.device("cuda" if cuda else "cpu")
 
 
-def _fit(stage: Stage, rows: tuple, steps: int, workshop: Workshop, seed: int) -> int:
+def _fit(stage: Stage, rows: tuple, steps: int, workshop: Workshop, seed: int, clock: StepClock) -> int:
     """One Lightning fit; returns the cells that the optimiser saw."""
     options, plan = workshop.trainer, stage.plan
     stop = GracefulStop()
-    callbacks: list[Callback] = [*workshop.callbacks, stop]
+    callbacks: list[Callback] = [*workshop.callbacks, stop, clock]
     resume = None
     if workshop.folder is not None:
         workshop.folder.mkdir(parents=True, exist_ok=True)
