@@ -23,7 +23,7 @@ INTERRUPTED = 130
 # What does not change the numbers of a run, and so not its folder.
 _UNHASHED = (
     "hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep",
-    "experiment_name", "sweep_metric",
+    "experiment_name", "sweep_metric", "perturbations", "route",
 )  # fmt: skip
 
 

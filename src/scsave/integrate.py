@@ -31,7 +31,7 @@ def integrate(model: SAVE, cells: AnnData, reference: str | None = None, route: 
     genes. UserError for a reference that training did not have.
     """
     started = time.perf_counter()
-    fitted = model._fitted()
+    fitted = model.fitted()
     obs, known = nuisance(model, cells.obs)
     wanted = obs.copy()
     column = model.info.get("batch_key")

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from anndata import AnnData
 from omegaconf import DictConfig, OmegaConf
@@ -19,12 +18,13 @@ from scsave.data.source import DataSource, select_genes
 from scsave.data.split import Split
 from scsave.errors import UserError
 from scsave.results.console import print_scores
-from scsave.results.files import write_h5ad, write_text
+from scsave.results.files import write_text
 from scsave.results.folds import FOLDS, Fold, merged_record, read_fold, run_folder, slug, time_left, write_fold
 from scsave.results.record import device_name, peak_rss_mb, write_results
 from scsave.schema import RunConfig, validated
 from scsave.tasks.base import Context, Method, Task
 from scsave.tasks.validation import check_sweep_metric, loss
+from scsave.use import USES, use
 
 log = logging.getLogger("scsave")
 CONFIG, SPLIT, CHECKPOINTS = "config.yaml", "split.csv", "checkpoints"
@@ -32,8 +32,8 @@ CONFIG, SPLIT, CHECKPOINTS = "config.yaml", "split.csv", "checkpoints"
 
 def run(cfg: DictConfig, folder: Path) -> float | None:
     """One job of train.py in its folder. Returns the validation score that a sweep optimises, where there is one."""
-    if cfg.mode == "generate":
-        return generate(validated(cfg), folder)
+    if cfg.mode in USES:
+        return use(validated(cfg), folder)
     if cfg.mode == "evaluate":
         cfg = _stored(cfg.ckpt, cfg)
     elif cfg.resume:
@@ -80,6 +80,8 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     if not done:
         return None
     outcome = done[""].outcome if "" in done else task.merge({name: fold.outcome for name, fold in done.items()})
+    if outcome.write:
+        outcome.write(folder)
     if config.figures and outcome.draw:
         outcome.draw(folder / "figures")
     record = merged_record([fold.record for fold in done.values()])
@@ -220,24 +222,3 @@ def fit(method: Method, data: AnnData, split: Split, source: DataSource, config:
     method.cost.setdefault("seconds_fit", time.perf_counter() - started)
     if isinstance(method, SAVE) and rank_zero():
         method.save(folder / CHECKPOINTS)
-
-
-def generate(config: RunConfig, folder: Path) -> None:
-    """mode=generate: cells from a checkpoint, without the training data."""
-    from scsave.models.checkpoint import find_checkpoint
-
-    find_checkpoint(config.ckpt)
-    from scsave.save import SAVE
-
-    model = SAVE.load(config.ckpt)
-    condition = config.condition or {}
-    cells = model.generate(config.n, condition, seed=config.seed, guidance=_asked_guidance(config, model))
-    path = folder / "generated.h5ad"
-    write_h5ad(path, cells)
-    told = ", ".join(f"{k}={v}" for k, v in condition.items()) or "no condition named: drawn over all"
-    print(f"{cells.n_obs} cells x {cells.n_vars} genes ({told}): {path}")
-
-
-def _asked_guidance(config: RunConfig, model: Any) -> Any:
-    """The command line's weight if it is not the neutral one, else the model's own."""
-    return config.sampling.guidance if config.sampling.guidance != 1.0 else model.guidance

@@ -50,7 +50,7 @@ class Paths(_Strict):
 class RunConfig(_Strict):
     """`configs/train.yaml`, composed and resolved."""
 
-    mode: Literal["train", "generate", "evaluate"]
+    mode: Literal["train", "generate", "predict", "evaluate"]
     seed: Annotated[int, Field(ge=0)]
     experiment_name: str | None = None
     sweep_metric: str | None = None
@@ -58,6 +58,8 @@ class RunConfig(_Strict):
     resume: str | None
     n: Annotated[int, Field(gt=0)]
     condition: dict[str, Any] | None  # null, not {}: Hydra merges into a dict only keys that it has
+    perturbations: list[str] | None = None
+    route: Literal["response", "transfer", "generate", "translate"] = "response"
     figures: bool
     task: Node
     data: Node

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from scsave.blocking.blocks import GeneBlocks
-from scsave.data.conditions import Conditions, GeneSet
+from scsave.data.conditions import Conditions
 from scsave.models.attention import Attention, Block, ConditionedBlock, MLPMixing
 from scsave.models.autoencoder import kl_to_standard_normal
 from scsave.models.backbone import AttentionBackbone, MLPBackbone
-from scsave.models.conditions import ConditionEncoder, GeneSetEmbedding
+from scsave.models.conditions import ConditionEncoder
 from scsave.models.layers import BlockLinear
 from scsave.models.likelihoods import Gaussian, NegativeBinomial
 from scsave.models.model import SAVEModel
@@ -127,21 +127,6 @@ def test_mask_row_is_used_when_and_only_when_masked():
     null = encoder(encoder.conditions.null(values), 4)
     torch.testing.assert_close(null, null[:1].expand(4, -1))  # masked cells cannot be told apart
     torch.testing.assert_close(null[3], hidden[3])
-
-
-def test_gene_sets_are_sets_and_know_unseen_genes():
-    column = GeneSet("pert", ("A", "B", "C"), (True, True, False), "ctrl")
-    torch.manual_seed(0)
-    embed = GeneSetEmbedding(column, 8, torch.randn(3, 5))
-    embed.pairwise.weight.data.normal_()
-    embed.residual.weight.data.normal_()
-    labels = ["A+B", "B+A", "ctrl", "C", "A+B+C"]
-    out = embed(column.encode(pd.Series(labels)))
-    torch.testing.assert_close(out[0], out[1])
-    assert (out[2] == 0).all()
-    before = out.clone()
-    embed.residual.weight.data[2] += 5.0  # C was never perturbed in training: its residual plays no part
-    torch.testing.assert_close(embed(column.encode(pd.Series(labels))), before)
 
 
 def test_kl_is_torch_s():

@@ -52,6 +52,8 @@ class Response(Baseline):
         if source.perturbation_key is None or source.control is None:
             raise UserError(f"baseline={self.name}: data={source.name} names no perturbation_key and control")
         self.key, self.control, self.type_key = source.perturbation_key, source.control, source.cell_type_key
+        sets = "; for sets of genes take baseline=perturbed_mean, matching_mean, additive, bilinear or nearest_text"
+        self.advice = sets if source.perturbation_kind == "genes" else ""
         train = data[split.train]
         levels = train.obs[self.key].astype(str).to_numpy()
         if self.control not in levels:
@@ -80,7 +82,10 @@ class Response(Baseline):
         levels = self.means.index.get_level_values("level")
         if target not in levels:
             known = ", ".join(sorted(set(levels) - {self.control})) or "none"
-            raise UserError(f"no training cell has {self.key}={target}; levels seen in training: {known}")
+            raise UserError(
+                f"baseline={self.name}: no training cell has {self.key}={target}; levels seen in training: "
+                f"{known}{self.advice}"
+            )
         control, treated = self.means.xs(self.control, level="level"), self.means.xs(target, level="level")
         both = [name for name in control.index if name in treated.index]
         if not both:

@@ -182,6 +182,7 @@ class DataVectors(VectorSource):
     """Vectors that the data themselves carry: simulated data (their truth), or any file with `varm["gene_vectors"]`."""
 
     key: str = "gene_vectors"
+    in_data = True  # nothing can be looked up where the data are not
 
     @property
     def name(self) -> str:

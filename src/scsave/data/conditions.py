@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from scsave.data.perturbations import parse
 from scsave.errors import UserError
 from scsave.keys import MASK
 
@@ -71,7 +72,7 @@ class Numeric:
 
 @dataclass(frozen=True)
 class GeneSet:
-    """A genetic perturbation: a set of genes joined by `+`; the empty set is control. Order never matters."""
+    """A genetic perturbation: a set of genes, in any spelling and order; the empty set is control."""
 
     name: str
     genes: tuple[str, ...]  # every gene with a place in the encoder
@@ -81,7 +82,7 @@ class GeneSet:
     kind: str = "gene_set"
 
     def split(self, label: str) -> tuple[str, ...]:
-        return () if label == self.control else tuple(sorted({gene.strip() for gene in label.split("+")}))
+        return parse(label, self.control)
 
     def encode(self, column: pd.Series) -> Tensor:
         place = {gene: i for i, gene in enumerate(self.genes)}

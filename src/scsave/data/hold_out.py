@@ -33,8 +33,8 @@ class LeavePerturbation:
         if self.label not in sets or not sets[self.label]:
             known = ", ".join(label for label, genes in list(sets.items())[:12] if genes)
             raise UserError(f"task.hold_out={self.label}: no such perturbation; there are {known}, ...")
-        singles = {genes[0] for label, genes in sets.items() if len(genes) == 1 and label != self.label}
-        part = {self.label: seen_group(sets[self.label], singles)}
+        seen = {gene for label, genes in sets.items() if label != self.label for gene in genes}
+        part = {self.label: seen_group(sets[self.label], seen)}
         shares = [self.control_val, self.control_test]
         groups = assemble(labels, control_cells(labels, sets), part, {}, shares, seed)
         return make_split(groups, data.obs_names, "leave_perturbation", {"label": self.label, "seed": seed})

@@ -1,7 +1,8 @@
 """One file that holds all that generation needs, in plain types: `torch.load(weights_only=True)` reads it.
 
 Format 1: format, version, components (config nodes of backbone, likelihood, objective, solver), guidance, genes and blocks,
-conditions, decoder_conditions, vectors (gene sets), state (weights, with the velocity's EMA already in place), info.
+conditions, decoder_conditions, state (weights, with the velocity's EMA already in place), head (of responses), control
+(some control cells, where perturbations are sets of genes), info.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ def find_checkpoint(where: str | Path) -> Path:
             return path
     if not where.exists():
         raise UserError(f"ckpt={where}: no such file or folder; give the folder that a run wrote (outputs/...)")
+    folds = sorted(path.parent.parent for path in where.glob("folds/*/checkpoints/" + FILE))
+    if folds:
+        raise UserError(f"ckpt={where}: this run has a model for each of {len(folds)} folds; name one: ckpt={folds[0]}")
     stages = sorted(path.name for path in where.glob("checkpoints/*.ckpt"))
     found = f"only unfinished stages ({', '.join(stages)}): go on with resume={where}" if stages else "none"
     raise UserError(f"ckpt={where}: expected a trained model at checkpoints/{FILE}; found {found}")

@@ -43,21 +43,28 @@ class GeneSetEmbedding(nn.Module):
         super().__init__()
         # (genes + 1, d): the last row stands for "no gene" and stays zero
         self.register_buffer("vectors", torch.cat([vectors, torch.zeros_like(vectors[:1])]))
-        self.register_buffer("seen", torch.tensor([*column.seen, False], dtype=torch.float32))
+        # (genes + 1,) row of each gene's residual: 0, which stays zero, unless it was perturbed in training
+        seen = torch.tensor([*column.seen, False])
+        self.register_buffer("own", torch.where(seen, seen.cumsum(0), 0))
         self.map = nn.Sequential(nn.Linear(vectors.shape[1], width), nn.SiLU(), nn.Linear(width, width))
-        self.residual = nn.Embedding(len(column.genes) + 1, width)
+        self.residual = nn.Embedding(int(seen.sum()) + 1, width, padding_idx=0)
         self.pairwise = nn.Linear(width, width, bias=False)
         self.size = nn.Parameter(torch.zeros(width))
         self.masked = nn.Parameter(torch.randn(width))
         nn.init.zeros_(self.residual.weight)
         nn.init.zeros_(self.pairwise.weight)
 
+    def extend(self, vectors: Tensor) -> None:
+        """Further genes, with vectors (n, d), that training had no place for: behind the others, without residual."""
+        vectors = vectors.to(self.vectors)
+        self.vectors = torch.cat([self.vectors[:-1], vectors, self.vectors[-1:]])
+        self.own = torch.cat([self.own, self.own.new_zeros(len(vectors))])
+
     def forward(self, index: Tensor) -> Tensor:
         masked = index[:, 0] == MASKED_SET
         present = (index >= 0).to(self.vectors.dtype)[..., None]  # (N, S, 1)
         place = index.clamp(min=-1) % len(self.vectors)  # -1 becomes the zero row
-        genes = self.map(self.vectors[place]) + self.seen[place][..., None] * self.residual(place)
-        genes = genes * present  # (N, S, e)
+        genes = (self.map(self.vectors[place]) + self.residual(self.own[place])) * present  # (N, S, e)
         total = genes.sum(1)  # (N, e)
         pairs = 0.5 * (total**2 - (genes**2).sum(1))  # (N, e): sum over unordered pairs, so order is free
         total = total + self.pairwise(pairs) + self.size * (present.sum(1) - 1).clamp(min=0)

@@ -15,7 +15,7 @@ on the training perturbations alone, by leaving out every perturbation, and ever
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -23,11 +23,11 @@ import torch
 from anndata import AnnData
 from pydantic import Field
 
-from scsave import keys
 from scsave.data.perturbations import canonical, parse
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 from scsave.metrics.differential import group_moments
+from scsave.response.text_space import TextSpace
 
 Sets = list[tuple[str, ...]]
 WEIGHTS = ("c", "a", "b", "r", "i", "j")
@@ -47,7 +47,8 @@ START = {"c": 0.4, "a": 0.4, "b": 0.1, "r": 0.3, "i": 0.03, "j": 0.1, "noise": 2
 class GeneSetResponse:
     """The process above. `weights` fixes some of them (c, a, b, r, i, j, noise); the others are chosen.
 
-    `text=False` leaves `a`, `b` and `i` out; `interactions=False` leaves `i` and `j` out: then it is additive.
+    `text=False` leaves `a`, `b` and `i` out, and no network is told a vector; `interactions=False` leaves `i` and `j` out:
+    then it is additive.
     A perturbed gene without a vector is an error, or with `missing=mean` sits at the average vector and is counted.
     """
 
@@ -56,9 +57,11 @@ class GeneSetResponse:
     text: bool = True
     interactions: bool = True
     missing: Literal["error", "mean"] = "error"
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
+        self.weights = self.weights or {}
+        self.space = TextSpace(self.vectors, self.n_text, self.missing, self.text)
         if unknown := sorted(set(self.weights) - set(START)):
             raise UserError(f"response.genes.weights: {', '.join(unknown)}; it takes {', '.join(START)}")
 
@@ -88,52 +91,9 @@ class GeneSetResponse:
         single = n[keep, 0] < 2
         self.error[single] = np.nanmax(np.append(self.error[~single], found.variance[at].mean()))
         self.seen = sorted({gene for genes in self.sets for gene in genes})
-        ids = dict(train.var[keys.GENE_ID].astype(str)) if keys.GENE_ID in train.var else {}
-        self.vectors = self.vectors.bind(train)
-        self.text_of: dict[str, np.ndarray] = {}
-        self._learn_space(ids)
+        self.space.learn(train, self.seen, self.organism)
         self._choose()
         self._learn_own()
-
-    def _learn_space(self, ids: dict[str, str]) -> None:
-        """Principal components of the vectors of all genes that can be looked up here: perturbed ones and the panel."""
-        known = self._looked_up(self.seen, ids, self.missing)
-        panel, found = self.vectors.lookup(
-            self.genes, self.organism, [ids.get(g, "") for g in self.genes] if ids else None
-        )
-        cloud = np.vstack([np.asarray(panel, dtype=np.float64)[found], known[~np.isnan(known).any(axis=1)]])
-        if not len(cloud):
-            cloud = np.zeros((1, known.shape[1]))
-        self.centre = cloud.mean(axis=0)
-        _, scale, axes = np.linalg.svd(cloud - self.centre, full_matrices=False)
-        rank = min(self.n_text, int((scale > 1e-8 * max(scale[0], 1e-300)).sum()))
-        self.axes = axes[:rank]  # (q, D)
-        self.spread = float(np.sqrt((scale[:rank] ** 2).sum() / len(cloud))) or 1.0
-        self._remember(self.seen, known)
-        self._remember([g for g, has in zip(self.genes, found, strict=True) if has], np.asarray(panel)[found])
-
-    def _looked_up(self, genes: list[str], ids: dict[str, str], missing: str) -> np.ndarray:
-        array, found = self.vectors.lookup(genes, self.organism, [ids.get(g, "") for g in genes] if ids else None)
-        array = np.array(array, dtype=np.float64)
-        self.without = [gene for gene, has in zip(genes, found, strict=True) if not has]
-        if self.without and missing == "error":
-            raise UserError(
-                f"no gene vector for {', '.join(self.without[:8])}; give other vectors (vectors=...), or "
-                "response.genes.missing=mean to take the average vector"
-            )
-        array[~found] = np.nan
-        return array
-
-    def _remember(self, genes: list[str], vectors: np.ndarray) -> None:
-        placed = np.nan_to_num((vectors - self.centre) @ self.axes.T / self.spread)
-        self.text_of |= dict(zip(genes, placed, strict=True))
-
-    def place(self, genes: list[str]) -> np.ndarray:
-        """Text coordinates (n, q); a gene not met yet is looked up."""
-        new = [gene for gene in dict.fromkeys(genes) if gene not in self.text_of]
-        if new:
-            self._remember(new, self._looked_up(new, {}, self.missing))
-        return np.array([self.text_of[gene] for gene in genes]).reshape(len(genes), len(self.axes))
 
     def _choose(self) -> None:
         """Coordinate descent over `GRID`; the unit of a weight is the mean squared change of a training perturbation."""
@@ -199,7 +159,7 @@ class GeneSetResponse:
         """The six terms of the kernel between two lists of sets, (|a|, |b|) each, before their weights."""
         genes = sorted({gene for genes in (*a, *b) for gene in genes})
         at = {gene: number for number, gene in enumerate(genes)}
-        text = self.place(genes)  # (n, q)
+        text = self.space.place(genes)  # (n, q)
         member_a, member_b = (self._members(sets, at) for sets in (a, b))
         linear = text @ text.T
         square = np.maximum((text**2).sum(1)[:, None] + (text**2).sum(1)[None] - 2 * linear, 0)
@@ -252,30 +212,20 @@ class GeneSetResponse:
                 found[at] += self.own["change"] + self.own["relative"] * self.base[at]
         return found
 
-    def nearest(self, gene: str) -> tuple[str, float]:
-        """The training gene whose text is nearest, and the cosine of the angle between the two."""
-        here, there = self.place([gene])[0], self.place(self.seen)
-        norms = np.linalg.norm(there, axis=1) * np.linalg.norm(here)
-        cosine = np.divide(there @ here, norms, out=np.full(len(there), -1.0), where=norms > 0)
-        return self.seen[int(cosine.argmax())], float(cosine.max())
-
     # --- files ---
     def state(self) -> dict[str, Any]:
-        plain = ("key", "control", "organism", "genes", "seen", "chosen", "own", "unit", "spread", "left_out_error")
-        arrays = ("base", "changes", "error", "centre", "axes", "solved")
-        names = list(self.text_of)
+        plain = ("key", "control", "organism", "genes", "seen", "chosen", "own", "unit", "left_out_error")
+        arrays = ("base", "changes", "error", "solved")
         return {
             **{name: getattr(self, name) for name in plain},
             **{name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in arrays},
             "sets": [list(genes) for genes in self.sets],
-            "text_genes": names,
-            "text": torch.from_numpy(np.array([self.text_of[name] for name in names])),
+            "space": self.space.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        text, names = state.pop("text").numpy(), state.pop("text_genes")
-        self.text_of = dict(zip(names, text, strict=True))
+        self.space.restore(state.pop("space"))
         self.sets = [tuple(genes) for genes in state.pop("sets")]
         for name, value in state.items():
             setattr(self, name, value.numpy() if isinstance(value, torch.Tensor) else value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from scsave.response.gene_sets import GeneSetResponse
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
+    from scsave.save import SAVE
 
 
 def gene_set_columns(head: Any, source: DataSource, obs: pd.DataFrame) -> dict[str, GeneSet]:
@@ -26,8 +28,8 @@ def gene_set_columns(head: Any, source: DataSource, obs: pd.DataFrame) -> dict[s
         return {}
     sets = [parse(label, source.control) for label in obs[source.perturbation_key].astype(str).unique()]
     named = sorted({gene for genes in sets for gene in genes})
-    head.place(named)  # looks up those that are new; raises where one has no vector
-    genes = tuple(sorted(head.text_of))
+    head.space.place(named)  # looks up those that are new; raises where one has no vector
+    genes = tuple(sorted(head.space.at))
     seen = set(head.seen)
     size = max([2, *(len(genes) for genes in sets)])
     column = GeneSet(source.perturbation_key, genes, tuple(gene in seen for gene in genes), source.control, size)
@@ -37,7 +39,26 @@ def gene_set_columns(head: Any, source: DataSource, obs: pd.DataFrame) -> dict[s
 def text_vectors(head: Any, conditions: Conditions) -> dict[str, Tensor]:
     """Text coordinates (genes, q) of every gene-set column."""
     return {
-        column.name: torch.from_numpy(head.place(list(column.genes))).float()
+        column.name: torch.from_numpy(head.space.place(list(column.genes))).float()
         for column in conditions.columns
         if isinstance(column, GeneSet)
     }
+
+
+def meet(save: SAVE, genes: list[str]) -> None:
+    """Give genes that training had no place for one, in the head and in the networks. UserError where one has no vector."""
+    from scsave.models.conditions import GeneSetEmbedding
+
+    model, points = save.fitted(), torch.from_numpy(save.head.space.place(genes)).float()
+    columns = []
+    for column in model.conditions.columns:
+        if isinstance(column, GeneSet):
+            new = [number for number, gene in enumerate(genes) if gene not in column.genes]
+            for module in model.modules() if new else ():
+                if isinstance(module, GeneSetEmbedding):
+                    module.extend(points[new])
+            names = (*column.genes, *(genes[number] for number in new))
+            seen = (*column.seen, *(False for _ in new))
+            column = dataclasses.replace(column, genes=names, seen=seen)
+        columns.append(column)
+    model.conditions = Conditions(tuple(columns))

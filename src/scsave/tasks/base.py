@@ -63,7 +63,8 @@ class Outcome:
     info: dict[str, Any] = field(default_factory=dict)
     registry: str | None = None  # task name of the rows in the metric registry, where it is not the task's `metrics`
     arrays: dict[str, np.ndarray] = field(default_factory=dict)  # what a merge of folds needs beside the scores
-    draw: Callable[[Path], None] | None = None  # pictures of the whole run, given its folder
+    write: Callable[[Path], None] | None = None  # files of all folds together, given the run's folder
+    draw: Callable[[Path], None] | None = None  # pictures of the whole run, given the folder of its pictures
 
 
 class Task(Protocol):

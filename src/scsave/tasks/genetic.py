@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 
 from scsave import keys
@@ -19,15 +18,23 @@ from scsave.errors import UserError
 from scsave.results.files import write_h5ad, write_text
 from scsave.results.folds import run_folder
 from scsave.tasks.base import Context, Method, Outcome
+from scsave.tasks.genetic_outcome import (
+    CEILING,
+    PREDICTIONS,
+    TABLE,
+    halves,
+    mean_changes,
+    outcome_of,
+    singles,
+    table_of,
+)
 from scsave.tasks.validation import validation_split
 
 if TYPE_CHECKING:
-    from scsave.metrics.genetic import GeneticScorer, GeneticScores
+    from scsave.metrics.genetic import GeneticScorer
     from scsave.tasks.perturbation import Perturbation
 
 log = logging.getLogger("scsave")
-NO_SKILL = "perturbed_mean"  # where the dynamic range begins
-CEILING = "ceiling"
 
 
 @dataclass
@@ -59,13 +66,14 @@ def problem(task: Perturbation, context: Context) -> Problem:
     if len(held) < 2:  # a split that shares out no control cells: those of training
         held = np.flatnonzero(labels == source.control)
     start, truth = split_control(data[held].copy(), context.seed)
+    start = limited(start, task.perturbation_cells, context.seed)  # a change is measured from the cells that were moved
     seen = np.sort(np.concatenate([split.train, split.val]))
     groups = test_groups(context, labels)
     scorer = GeneticScorer(
         data[seen].copy(), start, truth, real, source.perturbation_key, groups, source.control,
         n_top_genes=task.n_top_genes, n_components=task.n_components, seed=context.seed,
     )  # fmt: skip
-    return Problem(scorer, limited(start, task.perturbation_cells, context.seed), truth, real, groups)
+    return Problem(scorer, start, truth, real, groups)
 
 
 def canonical_labels(context: Context) -> np.ndarray:
@@ -109,14 +117,12 @@ def run_genetic(task: Perturbation, context: Context) -> Outcome:
     arrays |= {"truth": scorer.delta_truth, "perturbations": np.array(scorer.perturbations, dtype=str)}
     arrays |= {"panel": np.array(list(data.var_names), dtype=str)}
     arrays |= singles(data[split.train], labels[split.train], source.control, scorer.perturbations)
-    outcome = outcome_of(found, arrays, scorer.info | vectors_info(context.method), groups, context.seed)
-    folder = run_folder(context.folder)
-    if folder == context.folder:
-        write_h5ad(folder / "predictions.h5ad", headline)
-        write_text(folder / "per_perturbation.csv", outcome.info["table"])
+    info = scorer.info | vectors_info(task, context, scorer.perturbations)
+    outcome = outcome_of(found, arrays, info, groups, context.seed)
+    write_h5ad(context.folder / PREDICTIONS, headline)
+    if run_folder(context.folder) == context.folder:
+        write_text(context.folder / TABLE, table_of(outcome))
         outcome.draw = lambda where: draw_genetic(where, outcome)
-    else:
-        write_h5ad(context.folder / "predictions.h5ad", headline)
     return outcome
 
 
@@ -165,147 +171,14 @@ def test_groups(context: Context, labels: np.ndarray) -> dict[str, list[str]]:
     return {name: sorted(set(labels[rows]) - {context.source.control}) for name, rows in parts.items()}
 
 
-def mean_changes(cells: AnnData, control: AnnData, names: list[str], key: str) -> np.ndarray:
-    """Change of the mean from `control`, (P, G)."""
-    from scsave.metrics.differential import group_moments
-
-    codes = pd.Index(names).get_indexer(cells.obs[key].astype(str))
-    return group_moments(cells.X, codes, len(names)).mean - np.asarray(control.X.mean(axis=0)).ravel()
-
-
-def halves(real: AnnData, control: AnnData, names: list[str], key: str, seed: int) -> dict[str, np.ndarray]:
-    """Changes of two halves of each perturbation's real cells, (P, G) each: what the pooled ceiling is made of."""
-    from scsave.metrics.sampling import half
-
-    first = half(real.obs[key].astype(str).to_numpy(dtype=object), seed)
-    return {f"half/{n}": mean_changes(real[rows], control, names, key) for n, rows in enumerate((first, ~first))}
-
-
-def singles(train: AnnData, labels: np.ndarray, control: str, names: list[str]) -> dict[str, np.ndarray]:
-    """The additive change (P, G) of each test set from the single perturbations of training; NaN where one is missing."""
-    from scsave.metrics.differential import group_moments
-
-    codes, levels = pd.factorize(labels, sort=True)
-    found = group_moments(train.X, codes, len(levels)).mean
-    of = {str(level): mean for level, mean in zip(levels, found, strict=True)}
-    nothing = np.full(train.n_vars, np.nan)
-    rows = []
-    for name in names:
-        genes = parse(name, control)
-        rows.append(np.sum([of[g] - of[control] if g in of else nothing for g in genes], axis=0))
-    return {"additive": np.array(rows)}
-
-
-def vectors_info(method: Any) -> dict[str, Any]:
-    """How many perturbed genes have no vector, and the weights of the head."""
-    head = getattr(method, "head", None)
-    if head is None:
-        return {}
-    return {"genes_without_vector": list(getattr(head, "without", [])), "response_weights": dict(head.chosen)}
-
-
-def outcome_of(
-    found: dict[str, GeneticScores], arrays: dict[str, np.ndarray], info: dict[str, Any], groups: dict, seed: int
-) -> Outcome:
-    """Scores by row and group, intervals and dynamic range beside them, the table per perturbation as text."""
-    from scsave.metrics.aggregate import dynamic_range
-
-    scores = {row: one.groups for row, one in found.items()}
-    intervals = {row: one.intervals for row, one in found.items()}
-    reach: dict[str, Any] = {}
-    if NO_SKILL in scores:
-        for row, by_group in scores.items():
-            reach[row] = {
-                group: {
-                    metric: dynamic_range(value, scores[NO_SKILL][group][metric], scores[CEILING][group][metric])
-                    for metric, value in values.items()
-                }
-                for group, values in by_group.items()
-            }
-    group_of = {name: group for group, names in groups.items() for name in names}
-    tables = {row: one.per_perturbation for row, one in found.items()}
-    arrays |= {f"table/{row}": table.to_numpy(np.float64) for row, table in tables.items()}
-    arrays["metrics"] = np.array(list(next(iter(tables.values())).columns), dtype=str)
-    long = pd.concat(tables, names=["row", "perturbation"])
-    long.insert(0, "group", [group_of.get(name, "") for name in long.index.get_level_values("perturbation")])
-    info = info | {
-        "intervals": intervals,
-        "dynamic_range": reach,
-        "dynamic_range_from": NO_SKILL,
-        "counts": next(iter(found.values())).counts,
-        "interactions": interactions(arrays),
-        "group_of": group_of,
-        "seed": seed,
-        "table": long.to_csv(),
-    }
-    return Outcome(scores=scores, info=info, registry="genetic", arrays=arrays)
-
-
-def interactions(arrays: dict[str, np.ndarray]) -> dict[str, float]:
-    """Pearson of predicted and observed interaction (change minus additive) over all doubles with known singles."""
-    from scsave.metrics.agreement import pearson
-
-    known = ~np.isnan(arrays["additive"]).any(axis=1)
-    known &= np.array(["+" in name for name in arrays["perturbations"]], dtype=bool)
-    if not known.any():
-        return {}
-    base = arrays["additive"][known]
-    observed = (arrays["truth"][known] - base).ravel()
-    rows = {key.removeprefix("change/"): change for key, change in arrays.items() if key.startswith("change/")}
-    return {row: pearson(observed, (change[known] - base).ravel()) for row, change in rows.items()}
-
-
-def merge_genetic(task: Perturbation, outcomes: dict[str, Outcome]) -> Outcome:
-    """All folds together: tables stacked, and the discrimination score taken anew over all perturbations at once."""
-    from scsave.metrics.aggregate import bootstrap_interval, mean_of
-    from scsave.metrics.genetic import GeneticScores
-    from scsave.metrics.perturbation_level import discrimination
-    from scsave.results.genetic_figures import draw_genetic
-
-    parts = list(outcomes.values())
-    first = parts[0]
-    panels = [set(part.arrays["panel"]) for part in parts]
-    shared = [gene for gene in first.arrays["panel"] if all(gene in panel for panel in panels)]
-
-    def stacked(key: str) -> np.ndarray:
-        aligned = (part.arrays[key][:, pd.Index(part.arrays["panel"]).get_indexer(shared)] for part in parts)
-        return np.concatenate(list(aligned))
-
-    names = [str(name) for part in parts for name in part.arrays["perturbations"]]
-    place = {gene: at for at, gene in enumerate(shared)}
-    targets = [np.array([place[g] for g in parse(name) if g in place], dtype=np.int64) for name in names]
-    group_of = {name: group for part in parts for name, group in part.info["group_of"].items()}
-    groups = {keys.ALL: names}
-    for name, group in group_of.items():
-        groups.setdefault(group, []).append(name)
-    columns, seed = [str(m) for m in first.arrays["metrics"]], int(first.info["seed"])
-    wide = [key for key in first.arrays if key.startswith(("change/", "half/")) or key in ("truth", "additive")]
-    arrays = {key: stacked(key) for key in wide}
-    found = {}
-    for key in (key for key in first.arrays if key.startswith("table/")):
-        row = key.removeprefix("table/")
-        rows = np.concatenate([part.arrays[key] for part in parts])
-        table = pd.DataFrame(rows, index=pd.Index(names), columns=columns)
-        if row == CEILING:
-            one, two = arrays["half/0"], arrays["half/1"]
-            table["discrimination"] = (discrimination(one, two, targets) + discrimination(two, one, targets)) / 2
-        else:
-            table["discrimination"] = discrimination(arrays[f"change/{row}"], arrays["truth"], targets)
-        means, intervals = {}, {}
-        for group, members in groups.items():
-            part = table.loc[members]
-            means[group] = {name: mean_of(part[name].to_numpy()) for name in table}
-            intervals[group] = {name: bootstrap_interval(part[name].to_numpy(), seed) for name in table}
-        found[row] = GeneticScores(table, means, intervals, {group: len(members) for group, members in groups.items()})
-    arrays |= {"perturbations": np.array(names, dtype=str), "panel": np.array(shared, dtype=str)}
-    info = {"folds": {name: {k: part.info.get(k) for k in ("response_weights",)} for name, part in outcomes.items()}}
-    info |= {"genes": len(shared)}
-    named = {group: members for group, members in groups.items() if group != keys.ALL}
-    outcome = outcome_of(found, arrays, info, named, seed)
-    outcome.draw = lambda folder: draw_merged(folder, outcome, draw_genetic)
-    return outcome
-
-
-def draw_merged(folder, outcome: Outcome, draw) -> None:
-    write_text(folder.parent / "per_perturbation.csv", outcome.info["table"])
-    draw(folder, outcome)
+def vectors_info(task: Perturbation, context: Context, names: list[str]) -> dict[str, Any]:
+    """Which perturbed genes have no vector (those sit at the average one), and the weights of the head."""
+    source, labels = context.source, canonical_labels(context)
+    trained = {str(name) for name in np.unique(labels[context.split.train])}
+    genes = sorted({gene for name in trained | set(names) for gene in parse(name, source.control)})
+    ids = dict(context.data.var[keys.GENE_ID].astype(str)) if keys.GENE_ID in context.data.var else None
+    found = task.vectors.bind(context.data).lookup(genes, source.organism, ids and [ids.get(g, "") for g in genes])[1]
+    info: dict[str, Any] = {"genes_without_vector": [g for g, has in zip(genes, found, strict=True) if not has]}
+    if (head := getattr(context.method, "head", None)) is not None:
+        info |= {"response_weights": dict(head.chosen), "left_out_error": head.left_out_error}
+    return info

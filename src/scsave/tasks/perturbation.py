@@ -166,9 +166,9 @@ class Perturbation:
         """All types together: the unweighted mean over types, metric by metric, beside each type."""
         first = next(iter(outcomes.values()))
         if first.registry == "genetic":
-            from scsave.tasks.genetic import merge_genetic
+            from scsave.tasks.genetic_outcome import merge_genetic
 
-            return merge_genetic(self, outcomes)
+            return merge_genetic(outcomes)
         from scsave.metrics.aggregate import mean_of
         from scsave.results.response_figures import draw_summary
 

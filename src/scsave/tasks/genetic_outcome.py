@@ -1,0 +1,180 @@
+"""What is kept of predicted gene sets: scores with intervals and range, changes, interactions; and folds put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scsave import keys
+from scsave.data.perturbations import parse
+from scsave.results.files import write_h5ad, write_text
+from scsave.results.folds import FOLDS, slug
+from scsave.tasks.base import Outcome
+
+if TYPE_CHECKING:
+    from scsave.metrics.genetic import GeneticScores
+
+NO_SKILL = "perturbed_mean"  # where the dynamic range begins
+CEILING = "ceiling"
+PREDICTIONS, TABLE = "predictions.h5ad", "per_perturbation.csv"
+
+
+def mean_changes(cells: AnnData, control: AnnData, names: list[str], key: str) -> np.ndarray:
+    """Change of the mean from `control`, (P, G)."""
+    from scsave.metrics.differential import group_moments
+
+    codes = pd.Index(names).get_indexer(cells.obs[key].astype(str))
+    return group_moments(cells.X, codes, len(names)).mean - np.asarray(control.X.mean(axis=0)).ravel()
+
+
+def halves(real: AnnData, control: AnnData, names: list[str], key: str, seed: int) -> dict[str, np.ndarray]:
+    """Changes of two halves of each perturbation's real cells, (P, G) each: what the pooled ceiling is made of."""
+    from scsave.metrics.sampling import half
+
+    first = half(real.obs[key].astype(str).to_numpy(dtype=object), seed)
+    return {f"half/{n}": mean_changes(real[rows], control, names, key) for n, rows in enumerate((first, ~first))}
+
+
+def singles(train: AnnData, labels: np.ndarray, control: str, names: list[str]) -> dict[str, np.ndarray]:
+    """The additive change (P, G) of each test set from the single perturbations of training; NaN where one is missing."""
+    from scsave.metrics.differential import group_moments
+
+    codes, levels = pd.factorize(labels, sort=True)
+    found = group_moments(train.X, codes, len(levels)).mean
+    of = {str(level): mean for level, mean in zip(levels, found, strict=True)}
+    nothing = np.full(train.n_vars, np.nan)
+    rows = []
+    for name in names:
+        genes = parse(name, control)
+        rows.append(np.sum([of[g] - of[control] if g in of else nothing for g in genes], axis=0))
+    return {"additive": np.array(rows)}
+
+
+def outcome_of(
+    found: dict[str, GeneticScores], arrays: dict[str, np.ndarray], info: dict[str, Any], groups: dict, seed: int
+) -> Outcome:
+    """Scores by row and group, intervals and dynamic range beside them, the table per perturbation as text."""
+    from scsave.metrics.aggregate import dynamic_range
+
+    scores = {row: one.groups for row, one in found.items()}
+    intervals = {row: one.intervals for row, one in found.items()}
+    reach: dict[str, Any] = {}
+    if NO_SKILL in scores:
+        for row, by_group in scores.items():
+            reach[row] = {
+                group: {
+                    metric: dynamic_range(value, scores[NO_SKILL][group][metric], scores[CEILING][group][metric])
+                    for metric, value in values.items()
+                }
+                for group, values in by_group.items()
+            }
+    group_of = {name: group for group, names in groups.items() for name in names}
+    tables = {row: one.per_perturbation for row, one in found.items()}
+    arrays |= {f"table/{row}": table.to_numpy(np.float64) for row, table in tables.items()}
+    arrays["metrics"] = np.array(list(next(iter(tables.values())).columns), dtype=str)
+    info = info | {
+        "intervals": intervals,
+        "dynamic_range": reach,
+        "dynamic_range_from": NO_SKILL,
+        "counts": next(iter(found.values())).counts,
+        "interactions": interactions(arrays),
+        "group_of": group_of,
+        "seed": seed,
+        "per_perturbation": {row: table.to_dict("index") for row, table in tables.items()},
+    }
+    return Outcome(scores=scores, info=info, registry="genetic", arrays=arrays)
+
+
+def table_of(outcome: Outcome) -> str:
+    """`per_perturbation.csv`: a line for each row and perturbation."""
+    tables = {row: pd.DataFrame.from_dict(t, orient="index") for row, t in outcome.info["per_perturbation"].items()}
+    long = pd.concat(tables, names=["row", "perturbation"])
+    group_of = outcome.info["group_of"]
+    long.insert(0, "group", [group_of.get(name, "") for name in long.index.get_level_values("perturbation")])
+    return long.to_csv()
+
+
+def interactions(arrays: dict[str, np.ndarray]) -> dict[str, float]:
+    """Pearson of predicted and observed interaction (change minus additive) over all doubles with known singles."""
+    from scsave.metrics.agreement import pearson
+
+    known = ~np.isnan(arrays["additive"]).any(axis=1)
+    known &= np.array(["+" in name for name in arrays["perturbations"]], dtype=bool)
+    if not known.any():
+        return {}
+    base = arrays["additive"][known]
+    observed = (arrays["truth"][known] - base).ravel()
+    rows = {key.removeprefix("change/"): change for key, change in arrays.items() if key.startswith("change/")}
+    return {row: pearson(observed, (change[known] - base).ravel()) for row, change in rows.items()}
+
+
+def merge_genetic(outcomes: dict[str, Outcome]) -> Outcome:
+    """All folds together: tables stacked, and the discrimination score taken anew over all perturbations at once."""
+    from scsave.metrics.aggregate import bootstrap_interval, mean_of
+    from scsave.metrics.genetic import GeneticScores
+    from scsave.metrics.perturbation_level import discrimination
+    from scsave.results.genetic_figures import draw_genetic
+
+    parts = list(outcomes.values())
+    first = parts[0]
+    panels = [set(part.arrays["panel"]) for part in parts]
+    shared = [gene for gene in first.arrays["panel"] if all(gene in panel for panel in panels)]
+
+    def stacked(key: str) -> np.ndarray:
+        aligned = (part.arrays[key][:, pd.Index(part.arrays["panel"]).get_indexer(shared)] for part in parts)
+        return np.concatenate(list(aligned))
+
+    names = [str(name) for part in parts for name in part.arrays["perturbations"]]
+    place = {gene: at for at, gene in enumerate(shared)}
+    targets = [np.array([place[g] for g in parse(name) if g in place], dtype=np.int64) for name in names]
+    group_of = {name: group for part in parts for name, group in part.info["group_of"].items()}
+    groups = {keys.ALL: names}
+    for name, group in group_of.items():
+        groups.setdefault(group, []).append(name)
+    columns, seed = [str(m) for m in first.arrays["metrics"]], int(first.info["seed"])
+    # a baseline may be missing where a fold left nothing to learn it from
+    everywhere = [key for key in first.arrays if all(key in part.arrays for part in parts)]
+    wide = [key for key in everywhere if key.startswith(("change/", "half/")) or key in ("truth", "additive")]
+    arrays = {key: stacked(key) for key in wide}
+    found = {}
+    for key in (key for key in everywhere if key.startswith("table/")):
+        row = key.removeprefix("table/")
+        rows = np.concatenate([part.arrays[key] for part in parts])
+        table = pd.DataFrame(rows, index=pd.Index(names), columns=columns)
+        if row == CEILING:
+            one, two = arrays["half/0"], arrays["half/1"]
+            table["discrimination"] = (discrimination(one, two, targets) + discrimination(two, one, targets)) / 2
+        else:
+            table["discrimination"] = discrimination(arrays[f"change/{row}"], arrays["truth"], targets)
+        means, intervals = {}, {}
+        for group, members in groups.items():
+            part = table.loc[members]
+            means[group] = {name: mean_of(part[name].to_numpy()) for name in table}
+            intervals[group] = {name: bootstrap_interval(part[name].to_numpy(), seed) for name in table}
+        found[row] = GeneticScores(table, means, intervals, {group: len(members) for group, members in groups.items()})
+    arrays |= {"perturbations": np.array(names, dtype=str), "panel": np.array(shared, dtype=str)}
+    shown = ("response_weights", "left_out_error", "genes_without_vector")
+    info = {"folds": {name: {k: part.info.get(k) for k in shown} for name, part in outcomes.items()}}
+    info |= {"genes": len(shared)}
+    info["genes_without_vector"] = sorted({g for part in parts for g in part.info.get("genes_without_vector") or []})
+    named = {group: members for group, members in groups.items() if group != keys.ALL}
+    outcome = outcome_of(found, arrays, info, named, seed)
+    outcome.write = lambda folder: write_merged(folder, outcome, list(outcomes))
+    outcome.draw = lambda folder: draw_genetic(folder, outcome)
+    return outcome
+
+
+def write_merged(folder: Path, outcome: Outcome, folds: list[str]) -> None:
+    """The table of all folds, and their predicted cells in one file (the genes that all of them have)."""
+    write_text(folder / TABLE, table_of(outcome))
+    paths = [folder / FOLDS / slug(name) / PREDICTIONS for name in folds]
+    cells = [ad.read_h5ad(path) for path in paths if path.exists()]
+    if cells:
+        write_h5ad(
+            folder / PREDICTIONS, ad.concat(cells, join="inner", merge="same", uns_merge="first", index_unique="-")
+        )
