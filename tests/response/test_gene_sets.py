@@ -167,7 +167,7 @@ def test_a_gene_without_a_vector_is_refused_with_names_like_it_or_counted(traine
     assert (head.space.place(["P7"]) == 0).all()
     head.change(None, "nobody")
     assert head.space.without == ["P7", "nobody"]
-    with pytest.raises(UserError, match=r"no gene vector for p77 \(names like p77: P7, "):
+    with pytest.raises(UserError, match=r"no gene vector for p77 \(names like p77: P7"):
         fitted(trained).change(None, "p77")
 
 
