@@ -113,6 +113,13 @@ def test_held_out_cells_are_never_looked_at_before_scoring(tiny, whole, tmp_path
         assert (a == b).all(), route
 
 
+def test_a_sweep_sees_validation_perturbations_only(tiny, whole, tmp_path):
+    value = run(tiny(*HEAD, "data.n_top_genes=40", "sweep_metric=discrimination", cells=CELLS), tmp_path / "run")
+    assert -1 <= value < 0  # best when smallest
+    tested = results(whole)["metrics"]["scsave"]["all"]["discrimination"]
+    assert value != pytest.approx(-tested)
+
+
 def test_translation_keeps_the_batch_of_each_control_cell(whole):
     model = SAVE.load(whole)
     cells = model.respond(model.control, "control", route="translate")

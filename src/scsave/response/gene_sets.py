@@ -32,7 +32,7 @@ from scsave.response.text_space import TextSpace
 Sets = list[tuple[str, ...]]
 WEIGHTS = ("c", "a", "b", "r", "i", "j")
 GRID: dict[str, tuple[float, ...]] = {
-    "c": (0.0, 0.1, 0.4, 1.0),
+    "c": (0.03, 0.1, 0.4, 1.0),  # never 0: an unseen gene without told effect would be predicted to do nothing at all
     "a": (0.0, 0.1, 0.4, 1.0, 3.0),
     "b": (0.0, 0.1, 0.4, 1.0),
     "r": (0.03, 0.1, 0.3, 1.0),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scsave import keys
+from scsave.metrics.registry import rows as metric_rows
 from scsave.results.style import GENERATED, OTHER, figure, save
 from scsave.tasks.base import Outcome
 
@@ -36,21 +37,36 @@ def perturbations(path: Path, outcome: Outcome) -> Path:
     found = {}
     for group in sorted(set(group_of.values())) or [keys.ALL]:
         members = [name for name in names if group_of.get(name, keys.ALL) == group]
-        ranked = quality[members].sort_values(ascending=False).index
-        found[group] = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
+        found[group] = chosen(list(quality[members].sort_values(ascending=False).index))
     fig, axes = figure(len(found), 3, width=3.0, height=2.8)
     axes = np.asarray(axes).reshape(len(found), 3)
-    for line, (group, chosen) in zip(axes, found.items(), strict=True):
-        for ax, what, name in zip(line, ("best", "median", "worst"), chosen, strict=True):
+    for line, (group, shown) in zip(axes, found.items(), strict=True):
+        for ax, what in zip(line, ("best", "median", "worst"), strict=True):
+            if what not in shown:
+                ax.axis("off")
+                continue
+            name = shown[what]
             p = names.index(name)
             x, y = arrays["truth"][p], arrays[f"change/{row}"][p]
             ax.scatter(x, y, s=5, c=OTHER, linewidths=0)
-            for gene in np.argsort(-np.abs(x))[:5]:
-                ax.annotate(arrays["panel"][gene], (x[gene], y[gene]), fontsize=6)
+            for number, gene in enumerate(np.argsort(-np.abs(x))[:3]):
+                side = {"xytext": (0, (4, -8, 12)[number]), "ha": "right" if x[gene] > 0 else "left"}
+                ax.annotate(arrays["panel"][gene], (x[gene], y[gene]), fontsize=6, textcoords="offset points", **side)
             ends = [min(x.min(), y.min()), max(x.max(), y.max())]
             ax.plot(ends, ends, color="black", lw=0.5)
-            ax.set(title=f"{group}, {what}: {name} (r {quality[name]:.2f})", xlabel="real change", ylabel="predicted")
+            title = f"{group}, {what} of {sum(group_of.get(n, keys.ALL) == group for n in names)}"
+            ax.set(title=f"{title}\n{name} (r {quality[name]:.2f})", xlabel="real change", ylabel="predicted")
     return save(fig, path)
+
+
+def chosen(ranked: list[str]) -> dict[str, str]:
+    """Best, median and worst of a ranking, each perturbation once: a group of two has no median."""
+    places = {"best": 0, "worst": len(ranked) - 1, "median": len(ranked) // 2}
+    out: dict[str, str] = {}
+    for what, at in places.items():
+        if ranked[at] not in out.values():
+            out[what] = ranked[at]
+    return out
 
 
 def groups(path: Path, outcome: Outcome) -> Path:
@@ -58,7 +74,7 @@ def groups(path: Path, outcome: Outcome) -> Path:
     names = [group for group in next(iter(outcome.scores.values())) if outcome.info["counts"].get(group)]
     fig, axes = figure(len(names), len(SHOWN), width=3.1, height=2.5)
     axes = np.asarray(axes).reshape(len(names), len(SHOWN))
-    rows = list(outcome.scores)
+    rows, registry = list(outcome.scores), metric_rows("genetic")
     for line, group in zip(axes, names, strict=True):
         for ax, metric in zip(line, SHOWN, strict=True):
             for y, row in enumerate(rows):
@@ -67,7 +83,8 @@ def groups(path: Path, outcome: Outcome) -> Path:
                 ax.barh(y, value, color=GENERATED if y == 0 else OTHER, alpha=0.8)
                 if np.isfinite(low):
                     ax.plot([low, high], [y, y], color="black", lw=1)
-            ax.set(title=f"{group}: {metric}", yticks=range(len(rows)))
+            better = {"max": "↑", "min": "↓"}.get(registry[metric].best, "")
+            ax.set(title=f"{group}: {registry[metric].label} {better}", yticks=range(len(rows)))
             ax.set_yticklabels(rows if ax is line[0] else [])
             ax.invert_yaxis()
     return save(fig, path)
