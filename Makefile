@@ -48,15 +48,15 @@ format: $(STAMP)  ## ruff: fix and format
 # DATA=<folder with local files>  LAUNCHER=joblib|submitit_slurm|ray  WORKERS=2  SEEDS=0,1  ONLY='small/pbmc*'
 # TRAINER=gpu  DRY=1 lists what would run  RETRY=1 runs the failed ones again  (docs/reproducing.md)
 OUTPUTS ?= outputs
-REPRODUCE = $(BIN)/python scripts/reproduce_paper.py --outputs $(OUTPUTS) $(if $(DATA),--data $(DATA)) \
+REPRODUCE = $(BIN)/python scripts/reproduce_paper.py $(1) --outputs $(OUTPUTS) $(if $(DATA),--data $(DATA)) \
 	$(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(ONLY),--only '$(ONLY)') $(if $(DRY),--dry) $(if $(RETRY),--retry) $(if $(TRAINER),--more trainer=$(TRAINER))
 
 reproduce-paper: $(STAMP)  ## every experiment of the paper and its ablations: resumable; DRY=1 lists them and the time
-	$(REPRODUCE) paper ablation
+	$(call REPRODUCE,paper ablation)
 
 reproduce-small: $(STAMP)  ## every family of experiments, capped for two cores; DATA=<folder> adds the real sets there
-	$(REPRODUCE) small
+	$(call REPRODUCE,small)
 
 tables: $(STAMP)  ## tables of all results below OUTPUTS, as Markdown, LaTeX and CSV
 	$(BIN)/python scripts/make_tables.py $(OUTPUTS) --out $(OUTPUTS)/tables

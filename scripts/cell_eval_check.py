@@ -23,7 +23,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
-from scsave.baselines.packages import require
+from scsave.baselines.packages import Needs, require
 from scsave.errors import UserError
 
 SHARED = {"pearson_delta": "pcc_delta", "discrimination_score_l1": "discrimination"}  # theirs -> ours
@@ -95,7 +95,7 @@ def ours(predicted: AnnData, real: AnnData, key: str, control: str) -> pd.DataFr
 
 def theirs(predicted: AnnData, real: AnnData, key: str, control: str, folder: Path) -> pd.DataFrame:
     """cell-eval's scores from the two files that it takes, perturbation x metric."""
-    cell_eval = require("cell_eval", "cell-eval", "cell_eval_check")
+    cell_eval = require(Needs("cell_eval", "cell-eval"), "cell_eval_check")
     paths = [folder / "predicted.h5ad", folder / "real.h5ad"]
     predicted.write_h5ad(paths[0])
     real.write_h5ad(paths[1])

@@ -45,6 +45,7 @@ class Callbacks(_Strict):
 class Paths(_Strict):
     outputs: str
     cache: str
+    data: str = "data/local"
 
 
 class RunConfig(_Strict):

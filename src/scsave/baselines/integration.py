@@ -15,7 +15,7 @@ from pydantic import Field
 from scsave import keys
 from scsave.baselines.base import Baseline
 from scsave.baselines.generation import fit_pca
-from scsave.baselines.packages import require
+from scsave.baselines.packages import Needs, require
 from scsave.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,9 +63,10 @@ class Harmony(Integration):
     n_components: Annotated[int, Field(gt=0)] = 50
     max_iterations: Annotated[int, Field(gt=0)] = 10
     name: ClassVar[str] = "harmony"
+    needs: ClassVar[Needs] = Needs("harmonypy", "harmonypy")
 
     def embed(self, data: AnnData, batch: pd.Series, seed: int) -> tuple[np.ndarray, None]:
-        harmonypy = require("harmonypy", "harmonypy", self.name)
+        harmonypy = require(self.needs, self.name)
         components = fit_pca(data.X, self.n_components, seed).transform(data.X)  # (N, d)
         meta = pd.DataFrame({"batch": batch.to_numpy()})
         result = harmonypy.run_harmony(
@@ -86,9 +87,10 @@ class Scanorama(Integration):
     n_components: Annotated[int, Field(gt=0)] = 100
     neighbours: Annotated[int, Field(gt=0)] = 20
     name: ClassVar[str] = "scanorama"
+    needs: ClassVar[Needs] = Needs("scanorama", "scanorama")
 
     def embed(self, data: AnnData, batch: pd.Series, seed: int) -> tuple[np.ndarray, sp.csr_matrix]:
-        scanorama = require("scanorama", "scanorama", self.name)
+        scanorama = require(self.needs, self.name)
         codes, levels = pd.factorize(batch, sort=True)
         rows = [np.flatnonzero(codes == code) for code in range(len(levels))]
         genes = list(data.var_names)

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from dataclasses import dataclass
 from types import ModuleType
 
 from scsave.errors import UserError
 
 
-def require(module: str, package: str, baseline: str) -> ModuleType:
+@dataclass(frozen=True)
+class Needs:
+    """A package by the name that it is imported by, the one that it is installed by, and the extra that has it."""
+
+    module: str
+    package: str
+    extra: str = "baselines"
+
+
+def require(needs: Needs, baseline: str) -> ModuleType:
     """The imported module; raises UserError with the install command where its package is absent."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return importlib.import_module(module)
+            return importlib.import_module(needs.module)
     except ModuleNotFoundError as error:
-        if error.name != module.split(".")[0]:
+        if error.name != needs.module.split(".")[0]:
             raise
         raise UserError(
-            f"baseline={baseline} needs the package {package}, which is not installed: make setup EXTRAS=dev,baselines"
+            f"baseline={baseline} needs the package {needs.package}, which is not installed: make setup EXTRAS=dev,baselines"
         ) from None

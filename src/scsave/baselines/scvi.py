@@ -16,7 +16,7 @@ from scsave import keys
 from scsave.baselines.base import ROUTE, Baseline
 from scsave.baselines.generation import TrainResample
 from scsave.baselines.integration import batch_column, integrated
-from scsave.baselines.packages import require
+from scsave.baselines.packages import Needs, require
 from scsave.baselines.predicted import predicted_cells
 from scsave.data.preprocess import log1p_normalise
 from scsave.errors import UserError
@@ -53,13 +53,14 @@ class Scvi(Baseline):
     accelerator: str = "cpu"
     tasks: frozenset[str] = field(init=False)
     name: ClassVar[str] = "scvi"
+    needs: ClassVar[Needs] = Needs("scvi", "scvi-tools")
     routes: ClassVar[tuple[str, ...]] = (ROUTE,)
 
     def __post_init__(self) -> None:
         self.tasks = frozenset({self.task})
 
     def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
-        self.scvi = require("scvi", "scvi-tools", self.name)
+        self.scvi = require(self.needs, self.name)
         self.source = source
         self.told, self.numeric = self._told(data, source)
         rows = np.concatenate([split.train, split.val])

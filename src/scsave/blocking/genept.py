@@ -71,7 +71,7 @@ class GenePT(VectorSource):
         return "genept"
 
     def read(self) -> GeneVectors:
-        path = Path(self.path) if self.path else self._fetch()
+        path = Path(self.path) if self.path else self.fetch()
         if not path.is_file():
             raise UserError(f"vectors.path={path}: no such file; give {ARCHIVE}, or the pickle that is in it")
         if path.suffix == ".npz":
@@ -100,7 +100,8 @@ class GenePT(VectorSource):
             with archive.open(min(chosen, key=len)) as stream:
                 return read_pickle(stream, f"{path}/{chosen[0]}")
 
-    def _fetch(self) -> Path:
+    def fetch(self) -> Path:
+        """The archive, downloaded if it is not here; UserError where it can't be had."""
         from scsave.data.download import Mirror, fetch
 
         try:

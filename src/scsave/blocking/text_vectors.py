@@ -7,12 +7,13 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from scsave.baselines.packages import Needs
 from scsave.blocking.gene_text import PackagedText, TextSource, text_hash
 from scsave.blocking.gene_vectors import GeneVectors, VectorSource
 from scsave.errors import UserError
@@ -49,6 +50,7 @@ class TextVectors(VectorSource):
 class SentenceTransformerVectors(TextVectors):
     """Any local folder or hub name of a sentence-transformers model; `packaged` needs the extra `text`, no network."""
 
+    needs: ClassVar[Needs] = Needs("sentence_transformers", "sentence-transformers", "text")
     model: str = "packaged"
     batch_size: Annotated[int, Field(gt=0)] = 64
     device: str | None = None
