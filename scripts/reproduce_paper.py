@@ -92,7 +92,7 @@ def reproduce(options: argparse.Namespace) -> int:
                 return 0
             driver.leave_out()
             driver.state.save()
-            pool = Pool(ROOT, workers, options.threads, options.launcher, tuple(options.launcher_options))
+            pool = Pool(ROOT, workers, options.threads, options.launcher, options.launcher_options)
             code = driver.run(pool)
             if code in (0, 1) and not options.no_report:
                 code = max(code, driver.publish(ROOT))

@@ -119,9 +119,10 @@ class Driver:
 
     def start(self, pool: Pool, job: Job) -> None:
         log = self.state.path.parent / "logs" / f"{job.experiment.replace('/', '-')}-{job.hash}.log"
-        self.state.set(job, RUNNING, log=str(log))
+        arguments = self.arguments(job)
+        self.state.set(job, RUNNING, log=str(log), resumed=self.resumable(job))
         self.state.save()
-        pool.start(job, self.arguments(job), log.resolve())
+        pool.start(job, arguments, log.resolve())
 
     def arguments(self, job: Job) -> list[str]:
         """The job's overrides, or `resume=` where a stopped run left something to go on from."""

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -45,12 +46,20 @@ class Task:
 class Pool:
     """`launcher`: None runs train.py here; a Hydra launcher's name hands each job to it as a sweep of one."""
 
-    def __init__(self, root: Path, workers: int, threads: int, launcher: str | None = None, options: tuple = ()):
+    def __init__(
+        self,
+        root: Path,
+        workers: int,
+        threads: int = 1,
+        launcher: str | None = None,
+        options: Sequence[str] = (),
+        preload: Sequence[str] = ("scsave.reproduce.preload",),
+    ):
         os.environ.update(dict.fromkeys(THREADS, str(threads)))
         self.root, self.workers, self.launcher, self.options = root, workers, launcher, options
         self.context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
         if sys.platform == "linux" and launcher is None:
-            self.context.set_forkserver_preload(["scsave.reproduce.preload"])
+            self.context.set_forkserver_preload(list(preload))
         self.tasks: list[Task] = []
 
     @property

@@ -75,7 +75,7 @@ class State:
 def _kept(old: Entry) -> Entry:
     """What a new call keeps of a job's entry: a run that was running when the driver died is pending again."""
     status = old.get("status", PENDING)
-    names = ("seconds", "cpu_seconds", "reason", "log", "killed")
+    names = ("seconds", "cpu_seconds", "reason", "log", "killed", "resumed")
     return {name: old.get(name) for name in names} | {
         "status": PENDING if status in (RUNNING, MISSING, DONE) else status
     }
