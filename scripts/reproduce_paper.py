@@ -51,17 +51,18 @@ def seeds_of(text: str) -> list[int]:
         raise UserError(f"--seeds {text}: expected numbers with commas between them, like 0,1,2") from None
 
 
-def check_launcher(name: str) -> None:
-    """UserError unless Hydra has a launcher of that name."""
+def launcher_options(name: str, own: list[str]) -> list[str]:
+    """Overrides of Hydra's launcher `name`; UserError unless there is one. Each is given one job at a time."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
 
     try:
         with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            compose("train", [f"hydra/launcher={name}"], return_hydra_config=True)
+            cfg = compose("train", [f"hydra/launcher={name}"], return_hydra_config=True)
     except HydraException:
         package = f"hydra-{name.split('_')[0]}-launcher"
         raise UserError(f"--launcher {name}: Hydra knows no such launcher here; pip install {package}") from None
+    return [*(["hydra.launcher.n_jobs=1"] if "n_jobs" in cfg.hydra.launcher else []), *own]
 
 
 def default_workers(options: argparse.Namespace) -> int:
@@ -78,8 +79,7 @@ def reproduce(options: argparse.Namespace) -> int:
         more.append(f"paths.outputs={outputs}")
     if options.data:
         more.append(f"paths.data={os.path.normpath(options.data)}")
-    if options.launcher:
-        check_launcher(options.launcher)
+    launching = launcher_options(options.launcher, options.launcher_options) if options.launcher else []
     workers = options.workers or default_workers(options)
     jobs = expand(ROOT / "configs", experiments(ROOT / "configs", options.groups), seeds_of(options.seeds), more)
     home = outputs / FOLDER / (options.name or options.groups[0].split("/")[0])
@@ -92,7 +92,7 @@ def reproduce(options: argparse.Namespace) -> int:
                 return 0
             driver.leave_out()
             driver.state.save()
-            pool = Pool(ROOT, workers, options.threads, options.launcher, options.launcher_options)
+            pool = Pool(ROOT, workers, options.threads, options.launcher, launching)
             code = driver.run(pool)
             if code in (0, 1) and not options.no_report:
                 code = max(code, driver.publish(ROOT))

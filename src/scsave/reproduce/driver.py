@@ -61,11 +61,11 @@ class Driver:
                     answers[kind, key] = ask(job)
                 if reason := answers[kind, key]:
                     self.state.missing[key] = reason
-                    self.state.set(job, MISSING, reason=f"not run: {reason}")
+                    self.state.set(job, MISSING, reason=reason)
                     self.waiting.remove(job)
                     break
         for key, reason in self.state.missing.items():
-            jobs = sum(entry["reason"] == f"not run: {reason}" for entry in self.state.entries.values())
+            jobs = sum(entry["reason"] == reason for entry in self.state.entries.values())
             print(f"not run: {key}, {jobs} jobs: {reason}", flush=True)
 
     def seconds_left(self, pool_size: int, running: Sequence[Task] = ()) -> float:

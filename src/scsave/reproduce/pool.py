@@ -96,7 +96,7 @@ class Pool:
     def stop(self) -> None:
         """Ask every job to stop where it can go on from; kill what has not after GRACE, or after a second Ctrl-C."""
         try:
-            self._signal(signal.SIGINT)
+            self._signal(signal.SIGTERM)  # SIGINT is ignored in jobs of a driver that nohup started
             until = time.perf_counter() + GRACE
             while self.tasks and time.perf_counter() < until:
                 self.finished(timeout=1)
