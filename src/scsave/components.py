@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import typing
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ _STRICT = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, prot
 
 def signature_model(target: type) -> type[pydantic.BaseModel]:
     """A pydantic model with one field for each argument of `target`."""
-    hints = typing.get_type_hints(target.__init__, include_extras=True)
+    # a dataclass's own hints: those that it inherits are read in the module where they are written
+    hints = typing.get_type_hints(target if dataclasses.is_dataclass(target) else target.__init__, include_extras=True)
     fields: dict[str, Any] = {}
     for name, parameter in list(inspect.signature(target.__init__).parameters.items())[1:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

@@ -117,7 +117,7 @@ def run_fold(
     split = strategy(cells, source, config.seed)
     data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
     method = make_method(cfg, config, task, source, data, folder)
-    if task.name not in method.tasks:
+    if task.asks not in method.tasks:
         raise UserError(
             f"baseline={method.name} is for {', '.join(sorted(method.tasks))}; task={task.name} needs another"
         )

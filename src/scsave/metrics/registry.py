@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, PROTOCOLS, Metric, Task
+from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, PROTOCOLS, Metric
 from scsave.metrics.rows import ROWS
 
-__all__ = ["CFGEN", "CFGEN_LEGACY", "NEUTRAL", "PROTOCOLS", "REGISTRY", "Metric", "Task", "checked", "metric", "rows"]
+__all__ = ["CFGEN", "CFGEN_LEGACY", "NEUTRAL", "PROTOCOLS", "REGISTRY", "Metric", "checked", "metric", "rows"]
 
 
 def collect(metrics: Iterable[Metric]) -> dict[str, Metric]:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Task = Literal["generation", "batch_correction", "response", "genetic"]
-
 NEUTRAL, CFGEN, CFGEN_LEGACY = "neutral", "cfgen", "cfgen_legacy"
 PROTOCOLS = (
     NEUTRAL,
@@ -22,7 +20,7 @@ class Metric:
     """One metric. `best` is "max", "min" or the value to be near to; `aggregate` says how the group `all` is made."""
 
     name: str
-    task: Task
+    task: str  # whose rows: what `Task.metrics` names
     label: str  # column head
     space: str
     formula: str

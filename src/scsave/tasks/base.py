@@ -68,9 +68,10 @@ class Outcome:
 
 
 class Task(Protocol):
-    """One of generation, batch_correction, perturbation; an option of the config group `task`."""
+    """generation, batch_correction, perturbation, or one of your own (docs/extending.md); an option of the group `task`."""
 
     name: str
+    asks: str  # generation, batch_correction or perturbation: which of a method's prediction methods it calls
     metrics: str  # task name of its rows in the metric registry
 
     def check(self, source: DataSource) -> None:

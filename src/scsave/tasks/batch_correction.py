@@ -39,6 +39,7 @@ class BatchCorrection:
     unlabelled_batches: list[str] = field(default_factory=list)
     n_components: Positive = 50
     max_cells: Positive = 20_000
+    asks = "batch_correction"
     metrics = "batch_correction"
 
     @property

@@ -37,6 +37,7 @@ class Generation:
     name: str = "generation"
     n_top_genes: Positive = 2000
     n_components: Positive = 30
+    asks = "generation"
     metrics = "generation"
     networks = "flow"
 

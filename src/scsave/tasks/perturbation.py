@@ -50,6 +50,7 @@ class Perturbation:
     vectors: Any = None
     n_top_genes: Positive = 2000
     n_components: Positive = 30
+    asks = "perturbation"
     metrics = "response"
 
     def __post_init__(self) -> None:

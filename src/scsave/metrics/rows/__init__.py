@@ -1,8 +1,10 @@
-"""The rows of the registry, one file for each task."""
+"""The rows of the registry: `ROWS` of every file here, so that a new task brings its own by one file."""
 
-from scsave.metrics.rows.batch_correction import BATCH_CORRECTION
-from scsave.metrics.rows.generation import GENERATION
-from scsave.metrics.rows.genetic import GENETIC
-from scsave.metrics.rows.response import RESPONSE
+from importlib import import_module
+from pkgutil import iter_modules
 
-ROWS = (*GENERATION, *BATCH_CORRECTION, *RESPONSE, *GENETIC)
+ROWS = tuple(
+    row
+    for module in sorted(m.name for m in iter_modules(__path__))
+    for row in import_module(f"{__name__}.{module}").ROWS
+)

@@ -15,7 +15,7 @@ _BIO = partial(
 )
 _EXPRESSION = partial(_BIO, space="corrected log1p CP10K", cite="")
 
-BATCH_CORRECTION = (
+ROWS = (
     _BIO(name="total", label="scIB total", formula="0.6 bio + 0.4 batch", description="scIB's own total"),
     _BIO(
         name="bio_conservation",

@@ -13,7 +13,7 @@ _PER_COMBINATION = partial(
 _POOLED = partial(Metric, task="generation", space=LOG1P, best="max", aggregate="pooled", min_cells=10)
 _MANIFOLD = partial(_POOLED, space=PCA, min_cells=6)
 
-GENERATION = (
+ROWS = (
     _PER_COMBINATION(
         name="w1",
         label="W1",

@@ -9,7 +9,7 @@ DELTA = "log1p CP10K, change of gene means from control"
 
 _GENETIC = partial(Metric, task="genetic", space=DELTA, best="max", aggregate="mean", min_cells=1)
 
-GENETIC = (
+ROWS = (
     _GENETIC(
         name="l2_top1000",
         label="L2",

@@ -24,7 +24,7 @@ _SQ = {
 }
 _HALVES = "each side against its own half of the control cells, both ways averaged"
 
-RESPONSE = (
+ROWS = (
     _ALL(name="pcc", **_PCC),
     _ALL(name="r2", **_R2),
     _ALL(name="r2_pearson_sq", **_SQ),
