@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from anndata import AnnData
 
 from scsave.errors import UserError
 from scsave.metrics.row import CFGEN_LEGACY, PROTOCOLS
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
     from scsave.data.source import DataSource
     from scsave.data.split import Split
     from scsave.metrics.generation import GenerationScorer
 
 REAL = "real"  # the second real sample
 DRAWN = 600  # cells of a sample that are drawn, at most
+MOST = 2000  # cells of a sample that are compared, at most: the scorer's own limit
 Say = Callable[[str], None]
 
 
@@ -53,6 +55,15 @@ class Study:
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Study:
+        """The study that `plain()` wrote."""
+        seen = {
+            protocol: {name: Seen(**one) for name, one in samples.items()}
+            for protocol, samples in plain["seen"].items()
+        }
+        return cls(**plain | {"seen": seen})
 
 
 def study(
@@ -104,10 +115,11 @@ def _seen(cells: np.ndarray, real: np.ndarray, sign: np.ndarray, seed: int) -> S
 
 
 def told_apart(cells: np.ndarray, real: np.ndarray, seed: int) -> tuple[float, float]:
-    """W1 and classifier AUC of two samples (N, D), (M, D) in one space."""
-    from scsave.metrics.distribution import squared, w1
+    """W1 and classifier AUC of two samples (N, D), (M, D) in one space; of random `MOST` of a larger one."""
+    from scsave.metrics.distribution import squared, subsample, w1
     from scsave.metrics.two_sample import c2st_auc
 
+    cells, real = (x[subsample(len(x), MOST, seed)] for x in (cells, real))
     return w1(squared(cells, real)), c2st_auc(cells, real, seed)
 
 
