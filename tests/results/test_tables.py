@@ -228,6 +228,12 @@ def test_settings_that_differ_name_the_rows(tmp_path):
     assert table.cell("scsave (block_size=600)", 0).mean == 600.5
 
 
+def test_a_whole_number_is_one_setting_however_it_is_written(tmp_path):
+    write(tmp_path / "a", config={"sampling.guidance": 1})
+    write(tmp_path / "b", {"scsave": {"w1": 4.0}}, seed=1, config={"sampling.guidance": 1.0})
+    assert texts(table_of(tmp_path)) == {"scsave": "3.00 ± 1.41 (2)", "real": "1.00 (1)"}
+
+
 def test_one_setting_under_two_keys_is_told_once():
     a, b = ({"task.hold_out": x, "split.hold_out": x, "split.test": 0.1} for x in ("B", None))
     assert differing([a, b]) == ["task.hold_out"]

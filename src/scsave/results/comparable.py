@@ -97,6 +97,7 @@ def _name(same: list[Bench], data: str, metrics: list[Metric]) -> None:
     """Labels of the benches of one data set: its name, with what differs where there are several."""
     flats = [question(bench.first) for bench in same]
     keys = differing(flats)
+    keys = [key for key in keys if key != "cells" or len(keys) == 1]  # follows from the other settings
     for bench, one in zip(same, flats, strict=True):
         versions = [f"{m.name} v{bench.first.metric_versions.get(m.name, 1)}" for m in metrics if _varies(same, m)]
         parts = [part for part in (told(one, keys), ", ".join(versions), bench.label) if part]

@@ -88,16 +88,16 @@ def _curves(path: Path, found: Curves, sweep: Sweep, metrics: list[Metric]) -> P
         _paper(ax, found, metric)
         if sweep.logarithmic:
             ax.set_xscale("log")
-            ticks = sorted({x for series in found.series for x in series.points})
-            ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
-            ax.minorticks_off()
+        ticks = sorted({x for series in found.series for x in series.points})
+        ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        ax.minorticks_off()
         ax.set(xlabel=sweep.axis, title=f"{metric.label} {'' if is_cost(metric) else metric.arrow}")
         ax.margins(y=0.12)
     last = np.atleast_1d(axes)[-1]
     handles = {label: h for ax in np.atleast_1d(axes) for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     last.legend(handles.values(), handles, frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     seeds = sorted({r.seed for series in found.series for point in series.points.values() for r in point})
-    fig.suptitle(f"{found.bench.first.task} on {found.bench.label}, seeds {', '.join(map(str, seeds))}", fontsize=9)
+    fig.suptitle(f"{found.bench.first.task} on {found.bench.label}, seeds: {', '.join(map(str, seeds))}", fontsize=9)
     return save(fig, path)
 
 
@@ -149,6 +149,8 @@ def _time(folder: Path, results: list[Result], metrics: list[Metric], label: str
             if table.cell(row, at[metric.name]).n:
                 ax.axhline(table.cell(row, at[metric.name]).mean, color=REAL, lw=1, ls="--", label=row)
         ax.set(xlabel="minutes of training", title=f"{metric.label} {metric.arrow}", xscale="log")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("")
         ax.margins(0.12)
     last = np.atleast_1d(axes)[-1]
     last.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(rows) // ANNOTATED)

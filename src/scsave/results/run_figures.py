@@ -10,6 +10,7 @@ from scsave.errors import UserError
 from scsave.results.collect import Result
 from scsave.results.folds import slug
 from scsave.results.settings import question
+from scsave.results.table import ORDER, role
 from scsave.tasks.base import Outcome
 
 
@@ -91,8 +92,9 @@ def draw_groups(folder: Path, result: Result) -> list[Path]:
 
 
 def _first(result: Result) -> dict:
-    """The run's own rows before those that they are read against."""
-    return {row: result.metrics[row] for row in [*result.own_rows, *result.reference_rows]}
+    """The run's own rows before those that they are read against, the ceiling last."""
+    references = sorted(result.reference_rows, key=lambda row: ORDER.index(role(row)))
+    return {row: result.metrics[row] for row in [*result.own_rows, *references]}
 
 
 def _plain(info: dict) -> dict:

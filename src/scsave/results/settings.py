@@ -39,7 +39,9 @@ def variant(result: Result) -> Flat:
 
 
 def flat(node: Any, prefix: str = "") -> Flat:
-    """Nested dicts as dotted keys, without the keys that say where files lie."""
+    """Nested dicts as dotted keys, without the keys that say where files lie; 1.0 is 1."""
+    if isinstance(node, float) and node.is_integer():
+        node = int(node)
     if not isinstance(node, Mapping):
         return {prefix: node}
     found: Flat = {}

@@ -61,6 +61,13 @@ def _md(text: str) -> str:
     return text
 
 
+WIDEST_LATEX, LINES_LATEX = 5, 56  # columns of values beside each other, lines of a float
+# A page is narrower than a screen: what is wider than its text is shrunk, and nothing else.
+_SHRUNK = r"""{\setbox0=\hbox{%%
+%s}%%
+\ifdim\wd0>\textwidth\resizebox{\textwidth}{!}{\box0}\else\leavevmode\box0\fi}"""
+
+
 def latex_escape(text: str) -> str:
     """Plain text for a LaTeX document: special signs escaped, arrows and the like as maths."""
     return "".join(_SPECIAL.get(sign, sign) for sign in text)
@@ -72,24 +79,28 @@ def latex_number(text: str) -> str:
 
 
 def latex(table: Table, not_run: Sequence[NotRun], sources: str) -> str:
-    r"""A table environment with booktabs rules; best \textbf, second \underline. Needs booktabs and graphicx."""
+    r"""Table environments with booktabs rules, as many as it takes for the pages; best \textbf, second \underline.
+
+    Needs booktabs and graphicx.
+    """
     missing = [f"{one.experiment}, seeds {one.seeds}: {one.why}; paper: {one.paper or 'nothing'}" for one in not_run]
     notes = [r"\par " + latex_escape(line) for line in [*footer(table, sources), *missing]]
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs,graphicx}",
-            r"\begin{table}[htbp]",
-            r"\centering",
-            rf"\caption{{{latex_escape(title(table))}}}",
-            r"\small",
-            "\n\\par\\medskip\n".join(_latex_part(table, part) for part in table.parts()),
-            r"\par\smallskip\begin{minipage}{\textwidth}\scriptsize\raggedright",
-            *notes,
-            r"\end{minipage}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    foot = "\n".join([r"\begin{minipage}{\textwidth}\scriptsize\raggedright", *notes, r"\end{minipage}"])
+    blocks = [(len(table.rows_of(part)) + 5, _latex_part(table, part)) for part in table.parts(WIDEST_LATEX)]
+    floats: list[list[str]] = []
+    used = LINES_LATEX
+    for lines, block in [*blocks, (2 * len(notes), foot)]:
+        if used + lines > LINES_LATEX:
+            floats.append([])
+            used = 0
+        floats[-1].append(block)
+        used += lines
+    texts = [r"% needs \usepackage{booktabs,graphicx}"]
+    for number, parts in enumerate(floats):
+        caption = latex_escape(title(table)) + ", continued" * (number > 0)
+        head = [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{caption}}}", r"\footnotesize"]
+        texts += [*head, "\n\\par\\medskip\n".join(parts), r"\end{table}"]
+    return "\n".join(texts) + "\n"
 
 
 def _latex_part(table: Table, part: list[int]) -> str:
@@ -119,9 +130,9 @@ def _latex_part(table: Table, part: list[int]) -> str:
             line.append({1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(cell.rank or 0, text))
             line += [latex_number(paper_text(cell))] * (widths[number] - 1)
         lines.append(" & ".join(line) + r" \\")
-    total = sum(widths.values())
-    body = "\n".join([rf"\begin{{tabular}}{{l{'r' * total}}}", *lines, r"\bottomrule", r"\end{tabular}"])
-    return f"\\resizebox{{\\textwidth}}{{!}}{{%\n{body}}}" if total > 5 else body
+    form = f"l{'r' * sum(widths.values())}"
+    body = "\n".join([rf"\begin{{tabular}}{{{form}}}", *lines, r"\bottomrule", r"\end{tabular}"])
+    return _SHRUNK % body
 
 
 def tidy_csv(table: Table, not_run: Sequence[NotRun]) -> str:
