@@ -59,7 +59,9 @@ def words(text: str) -> list[str]:
 
 def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path, help="folders with runs, or results.json files")
+    parser.add_argument(
+        "folders", nargs="*", type=Path, default=[Path("outputs")], help="folders with runs (default: outputs)"
+    )
     parser.add_argument("--only", type=words, help="names of figures (above); all without it")
     parser.add_argument("--task", type=words, help="tasks")
     parser.add_argument("--data", type=words, help="data sets; * and ? are wildcards here and below")

@@ -24,7 +24,9 @@ def words(text: str) -> list[str]:
 
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("folders", nargs="+", type=Path, help="folders with runs, or results.json files")
+    found.add_argument(
+        "folders", nargs="*", type=Path, default=[Path("outputs")], help="folders with runs (default: outputs)"
+    )
     found.add_argument("--task", type=words, help="tasks (generation, batch_correction, perturbation)")
     found.add_argument("--data", type=words, help="data sets; * and ? are wildcards here and below")
     found.add_argument("--method", type=words, help="methods: scsave, or baselines; reference rows come along")

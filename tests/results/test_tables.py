@@ -215,6 +215,15 @@ def test_of_two_runs_of_one_setting_the_newer_counts_and_the_other_is_named(tmp_
     assert str(tmp_path / "a" / "results.json") in note
 
 
+def test_a_training_counts_before_its_evaluation(tmp_path):
+    write(tmp_path / "a", cost={"seconds_fit": 60})
+    write(tmp_path / "a" / "evaluate", cost={}, config={"mode": "evaluate"}, written="2026-02-01T00:00:00+00:00")
+    table = table_of(tmp_path, costs=True)
+    assert texts(table, 0)["scsave"] == "2.00 (1)"
+    assert texts(table, 1)["scsave"] == "1.000 (1)"
+    assert table.notes == []
+
+
 # -- names of rows and columns
 
 

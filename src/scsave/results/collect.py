@@ -59,6 +59,11 @@ class Result:
         return self.path.parent
 
     @property
+    def precedence(self) -> tuple[bool, str]:
+        """Of two runs of one setting and seed the greater counts: a training before its evaluation, the newer."""
+        return self.config.get("mode", "train") == "train", self.written
+
+    @property
     def metrics(self) -> Scores:
         """Scores in the headline protocol."""
         return self.protocols[self.headline]

@@ -82,5 +82,5 @@ def _put(point: list[Result], result: Result) -> None:
     same = next((other for other in point if other.seed == result.seed), None)
     if same is None:
         point.append(result)
-    elif result.written > same.written:
+    elif result.precedence > same.precedence:
         point[point.index(same)] = result

@@ -17,7 +17,7 @@ from scsave.tasks.base import Outcome
 def shown(results: Sequence[Result]) -> list[Result]:
     """One run for each data set, experiment and method: the lowest seed, the newest of it."""
     found: dict[tuple, Result] = {}
-    for result in sorted(results, key=lambda r: (-r.seed, r.written)):
+    for result in sorted(results, key=lambda r: (-r.seed, r.precedence)):
         found[result.task, result.data, result.experiment_name, result.method] = result
     return sorted(found.values(), key=lambda r: r.path)
 

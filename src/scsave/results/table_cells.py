@@ -31,7 +31,7 @@ def fill(column: Column, names: dict[Path, str], apart: set[str], notes: list[st
             if result.seed not in cell.values:
                 _put(cell, column, result, row)
     own: dict[str, Cell] = {}
-    for result in sorted(column.bench.results, key=lambda result: result.written, reverse=True):  # newest first
+    for result in sorted(column.bench.results, key=lambda result: result.precedence, reverse=True):
         for row in result.own_rows:
             label = f"{row} ({names[result.path]})" if names[result.path] else row
             cell = own.setdefault(label, Cell())
