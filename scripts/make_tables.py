@@ -11,10 +11,11 @@ from pathlib import Path
 
 from scsave.cli import entry
 from scsave.errors import UserError
-from scsave.results.collect import collect
+from scsave.results.collect import Result, collect
+from scsave.results.files import write_text
 from scsave.results.not_run import NotRun, not_run
-from scsave.results.table_formats import FORMATS, markdown, write_table
-from scsave.results.tables import make_table, plan, registries
+from scsave.results.table_formats import FORMATS, markdown, markdown_not_run, write_table
+from scsave.results.tables import make_table, plan, registries, table_name
 
 
 def words(text: str) -> list[str]:
@@ -64,6 +65,7 @@ def run(arguments: list[str]) -> None:
             f"--name {options.name}: there are {len(tables)} tables ({', '.join(tables)}); choose one of them"
         )
     written: list[Path] = []
+    placed: set[NotRun] = set()
     for name, group in tables.items():
         table = make_table(
             group,
@@ -73,15 +75,18 @@ def run(arguments: list[str]) -> None:
             costs=options.cost,
             strict=options.strict,
         )
-        missing = [one for one in gaps if belongs(one, group)]
-        gaps = [one for one in gaps if one not in missing]
-        name = options.name or f"{name}_{options.protocol}" if options.protocol else options.name or name
+        missing = [one for one in gaps if belongs(one, name, group)]
+        placed |= set(missing)
+        name = options.name or (f"{name}_{options.protocol}" if options.protocol else name)
         if options.out is None:
             print(markdown(table, missing, f"{name}.sources.csv, with --out"))
         else:
             written += write_table(options.out, name, table, missing, options.format)
-    for one in gaps:
-        print(f"in no table: {one.experiment}, {one.method}, seeds {one.seeds}: {one.why}")
+    if options.out is None:
+        print(markdown_not_run([one for one in gaps if one not in placed]))
+    elif gaps:
+        written.append(options.out / "not_run.md")
+        write_text(written[-1], "### Not run\n" + markdown_not_run(gaps))
     for path in written:
         print(path)
 
@@ -95,10 +100,14 @@ def wanted(one: NotRun, chosen: dict) -> bool:
     )
 
 
-def belongs(one: NotRun, group: list) -> bool:
-    """Whether a gap is one of the table's: its task, and its folder of experiments."""
-    folders = {(result.task, (result.experiment_name or "").rpartition("/")[0]) for result in group}
-    return (one.task, one.experiment.rpartition("/")[0]) in folders
+def belongs(one: NotRun, name: str, group: list[Result]) -> bool:
+    """Whether a gap is one of the table's: its task, and its experiment or the folder of experiments."""
+    first, folder = group[0], one.experiment.rpartition("/")[0]
+    if one.task != first.task:
+        return False
+    if name == first.registry:  # a table across experiments: of those that it has
+        return folder in {(result.experiment_name or "").rpartition("/")[0] for result in group}
+    return name in (table_name(one.experiment, first.registry), table_name(folder, first.registry))
 
 
 if __name__ == "__main__":

@@ -513,15 +513,33 @@ def test_the_script_writes_every_format_and_refuses_in_one_line(tmp_path):
     done = script(tmp_path / "runs", "--out", tmp_path / "tables")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == [
-        "generation.csv", "generation.md", "generation.sources.csv", "generation.tex",
+        "generation.csv", "generation.md", "generation.sources.csv", "generation.tex", "not_run.md",
     ]  # fmt: skip
-    assert "in no table: other/x, scsave, seeds 0: not run: dataset missing: no mirror" in done.stdout
+    gaps = "| other/x | 0 | not run: dataset missing: no mirror |"
+    assert gaps in (tmp_path / "tables" / "not_run.md").read_text()
     printed = script(tmp_path / "runs", "--metrics", "w1")
     assert "| scsave | 2.50 ± 0.71 (2) |" in printed.stdout
+    assert gaps in printed.stdout
     refused = script(tmp_path / "runs", "--protocol", "neutral,cfgen")
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: --protocol neutral,cfgen: a column has one protocol")
     assert refused.stderr.count("\n") == 1
+
+
+def test_a_gap_stands_below_the_table_of_its_experiment_or_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import make_tables
+
+    jobs = [job(0, "missing", "no mirror", experiment=name) for name in ("paper/b", "ablation/a", "ablation/z")]
+    state(tmp_path, *jobs)
+    write(tmp_path / "a", experiment_name="paper/a")
+    for name in "ab":
+        many = {f"training.x{n}": name for n in range(4)}
+        write(tmp_path / name / name, experiment_name=f"ablation/{name}", config=many)
+    make_tables.run([str(tmp_path), "--metrics", "w1"])
+    tables = capsys.readouterr().out.split("### ")[1:]
+    found = [sorted(set(re.findall(r"(\w+/\w) \| 0 \| not run: no mirror", table))) for table in tables]
+    assert found == [["ablation/a"], [], ["ablation/z", "paper/b"]]
 
 
 def test_written_files_are_whole_and_named(tmp_path):

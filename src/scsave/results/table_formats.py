@@ -27,7 +27,7 @@ def markdown(table: Table, not_run: Sequence[NotRun], sources: str) -> str:
     """GitHub tables, as many as it takes for the width, and their foot; best **bold**, second <ins>underlined</ins>."""
     blocks = [_markdown_part(table, part) for part in table.parts()]
     foot = "\n".join(f"- {_md(line)}" for line in footer(table, sources))
-    return "\n\n".join([f"### {_md(title(table))}", *blocks, foot]) + "\n" + _markdown_not_run(not_run)
+    return "\n\n".join([f"### {_md(title(table))}", *blocks, foot]) + "\n" + markdown_not_run(not_run)
 
 
 def _markdown_part(table: Table, part: list[int]) -> str:
@@ -48,7 +48,7 @@ def _markdown_part(table: Table, part: list[int]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _markdown_not_run(not_run: Sequence[NotRun]) -> str:
+def markdown_not_run(not_run: Sequence[NotRun]) -> str:
     if not not_run:
         return ""
     lines = "\n".join(f"| {_md(one.experiment)} | {one.seeds} | {_md(one.why)} | {_md(one.paper)} |" for one in not_run)

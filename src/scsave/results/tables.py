@@ -143,14 +143,15 @@ def plan(results: Iterable[Result]) -> dict[str, list[Result]]:
     found: dict[str, list[Result]] = {}
     for (folder, registry), group in sorted(folders.items()):
         if not folder or named(benches(group, _metrics(registry, None, PROTOCOLS[0]))):
-            found[_file(folder, registry)] = group
+            found[table_name(folder, registry)] = group
             continue
         for name in sorted({result.experiment_name or "" for result in group}):
-            found[_file(name, registry)] = [result for result in group if result.experiment_name == name]
+            found[table_name(name, registry)] = [result for result in group if result.experiment_name == name]
     return found
 
 
-def _file(experiment: str, registry: str) -> str:
+def table_name(experiment: str, registry: str) -> str:
+    """File name of the table of an experiment, or of a folder of them."""
     return "_".join(part for part in (experiment.replace("/", "_"), registry) if part)
 
 
