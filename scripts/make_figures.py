@@ -21,14 +21,17 @@ Drawer = Callable[[Path, Sequence[Result]], list[Path]]
 def drawers() -> dict[str, tuple[Drawer, str]]:
     """Name -> how it is drawn, and what it needs. The libraries are imported only here."""
     from scsave.results.curve_figures import SWEEPS, draw_sweep, draw_time
-    from scsave.results.run_figures import draw_generated, draw_groups, draw_integrated, same_cells, shown
+    from scsave.results.run_figures import draw_generated, draw_groups, draw_integrated, same_cells, shown, trained_most
 
     def sweep(name: str) -> tuple[Drawer, str]:
         one = SWEEPS[name]
         return lambda folder, results: draw_sweep(folder, name, one, results), f"runs that differ in {one.key} alone"
 
-    def each(draw: Callable, tasks: str) -> Drawer:
-        return lambda folder, results: attempts(draw, folder, shown([r for r in results if r.task == tasks]))
+    def cells(folder: Path, results: Sequence[Result]) -> list[Path]:
+        return attempts(draw_generated, folder, trained_most([r for r in results if r.task == "generation"]))
+
+    def groups(folder: Path, results: Sequence[Result]) -> list[Path]:
+        return attempts(draw_groups, folder, shown([r for r in results if r.task == "perturbation"]))
 
     def integrated(folder: Path, results: Sequence[Result]) -> list[Path]:
         return attempts(draw_integrated, folder, same_cells([r for r in results if r.task == "batch_correction"]))
@@ -36,9 +39,9 @@ def drawers() -> dict[str, tuple[Drawer, str]]:
     return {
         **{name: sweep(name) for name in SWEEPS},
         "training_time": (draw_time, "two methods that were trained on one data set"),
-        "cells": (each(draw_generated, "generation"), "a generation run with its generated.h5ad and its data"),
+        "cells": (cells, "a generation run with its generated.h5ad and its data"),
         "integrated": (integrated, "a batch-correction run with its integrated.h5ad"),
-        "groups": (each(draw_groups, "perturbation"), "a perturbation run with several groups"),
+        "groups": (groups, "a perturbation run with several groups"),
     }
 
 

@@ -12,7 +12,7 @@ from scsave.results.collect import collect
 from scsave.results.costs import cost_rows
 from scsave.results.curve_figures import SWEEPS, draw_sweep, draw_time, metrics_of
 from scsave.results.curves import curves
-from scsave.results.run_figures import draw_generated, draw_groups, same_cells, shown
+from scsave.results.run_figures import draw_generated, draw_groups, same_cells, shown, trained_most
 from scsave.results.style import formats
 
 from .written import write
@@ -126,8 +126,12 @@ def test_one_run_of_each_kind_is_shown(tmp_path):
     write(tmp_path / "b", method="scvi")
     found = shown(collect([tmp_path]))
     assert sorted((result.method, result.seed) for result in found) == [("scsave", 0), ("scvi", 0)]
-    (together,) = same_cells(collect([tmp_path]))
-    assert len(together) == 2
+    write(tmp_path / "more", seed=2, cost={"cells_seen": 9}, experiment_name="ablation/x")
+    write(tmp_path / "unseen", split="unseen")
+    most = {(result.method, result.split): result.seed for result in trained_most(collect([tmp_path]))}
+    assert most == {("scsave", "random"): 2, ("scsave", "unseen"): 0, ("scvi", "random"): 0}
+    (together,) = [group for group in same_cells(collect([tmp_path])) if len(group) > 1]
+    assert {result.method for result in together} == {"scsave", "scvi"}
 
 
 def test_a_run_without_its_cells_is_named(tmp_path):

@@ -22,6 +22,14 @@ def shown(results: Sequence[Result]) -> list[Result]:
     return sorted(found.values(), key=lambda r: r.path)
 
 
+def trained_most(results: Sequence[Result]) -> list[Result]:
+    """One run for each data set, split and method, for pictures that cost: the one that saw most cells in training."""
+    found: dict[tuple, Result] = {}
+    for result in sorted(results, key=lambda r: (r.cost.get("cells_seen") or 0, -r.seed, r.precedence)):
+        found[result.data, result.split, result.method] = result
+    return sorted(found.values(), key=lambda r: r.path)
+
+
 def name_of(result: Result) -> str:
     return "_".join(filter(None, [slug(result.experiment_name or ""), slug(result.data), result.method]))
 
