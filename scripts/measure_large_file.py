@@ -76,10 +76,25 @@ def prepare(path: Path, folder: Path, **changes) -> str:
     return f"{data.n_obs:,} cells, {nonzero:,} counts; {data.n_vars:,} genes chosen, a minibatch is {shape}"
 
 
+def train(path: Path, folder: Path) -> str:
+    """`train.py` on the same file, as a user would call it, but for three steps a stage; scoring and files included."""
+    import anndata
+
+    from compare_runs import config_of
+    from scsave.run import run
+
+    data = ["data=h5ad", f"data.path={path}", "data.conditions=[cell_type,batch]", "data.cell_type_key=cell_type"]
+    few = ["data.n_top_genes=2000", "trainer.limit_steps=3", "blocking=random", "figures=false", "split.test=0.02"]
+    run(config_of([*data, *few, "split.val=0.02", f"paths.cache={folder / 'cache'}"]), folder / "run")
+    cells = anndata.read_h5ad(folder / "run" / "generated.h5ad", backed="r")
+    return f"{cells.n_obs:,} cells generated, scored and written"
+
+
 STEPS = {
     "write": lambda path, folder, options: write(path, options.cells, options.genes, options.density),
     "prepare": lambda path, folder, options: prepare(path, folder),
     "again, from the cache": lambda path, folder, options: prepare(path, folder),
+    "train.py, 2,000 genes, three steps a stage": lambda path, folder, options: train(path, folder),
     "50,000 cells, 2,000 genes on the way in": lambda path, folder, options: prepare(
         path, folder, max_cells=50_000, max_genes=2000
     ),

@@ -22,7 +22,7 @@ from scsave.errors import UserError
 INTERRUPTED = 130
 # What does not change the numbers of a run, and so not its folder.
 _UNHASHED = (
-    "hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep",
+    "analysis", "hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep",
     "experiment_name", "sweep_metric", "perturbations", "route",
 )  # fmt: skip
 

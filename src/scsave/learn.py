@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from anndata import AnnData
 
@@ -64,8 +63,7 @@ def learn(save: SAVE, data: AnnData, split: Split, source: DataSource, seed: int
     combination = train.obs.groupby([*conditions.names], observed=True, sort=True).ngroup().to_numpy()
     save.model.start_from(*gene_moments(train, combination))
     rows = CellRows(_rows(train), conditions.encode(train.obs), torch.from_numpy(combination))
-    known = _known(val.obs, conditions)
-    val = select_cells(val, np.flatnonzero(known))
+    val = select_cells(val, np.flatnonzero(conditions.knows(val.obs)))
     val_rows = CellRows(_rows(val), conditions.encode(val.obs), torch.zeros(len(val.obs), dtype=torch.long))
     log.info("blocks: %s of %s genes (%s) %s", blocks.n_blocks, blocks.block_size, blocks.scheme, _coverage(blocks))
     save.cost = {"parameters": sum(p.numel() for p in save.model.parameters())}
@@ -79,12 +77,3 @@ def _rows(data: AnnData) -> CellDataset:
 def _coverage(blocks: GeneBlocks) -> str:
     share = blocks.info.get("coverage")
     return "" if share is None else f"coverage by the vectors {share:.1%}"
-
-
-def _known(obs: pd.DataFrame, conditions: Conditions) -> np.ndarray:
-    """Validation cells whose levels the vocabulary knows."""
-    known = np.ones(len(obs), dtype=bool)
-    for column in conditions.columns:
-        if column.kind == "categorical":
-            known &= obs[column.name].astype(str).isin(column.levels).to_numpy()
-    return known

@@ -48,8 +48,8 @@ def _stored(where: str, cfg: DictConfig) -> DictConfig:
     if not path.is_file():
         raise UserError(f"{where}: no {CONFIG} there; give the folder that a run wrote (outputs/<task>/<data>/...)")
     stored = OmegaConf.load(path)
-    for key in ("paths", "logger", "mode", "ckpt", "resume", "figures"):
-        stored[key] = cfg[key]
+    for key in ("analysis", "paths", "logger", "mode", "ckpt", "resume", "figures"):
+        stored[key] = cfg.get(key)
     return stored
 
 
@@ -121,6 +121,8 @@ def run_fold(
         raise UserError(
             f"baseline={method.name} is for {', '.join(sorted(method.tasks))}; task={task.name} needs another"
         )
+    if analysis := config.analysis and build(config.analysis, "analysis"):
+        analysis.check(method, source, data)
     print(f"{task.name} on {source.name}: {data.n_obs} cells x {data.n_vars} genes, {split.describe()}")
     if config.mode != "evaluate":
         if rank_zero():
@@ -137,6 +139,8 @@ def run_fold(
         data=data, source=source, split=split, method=method, folder=folder, seed=config.seed, figures=config.figures
     )
     outcome = task.run(context)
+    if analysis:
+        analysis.run(context)
     if config.sweep_metric:
         outcome.validation = task.validate(context)
     record = {

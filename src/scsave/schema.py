@@ -77,6 +77,7 @@ class RunConfig(_Strict):
     trainer: Node
     logger: Node
     callbacks: Callbacks
+    analysis: Node | None = None
     paths: Paths
 
 
@@ -94,6 +95,8 @@ def validated(cfg: DictConfig) -> RunConfig:
         raise UserError(explain_at(error, where)) from None
     for name in COMPONENTS:
         check(getattr(config, name), name)
+    if config.analysis:
+        check(config.analysis, "analysis")
     for kind, node in config.response.items():
         check(node, f"response.{kind}")
     check(config.sampling.solver, "sampling.solver")

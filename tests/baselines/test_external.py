@@ -103,7 +103,7 @@ def test_scvi_generates_counts_of_the_asked_conditions():
         assert np.corrcoef(mean(made[here]), mean(real[here]))[0, 1] > 0.95
     assert (method.generate(wanted, 0).layers[keys.COUNTS] != counts).nnz == 0
     assert method.cost["epochs"] == 40
-    assert method.cost["optimiser_steps"] >= 40
+    assert method.cost["steps"] >= 40
 
 
 @pytest.mark.slow

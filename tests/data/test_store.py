@@ -11,7 +11,7 @@ from scsave.data import raw
 from scsave.data.store import build_once, read_prepared
 from scsave.errors import UserError
 
-from .sources import h5ad, tiny
+from .sources import h5ad, make, tiny
 
 
 def test_chunks_of_rows_give_the_same_cells(tmp_path, monkeypatch):
@@ -136,3 +136,24 @@ def test_cells_by_position_are_a_lean_copy(tmp_path):
     assert np.shares_memory(few.X.indices, few.layers[keys.COUNTS].indices)
     few.layers[keys.COUNTS].data[:] = 0
     assert cells.layers[keys.COUNTS].data.min() > 0
+
+
+def test_a_zarr_store_is_read_by_rows_like_an_h5ad(tmp_path):
+    data = tiny(cells=300)
+    data.layers["counts"] = data.X.copy()
+    data.write_zarr(tmp_path / "a.zarr")
+    same = h5ad(tmp_path / "a.h5ad", data).load(tmp_path / "one")
+    for layer in (None, "counts"):
+        source = make("data", "h5ad", path=str(tmp_path / "a.zarr"), conditions=["cell_type"], layer=layer)
+        cells = source.load(tmp_path / "two")
+        np.testing.assert_array_equal(cells.X.toarray(), same.X.toarray())
+        np.testing.assert_array_equal(cells.obs_names, same.obs_names)
+    before = source.prepared_path(tmp_path)
+    data[:200].copy().write_zarr(tmp_path / "a.zarr")
+    assert source.prepared_path(tmp_path) != before  # another store under the same name
+
+
+@pytest.mark.parametrize(("name", "message"), [("none.zarr", "no such file"), ("a.csv", "cannot read a '.csv' file")])
+def test_what_is_no_store_is_named(tmp_path, name, message):
+    with pytest.raises(UserError, match=message):
+        make("data", "h5ad", path=str(tmp_path / name), conditions=["cell_type"]).load(tmp_path)

@@ -41,4 +41,4 @@ class Baseline:
 
     def _closed_form(self, parameters: int, cells: int) -> None:
         """Record the budget of a baseline that is computed, not trained."""
-        self.cost = {"parameters": int(parameters), "optimiser_steps": 0, "cells_seen": int(cells)}
+        self.cost = {"parameters": int(parameters), "steps": 0, "cells_seen": int(cells)}

@@ -32,7 +32,7 @@ class Integration(Baseline):
 
     def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
         self.batch_key = batch_column(source, data, self.name)
-        self.cost = {"parameters": 0, "optimiser_steps": 0, "cells_seen": 0}
+        self.cost = {"parameters": 0, "steps": 0, "cells_seen": 0}
 
     def integrate(self, data: AnnData, seed: int) -> AnnData:
         started = time.perf_counter()

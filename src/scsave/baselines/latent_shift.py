@@ -14,7 +14,7 @@ from pydantic import Field
 
 from scsave import keys
 from scsave.baselines.combinations import combinations
-from scsave.baselines.predicted import group_means, mean_expression, predicted_cells
+from scsave.baselines.predicted import predicted_cells
 from scsave.baselines.response import Response
 from scsave.data.split import make_split
 from scsave.errors import UserError
@@ -69,6 +69,7 @@ class LatentShift(Response):
         from scsave.flow.paths import CFM
         from scsave.models.model import SAVEModel
         from scsave.training.fitting import Workshop, fit_stages
+        from scsave.training.statistics import gene_moments
 
         gene_ids = list(train.var[keys.GENE_ID]) if keys.GENE_ID in train.var else None
         blocks = self.blocking(
@@ -79,7 +80,7 @@ class LatentShift(Response):
             torch.manual_seed(seed)
             likelihood = copy.deepcopy(self.likelihood)
             self.model = SAVEModel(self.backbone, blocks, likelihood, self.conditions, self.conditions.names)
-        self.model.start_from(*start_of(train, source.conditions))
+        self.model.start_from(*gene_moments(train, combinations(train.obs, source.conditions)[0]))
         workshop = Workshop() if self.trainer is None else Workshop(trainer=self.trainer)
         plan = autoencoder_plan(self)
         cost = fit_stages(self.model, plan, CFM(), self._rows(train), self._rows(val), workshop, seed)
@@ -149,25 +150,6 @@ class LatentShift(Response):
         obs = control.obs.copy()
         obs[self.key] = pd.Categorical([target] * len(obs))
         return predicted_cells(expression, obs, control.obs[keys.LIBRARY].to_numpy(), control.var, self.name)
-
-
-def start_of(train: AnnData, columns: list[str]) -> tuple[Any, Any]:
-    """What the networks start from: gene statistics, (G,) each, and the scale (G,), each gene's largest log1p value."""
-    import torch
-
-    from scsave.models.likelihoods import GeneMoments
-
-    counts, everyone = train.layers[keys.COUNTS], np.zeros(train.n_obs, dtype=np.int64)
-    codes, table = combinations(train.obs, columns)
-    sizes = np.bincount(codes)[:, None]
-    mean = group_means(counts, everyone, 1)[0]
-    square = group_means(counts.multiply(counts).tocsr(), everyone, 1)[0]
-    between = (sizes * group_means(counts, codes, len(table)) ** 2).sum(axis=0) / train.n_obs
-    scale = np.maximum(train.X.max(axis=0).toarray().ravel(), 1e-6)
-    share = mean * train.n_obs / train.obs[keys.LIBRARY].sum()
-    rows = (mean_expression(train) / scale, share, mean, square - between)
-    moments = GeneMoments(*(torch.from_numpy(row.astype(np.float32)) for row in rows))
-    return moments, torch.from_numpy(scale.astype(np.float32))
 
 
 def autoencoder_plan(options: LatentShift) -> Any:

@@ -124,7 +124,7 @@ class Scvi(Baseline):
         self.cost = {
             "parameters": sum(p.numel() for p in self.model.module.parameters()),
             "epochs": epochs,
-            "optimiser_steps": int(self.model.trainer.global_step),
+            "steps": int(self.model.trainer.global_step),
             "cells_seen": epochs * n_train,
             "batch_size": self.batch_size,
             "seconds_train": time.perf_counter() - started,

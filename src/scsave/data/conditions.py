@@ -137,6 +137,14 @@ class Conditions:
     def subset(self, names: list[str]) -> Conditions:
         return Conditions(tuple(column for column in self.columns if column.name in names))
 
+    def knows(self, obs: pd.DataFrame) -> np.ndarray:
+        """Cells whose level is in the vocabulary in every categorical column, (N,) bool."""
+        known = np.ones(len(obs), dtype=bool)
+        for column in self.columns:
+            if column.kind == "categorical":
+                known &= obs[column.name].astype(str).isin(column.levels).to_numpy()
+        return known
+
     def encode(self, obs: pd.DataFrame) -> Values:
         """Tensors of the columns; a column that `obs` lacks is masked throughout. UserError on unknown levels."""
         absent = pd.Series([MASK] * len(obs), index=obs.index, dtype=object)

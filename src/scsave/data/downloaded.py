@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scsave.data.download import Mirror, fetch, manifest_entry
-from scsave.data.raw import READERS, RawCells
+from scsave.data.raw import RawCells, open_cells
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 
@@ -47,6 +47,4 @@ class Downloaded(DataSource):
             path = Path(self.path)
         else:
             path, _ = fetch([self.known(cache)[0]], cache / "raw", self.name)
-        if path.suffix not in READERS:
-            raise UserError(f"{path}: cannot read a '{path.suffix}' file; give one of {', '.join(READERS)}")
-        return READERS[path.suffix](path)
+        return open_cells(path)

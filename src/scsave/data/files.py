@@ -59,9 +59,20 @@ def file_checksum(path: Path, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{digest.hexdigest()}"
 
 
+def folder_checksum(path: Path) -> str:
+    """`sha256:hex` over names, sizes and times of all files below a folder: a zarr store has too many to read them all."""
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        stat = file.stat()
+        digest.update(f"{file.relative_to(path)}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
 def remembered_checksum(path: Path, cache: Path) -> str:
-    """sha256 of a file; a large one is summed again only after it changed size or time."""
+    """sha256 of a file; a large one is summed again only after it changed size or time. A folder (zarr): of its files."""
     path = Path(path)
+    if path.is_dir():
+        return folder_checksum(path)
     if not path.is_file() or path.stat().st_size < LARGE:
         return file_checksum(path)
     stat, memory = path.stat(), cache / "sums.json"

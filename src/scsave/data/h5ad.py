@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from scsave.data.raw import RawCells, open_h5ad
+from scsave.data.raw import RawCells, open_cells
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 
 
 @dataclass(kw_only=True)
 class H5AD(DataSource):
-    """A local `.h5ad`: counts in X (`layer=null`), in a layer, or in raw.X (`layer=raw`)."""
+    """A local `.h5ad`, `.zarr` or `.loom`: counts in X (`layer=null`), in a layer, or in raw.X (`layer=raw`)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -20,7 +20,7 @@ class H5AD(DataSource):
             raise UserError(f"data={self.name} needs data.path=<your file>.h5ad")
 
     def read(self, cache: Path) -> AbstractContextManager[RawCells]:
-        return open_h5ad(Path(self.path))
+        return open_cells(Path(self.path))
 
 
 @dataclass(kw_only=True)

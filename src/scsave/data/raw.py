@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,13 +67,23 @@ class RawCells:
 
 def _on_disk(element: Any) -> Any:
     """A matrix element of an open file that can be read by rows: CSR and dense stay there, the rest is read."""
-    import h5py
-
-    if isinstance(element, h5py.Dataset):
+    if hasattr(element, "dtype"):  # a dataset or array, not a group
         return element
     if element.attrs.get("encoding-type", "") == "csr_matrix":
         return anndata.io.sparse_dataset(element)
     return sp.csr_matrix(anndata.io.read_elem(element))
+
+
+def _open(file: Any) -> RawCells:
+    """Cells of an open AnnData file, HDF5 or zarr, whose matrices stay where they are."""
+    obs, var = anndata.io.read_elem(file["obs"]), anndata.io.read_elem(file["var"])
+    layers = file.get("layers", {})
+    matrices = {name: (_on_disk(layers[name]), var) for name in layers}
+    if "X" in file:
+        matrices[X] = (_on_disk(file["X"]), var)
+    if hasattr(file.get("raw"), "keys"):  # a zarr store without raw has a null there
+        matrices[RAW] = (_on_disk(file["raw/X"]), anndata.io.read_elem(file["raw/var"]))
+    return RawCells(obs, matrices)
 
 
 @contextmanager
@@ -89,13 +99,7 @@ def open_h5ad(path: Path) -> Iterator[RawCells]:
                 file.close()
                 yield RawCells.of(anndata.read_h5ad(path))
                 return
-            obs, var = anndata.io.read_elem(file["obs"]), anndata.io.read_elem(file["var"])
-            matrices = {name: (_on_disk(element), var) for name, element in file.get("layers", {}).items()}
-            if "X" in file:
-                matrices[X] = (_on_disk(file["X"]), var)
-            if "raw" in file:
-                matrices[RAW] = (_on_disk(file["raw/X"]), anndata.io.read_elem(file["raw/var"]))
-            yield RawCells(obs, matrices)
+            yield _open(file)
     except (OSError, KeyError) as error:
         raise UserError(f"{path}: truncated or damaged h5ad ({error}); delete it and get it again") from error
 
@@ -133,4 +137,29 @@ def open_loom(path: Path) -> Iterator[RawCells]:
         yield RawCells(obs, {X: (LoomRows(file["matrix"]), var)} | matrices)
 
 
-READERS = {".h5ad": open_h5ad, ".loom": open_loom}
+@contextmanager
+def open_zarr(path: Path) -> Iterator[RawCells]:
+    """An AnnData zarr store (a folder) whose matrices stay on disk; UserError where it is not a whole one."""
+    import zarr
+
+    if not path.is_dir():
+        raise UserError(f"{path}: no such zarr store; give data.path=<an existing folder that ends in .zarr>")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            file = zarr.open_group(str(path), mode="r")
+            if file.attrs.get("encoding-type") != "anndata":
+                raise UserError(f"{path}: a zarr store, but not of AnnData (write one with AnnData.write_zarr)")
+            yield _open(file)
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: damaged or not a zarr store ({error})") from error
+
+
+READERS = {".h5ad": open_h5ad, ".loom": open_loom, ".zarr": open_zarr}
+
+
+def open_cells(path: Path) -> AbstractContextManager[RawCells]:
+    """The reader that the file's name asks for; UserError for another kind of file."""
+    if path.suffix not in READERS:
+        raise UserError(f"{path}: cannot read a '{path.suffix}' file; give one of {', '.join(READERS)}")
+    return READERS[path.suffix](path)

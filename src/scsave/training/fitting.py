@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import time
 import warnings
 from collections.abc import Callable
@@ -116,7 +115,6 @@ def fit_stages(
         cost["seconds_fit"] += seconds
     model.requires_grad_(False).eval()
     cost["cells_per_second_fit"] = cost["cells_seen"] / max(cost["seconds_fit"], 1e-9)
-    cost["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if device.type == "cuda":
         cost["peak_device_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
     return cost
