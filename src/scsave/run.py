@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from anndata import AnnData
@@ -66,12 +65,17 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     if config.mode != "evaluate" and rank_zero():
         record_start(cfg, folder, asked)
     done: dict[str, Fold] = {}
-    for name, fold_strategy in folds.items():
+    for number, (name, fold_strategy) in enumerate(folds.items(), start=1):
         if name:
             print(f"fold {len(done) + 1} of {len(folds)}: {name} held out{time_left(started, len(done), len(folds))}")
         where = folder / FOLDS / slug(name) if name else folder
         fold = read_fold(where) if name and cfg.resume else None
-        fold = fold or run_fold(cfg, config, task, source, cells, fold_strategy, where)
+        if fold is None:
+            split = fold_strategy(cells, source, config.seed)
+            data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
+            if number == len(folds):
+                del cells  # a large file's genes that were not chosen
+            fold = run_fold(cfg, config, task, source, data, split, where)
         if fold is None:
             continue  # the other processes of a distributed run were there to train
         if name and config.mode != "evaluate":
@@ -109,13 +113,11 @@ def run_fold(
     config: RunConfig,
     task: Task,
     source: DataSource,
-    cells: AnnData,
-    strategy: Callable[[AnnData, DataSource, int], Split],
+    data: AnnData,
+    split: Split,
     folder: Path,
 ) -> Fold | None:
-    """One split: genes chosen on its training cells, a method fitted on them, the task run. None where not rank 0."""
-    split = strategy(cells, source, config.seed)
-    data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
+    """One split, `data` having the genes chosen on its training cells: a method fitted, the task run. None if not rank 0."""
     method = make_method(cfg, config, task, source, data, folder)
     if task.asks not in method.tasks:
         raise UserError(

@@ -153,7 +153,14 @@ def test_a_zarr_store_is_read_by_rows_like_an_h5ad(tmp_path):
     assert source.prepared_path(tmp_path) != before  # another store under the same name
 
 
-@pytest.mark.parametrize(("name", "message"), [("none.zarr", "no such file"), ("a.csv", "cannot read a '.csv' file")])
-def test_what_is_no_store_is_named(tmp_path, name, message):
-    with pytest.raises(UserError, match=message):
-        make("data", "h5ad", path=str(tmp_path / name), conditions=["cell_type"]).load(tmp_path)
+def test_what_is_no_store_is_named(tmp_path):
+    (tmp_path / "empty.zarr").mkdir()
+    (tmp_path / "a.csv").write_text("a,b")
+    messages = {
+        "none.zarr": "no such file",
+        "empty.zarr": "damaged or not a zarr store",
+        "a.csv": "cannot read a '.csv'",
+    }
+    for name, message in messages.items():
+        with pytest.raises(UserError, match=message):
+            make("data", "h5ad", path=str(tmp_path / name), conditions=["cell_type"]).load(tmp_path)

@@ -25,11 +25,18 @@ def gene_moments(train: AnnData, combination: np.ndarray) -> tuple[GeneMoments, 
     total, mean = np.asarray(counts.sum(0)).ravel(), np.asarray(counts.mean(0)).ravel()
     member = sp.csr_matrix((np.ones(train.n_obs), (combination, np.arange(train.n_obs))))
     within = np.asarray((member @ counts).todense()) / np.asarray(member.sum(1))  # (combinations, G)
-    variance = (
-        np.asarray(counts.multiply(counts).mean(0)).ravel()
-        - (np.asarray(member.sum(1)) * within**2).mean(0) * len(within) / train.n_obs
-    )
+    between = (np.asarray(member.sum(1)) * within**2).sum(0) / train.n_obs  # (G,)
+    variance = squares(counts) / train.n_obs - between
     share = total / train.obs[keys.LIBRARY].sum()
     columns = (np.asarray(x.mean(0)).ravel() / scale, share, mean, variance)
     moments = GeneMoments(*(torch.from_numpy(column.astype(np.float32)) for column in columns))
     return moments, torch.from_numpy(scale.astype(np.float32))
+
+
+def squares(counts: sp.csr_matrix, rows: int = 8192) -> np.ndarray:
+    """Sum of squared counts of each gene, (G,), without a second matrix as large as the first."""
+    total = np.zeros(counts.shape[1])
+    for start in range(0, counts.shape[0], rows):
+        part = counts[start : start + rows]
+        total += np.bincount(part.indices, part.data.astype(np.float64) ** 2, counts.shape[1])
+    return total
