@@ -218,3 +218,20 @@ def test_mistakes_get_one_line(trained):
         fitted(trained[trained.obs["pert"] == "control"].copy())
     with pytest.raises(UserError, match=r"response\.genes\.weights: q; it takes"):
         GeneSetResponse(vectors=Table(VECTORS), weights={"q": 1.0})
+
+
+def test_few_control_cells_are_pooled_with_those_of_training_and_other_cells_are_left_alone():
+    """Far more noise than difference: the mean of all control cells together; far more difference: their own mean."""
+    data = cells(["control", *GENES[:6]], per=[300] + [20] * 6, noise=1.0)
+    head, own = fitted(data), data.X[:300].mean(axis=0).A1
+    here = cells(["control"], per=100, noise=1.0, seed=7)
+    mean = here.X.mean(axis=0).A1
+    pooled = (300 * own + 100 * mean) / 400
+    moved = head.change(here, "P0") - head.change(None, "P0")
+    ratio = (moved @ (pooled - mean)) / np.square(pooled - mean).sum()
+    np.testing.assert_allclose(moved, ratio * (pooled - mean), atol=1e-5)
+    assert 0.7 < ratio <= 1.0 + 1e-6
+    other = here.copy()
+    other.X = sp.csr_matrix(other.X.toarray() + 5.0)
+    assert np.abs(head.change(other, "P0") - head.change(None, "P0")).max() < 0.02
+    assert (head.change(other, "control") == 0).all()

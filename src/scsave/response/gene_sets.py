@@ -83,7 +83,7 @@ class GeneSetResponse:
             raise UserError(f"training has control cells only: no perturbed cells in {self.key}")
         n = np.asarray(found.n, dtype=np.float64)[:, None]
         self.genes = list(train.var_names)
-        self.base = found.mean[at]  # (G,)
+        self.base, self.base_variance, self.n_base = found.mean[at], found.variance[at], int(n[at, 0])  # (G,), (G,)
         self.changes = found.mean[keep] - found.mean[at]  # (P, G)
         error = found.variance / np.maximum(n, 1)
         self.error = (error[keep] + error[at]).mean(axis=1)  # (P,) of one gene, on average
@@ -198,10 +198,27 @@ class GeneSetResponse:
         return sum(weights[name] * parts[name] for name in WEIGHTS)
 
     # --- prediction ---
-    def change(self, control: AnnData, target: str) -> np.ndarray:
-        """Predicted change, (G,), of the mean of the cells of `control` under the perturbation `target`."""
+    def change(self, control: AnnData | None, target: str) -> np.ndarray:
+        """Predicted change, (G,), of the mean of the cells of `control` under the perturbation `target`.
+
+        None stands for the training control cells.
+        """
         genes = parse(target, self.control)
-        return self.of_set(genes) if genes else np.zeros(len(self.genes))
+        if not genes:
+            return np.zeros(len(self.genes))
+        return self.of_set(genes) + (0.0 if control is None else self.to_pooled(control))
+
+    def to_pooled(self, control: AnnData) -> np.ndarray:
+        """From the mean of these control cells, (G,), to the one that they share with the training control cells.
+
+        A few hundred cells tell their own mean with an error of the size of many effects. As far as the two means differ
+        by no more than that error they are pooled; where they differ by more (James & Stein's factor), less so.
+        """
+        here = group_moments(control.X, np.zeros(control.n_obs, dtype=np.int64), 1).mean[0]
+        apart = self.base - here
+        expected = float((self.base_variance * (1 / control.n_obs + 1 / self.n_base)).sum())
+        share = min(1.0, expected / max(float((apart**2).sum()), 1e-12))
+        return share * apart * self.n_base / (self.n_base + control.n_obs)
 
     def of_set(self, genes: tuple[str, ...]) -> np.ndarray:
         """Predicted change, (G,), of the perturbation of `genes`, a non-empty set."""
@@ -214,8 +231,8 @@ class GeneSetResponse:
 
     # --- files ---
     def state(self) -> dict[str, Any]:
-        plain = ("key", "control", "organism", "genes", "seen", "chosen", "own", "unit", "left_out_error")
-        arrays = ("base", "changes", "error", "solved")
+        plain = ("key", "control", "organism", "genes", "seen", "chosen", "own", "unit", "left_out_error", "n_base")
+        arrays = ("base", "base_variance", "changes", "error", "solved")
         return {
             **{name: getattr(self, name) for name in plain},
             **{name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in arrays},
