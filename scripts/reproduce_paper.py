@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from scsave.cli import entry
+from scsave.cli import INTERRUPTED, entry
 from scsave.errors import UserError
 from scsave.reproduce.driver import Driver
 from scsave.reproduce.jobs import expand, experiments
@@ -104,7 +104,10 @@ def reproduce(options: argparse.Namespace) -> int:
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.chdir(ROOT)  # paths of the configs are relative to the repository
-    raise SystemExit(reproduce(parsed(sys.argv[1:])))
+    try:
+        raise SystemExit(reproduce(parsed(sys.argv[1:])))
+    except KeyboardInterrupt:  # before a job runs, or while pages are made
+        raise SystemExit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":
