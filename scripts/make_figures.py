@@ -8,6 +8,7 @@ groups: scores by held-out type or group of perturbations. What has no runs is s
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -47,8 +48,12 @@ def drawers() -> dict[str, tuple[Drawer, str]]:
 
 def attempts(draw: Callable, folder: Path, each: Sequence) -> list[Path]:
     """What could be drawn; what could not is told in a line, and the others go on."""
+    from scsave.results.folds import time_left
+
     found: list[Path] = []
-    for one in each:
+    started = time.perf_counter()
+    for done, one in enumerate(each):
+        print(f"drawing {done + 1} of {len(each)}{time_left(started, done, len(each))}", file=sys.stderr, flush=True)
         try:
             found += draw(folder, one)
         except UserError as error:
