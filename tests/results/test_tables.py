@@ -108,6 +108,12 @@ def test_a_row_alone_is_not_best(tmp_path):
     assert ranks(table_of(tmp_path)) == {"scsave": None, "real": None}
 
 
+def test_a_cut_of_the_data_is_told(tmp_path):
+    write(tmp_path / "a", config={"data.max_cells": 1500, "data.n_top_genes": 1000})
+    told = markdown(table_of(tmp_path), [], "s.csv")
+    assert "- toy: 100 cells x 50 genes (max_cells 1,500, n_top_genes 1,000), split random (seed 0 abababab)" in told
+
+
 def test_digits():
     found = [digits_for(x) for x in (1234.0, 123.0, 12.3, 1.5, 0.99, 0.0123, 0.0, float("nan"))]
     assert found == [0, 1, 2, 3, 3, 4, 3, 3]
@@ -486,8 +492,9 @@ def test_what_did_not_run_is_named_with_its_reason(tmp_path):
     assert (third.why, third.paper) == ("not run yet", "")
     write(tmp_path / "a", experiment_name="paper/toy")
     table = table_of(tmp_path)
-    assert "| paper/dentate_gyrus | 0,1 | not run: dataset missing: no mirror | w1 9.16, mmd2_rbf 0.17 |" in markdown(
-        table, [first], "s.csv"
+    assert (
+        "| paper/dentate_gyrus | scsave | 0,1 | not run: dataset missing: no mirror | w1 9.16, mmd2_rbf 0.17 |"
+        in markdown(table, [first], "s.csv")
     )
     assert "not run: dataset missing" in latex(table, [first], "s.csv")
     assert "not run: dataset missing: no mirror (seeds 0,1)" in tidy_csv(table, [first])
@@ -515,7 +522,7 @@ def test_the_script_writes_every_format_and_refuses_in_one_line(tmp_path):
     assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == [
         "generation.csv", "generation.md", "generation.sources.csv", "generation.tex", "not_run.md",
     ]  # fmt: skip
-    gaps = "| other/x | 0 | not run: dataset missing: no mirror |"
+    gaps = "| other/x | scsave | 0 | not run: dataset missing: no mirror |"
     assert gaps in (tmp_path / "tables" / "not_run.md").read_text()
     printed = script(tmp_path / "runs", "--metrics", "w1")
     assert "| scsave | 2.50 ± 0.71 (2) |" in printed.stdout
@@ -538,7 +545,7 @@ def test_a_gap_stands_below_the_table_of_its_experiment_or_folder(tmp_path, caps
         write(tmp_path / name / name, experiment_name=f"ablation/{name}", config=many)
     make_tables.run([str(tmp_path), "--metrics", "w1"])
     tables = capsys.readouterr().out.split("### ")[1:]
-    found = [sorted(set(re.findall(r"(\w+/\w) \| 0 \| not run: no mirror", table))) for table in tables]
+    found = [sorted(set(re.findall(r"(\w+/\w) \| scsave \| 0 \| not run: no mirror", table))) for table in tables]
     assert found == [["ablation/a"], [], ["ablation/z", "paper/b"]]
 
 

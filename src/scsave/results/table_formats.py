@@ -51,8 +51,11 @@ def _markdown_part(table: Table, part: list[int]) -> str:
 def markdown_not_run(not_run: Sequence[NotRun]) -> str:
     if not not_run:
         return ""
-    lines = "\n".join(f"| {_md(one.experiment)} | {one.seeds} | {_md(one.why)} | {_md(one.paper)} |" for one in not_run)
-    return f"\n| experiment | seeds | not in the table | the paper reports |\n| --- | --- | --- | --- |\n{lines}\n"
+    lines = "\n".join(
+        f"| {_md(one.experiment)} | {_md(one.method)} | {one.seeds} | {_md(one.why)} | {_md(one.paper)} |"
+        for one in not_run
+    )
+    return f"\n| experiment | method | seeds | not in the table | the paper reports |\n| --- | --- | --- | --- | --- |\n{lines}\n"
 
 
 def _md(text: str) -> str:
@@ -83,7 +86,10 @@ def latex(table: Table, not_run: Sequence[NotRun], sources: str) -> str:
 
     Needs booktabs and graphicx.
     """
-    missing = [f"{one.experiment}, seeds {one.seeds}: {one.why}; paper: {one.paper or 'nothing'}" for one in not_run]
+    missing = [
+        f"{one.experiment}, {one.method}, seeds {one.seeds}: {one.why}; paper: {one.paper or 'nothing'}"
+        for one in not_run
+    ]
     notes = [r"\par " + latex_escape(line) for line in [*footer(table, sources), *missing]]
     foot = "\n".join([r"\begin{minipage}{\textwidth}\scriptsize\raggedright", *notes, r"\end{minipage}"])
     blocks = [(len(table.rows_of(part)) + 5, _latex_part(table, part)) for part in table.parts(WIDEST_LATEX)]

@@ -17,8 +17,8 @@ def rank(table: Table, number: int) -> None:
         for row, role in table.rows.items()
         if role not in UNRANKED and (row, number) in table.cells and table.cells[row, number].n
     }
-    sizes = [abs(cell.mean) for cell in ranked.values()] or [1.0]
-    digits = digits_for(max(sizes))
+    sizes = [abs(cell.mean) for (_, at), cell in table.cells.items() if at == number and cell.n]
+    digits = digits_for(max(sizes, default=1.0))
     table.columns[number] = replace(column, digits=digits)
     seeds = {row: tuple(sorted(s for s, v in cell.values.items() if math.isfinite(v))) for row, cell in ranked.items()}
     if len(set(seeds.values())) > 1:

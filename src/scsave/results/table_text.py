@@ -112,7 +112,10 @@ def _data(column: Column) -> str:
     results = column.bench.results
     first = column.bench.first
     genes = sorted({result.genes for result in results if result.genes is not None})
-    size = f"{first.cells:,} cells x {'-'.join(f'{n:,}' for n in genes)} genes, " if first.cells and genes else ""
+    size = f"{first.cells:,} cells x {'-'.join(f'{n:,}' for n in genes)} genes" if first.cells and genes else ""
+    data = first.config.get("data", {})
+    capped = [f"{key} {data[key]:,}" for key in ("max_cells", "max_genes", "n_top_genes") if data.get(key)]
+    size += (f" ({', '.join(capped)})" if capped else "") + ", " * bool(size)
     splits = {result.seed: result.split_hash[:8] for result in results}
     told = ", ".join(f"seed {seed} {digest}" for seed, digest in sorted(splits.items()))
     devices = sorted({result.device for result in results if result.device})
