@@ -1,19 +1,23 @@
-"""Do our scores of genetic perturbation agree with cell-eval's (Arc Institute), which knows nothing of our code?
+"""Do our scores of perturbation agree with cell-eval's (Arc Institute), which knows nothing of our code?
 
     python scripts/cell_eval_check.py                                        simulated cells, baseline `additive`
     python scripts/cell_eval_check.py --predicted p.h5ad --real r.h5ad --key perturbation --control control
+    python scripts/cell_eval_check.py --run outputs/perturbation/...         every held-out type of a run
 
 Both files hold log1p expression in X, the same genes, and control cells: those that the prediction starts from in
---predicted, those that the truth is measured from in --real. Needs the extra `baselines`. Exit code 1 where a shared
-metric differs by more than 1e-6.
+--predicted, those that the truth is measured from in --real. --run makes these files from the run's `predictions/`, its
+config and its data, and compares cell-eval's scores with the run's results.json. Needs the extra `baselines`. Exit code 1
+where a shared metric differs by more than 1e-6.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import anndata as ad
@@ -27,6 +31,12 @@ from scsave.baselines.packages import Needs, require
 from scsave.errors import UserError
 
 SHARED = {"pearson_delta": "pcc_delta", "discrimination_score_l1": "discrimination"}  # theirs -> ours
+ROWS = (
+    "pcc_delta",
+    "r2_delta",
+    "pcc_delta_one_control",
+    "r2",
+)  # of results.json, from cell-eval's pearson_delta and MSEs
 TOLERANCE = 1e-6
 
 
@@ -141,8 +151,79 @@ def compare(predicted: AnnData, real: AnnData, key: str, control: str) -> pd.Dat
     return pd.DataFrame(rows).T
 
 
+def compare_run(folder: Path) -> pd.DataFrame:
+    """One row a held-out type and metric: the run's value, cell-eval's, their difference (absolute)."""
+    record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    if record["registry"] != "response":
+        raise UserError(
+            f"--run {folder}: not a run of task=perturbation on levels; give --predicted and --real instead"
+        )
+    scores, rows = record["metrics"][record["method"]], []
+    for name, control, halves, predicted, real, (key, target) in held_out(folder, record["info"]["target"]):
+        # each half of the control cells against the other, both ways; then all control cells on both sides
+        pairs = [(halves[0], predicted[0], halves[1]), (halves[1], predicted[1], halves[0])]
+        both = [scored_by_cell_eval(start, cells, other, real, key, target) for start, cells, other in pairs]
+        one = scored_by_cell_eval(control, ad.concat(predicted), control, real, key, target)
+        found = {row: np.mean([side[row] for side in both]) for row in ROWS[:2]}
+        found |= {"pcc_delta_one_control": one["pcc_delta"], "r2": one["r2"]}
+        for row in ROWS:
+            ours, theirs = scores[name][row], found[row]
+            rows.append((name, row, ours, theirs, abs(ours - theirs)))
+    return pd.DataFrame(rows, columns=["type", "metric", "ours", "cell-eval", "largest difference"]).set_index("type")
+
+
+def held_out(
+    folder: Path, target: str
+) -> Iterator[tuple[str, AnnData, tuple, list[AnnData], AnnData, tuple[str, str]]]:
+    """Each held-out type of a run: control cells, their halves, what was predicted from each half, real cells."""
+    from omegaconf import OmegaConf
+
+    from scsave.components import build
+    from scsave.data.source import select_genes
+    from scsave.metrics.response import split_control
+    from scsave.results.folds import slug
+    from scsave.schema import validated
+    from scsave.tasks.held_cells import enough, held_cells, held_types
+
+    config = validated(OmegaConf.load(folder / "config.yaml"))
+    source, strategy = build(config.data, "data"), build(config.split, "split")
+    cells = source.load(Path(config.paths.cache))
+    folds = strategy.folds(cells, source) if hasattr(strategy, "folds") else {"": strategy}
+    for fold in folds.values():
+        split = fold(cells, source, config.seed)
+        data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
+        for name in held_types(data, split, source, target):
+            control, real, _ = held_cells(data, split, source, name, target)
+            halves = split_control(control, config.seed)
+            predicted = ad.read_h5ad(folder / "predictions" / f"{slug(name)}.h5ad")
+            first = enough(halves, config.task["min_cells"])[0].n_obs
+            parts = [predicted[:first].copy(), predicted[first:].copy()]
+            yield name, control, halves, parts, real, (source.perturbation_key, target)
+
+
+def scored_by_cell_eval(
+    start: AnnData, predicted: AnnData, other: AnnData, real: AnnData, key: str, target: str
+) -> dict[str, float]:
+    """`pcc_delta`, `r2_delta` and `r2` from cell-eval's scores of two files, each with its own control cells.
+
+    R2 is `1 - MSE / variance of the truth`: cell-eval has the mean squared error, the variance is taken from the cells.
+    """
+    files = [ad.concat(pair, index_unique="-") for pair in ((start, predicted), (other, real))]
+    control = str(start.obs[key].iloc[0])
+    with tempfile.TemporaryDirectory() as folder:
+        found = theirs(*(non_negative(cells, key, real.var_names) for cells in files), key, control, Path(folder))
+    truth, before = (np.asarray(cells.X.astype(np.float64).mean(axis=0)).ravel() for cells in (real, other))
+    row = found.loc[target]
+    return {
+        "pcc_delta": row["pearson_delta"],
+        "r2_delta": 1 - row["mse_delta"] / np.var(truth - before),
+        "r2": 1 - row["mse"] / np.var(truth),
+    }
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path)
     parser.add_argument("--predicted", type=Path)
     parser.add_argument("--real", type=Path)
     parser.add_argument("--key", default="perturbation")
@@ -152,7 +233,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if (options.predicted is None) != (options.real is None):
             raise UserError("give both --predicted and --real, or neither")
-        if options.predicted is None:
+        if options.run is not None:
+            table = compare_run(options.run)
+        elif options.predicted is None:
             table = compare(*simulated(options.seed))
         else:
             files = [ad.read_h5ad(path) for path in (options.predicted, options.real)]

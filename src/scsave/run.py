@@ -118,7 +118,7 @@ def run_fold(
     folder: Path,
 ) -> Fold | None:
     """One split, `data` having the genes chosen on its training cells: a method fitted, the task run. None if not rank 0."""
-    method = make_method(cfg, config, task, source, data, folder)
+    method = make_method(cfg, config, task, source, data[split.train], folder)
     if task.asks not in method.tasks:
         raise UserError(
             f"baseline={method.name} is for {', '.join(sorted(method.tasks))}; task={task.name} needs another"
@@ -164,7 +164,7 @@ def rank_zero() -> bool:
 def make_method(
     cfg: DictConfig, config: RunConfig, task: Task, source: DataSource, data: AnnData, folder: Path
 ) -> Method:
-    """SAVE, the baseline that is asked for, or in mode=evaluate the trained model."""
+    """SAVE, the baseline that is asked for, or in mode=evaluate the trained model. `data`: training cells, nothing else."""
     if config.baseline.get("_target_"):
         return build({k: v for k, v in config.baseline.items() if k != "name"}, "baseline")
     # imported when the data is known to be good: Lightning alone takes seconds

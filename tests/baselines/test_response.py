@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from scsave import keys
 from scsave.baselines.matching_mean import MatchingMean
 from scsave.baselines.response import GeneSlope, MeanShift, NoChange, Pairs, SimilarShift, similarity_weights
 from scsave.errors import UserError
@@ -153,10 +154,25 @@ def test_held_out_cells_do_not_matter():
         np.testing.assert_allclose(a.X.toarray(), b.X.toarray(), atol=1e-6)
 
 
+@pytest.mark.parametrize("make", [MeanShift, SimilarShift, GeneSlope])
+def test_carried_cells_are_counts_with_the_predicted_mean(make):
+    method = make()
+    _, control, shifted = responded(method)
+    made = method.respond(control, "treated", 0, "carry")
+    counts = made.layers[keys.COUNTS].data
+    assert (counts == counts.round()).all()
+    assert list(made.obs_names) == list(control.obs_names)
+    floor = np.maximum(mean(shifted), 0)  # a mean of counts can't be below zero
+    assert np.abs(mean(made) - floor).max() < 0.1
+    assert np.corrcoef(mean(made), floor)[0, 1] > 0.999
+
+
 def test_mistakes_are_one_clear_line():
     data, source, split = response_cells()
     method = MeanShift()
     method.fit(data, split, source, 0)
+    with pytest.raises(UserError, match="no route 'fly'; it has: shift, carry"):
+        method.respond(data, "treated", 0, "fly")
     with pytest.raises(UserError, match=r"condition=drug; levels seen in training: treated"):
         method.respond(data, "drug", 0)
     source.perturbation_key = None

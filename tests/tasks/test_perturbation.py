@@ -23,7 +23,7 @@ def test_all_routes_are_scored_beside_baselines_and_the_run_leaves_its_files(tin
     run(tiny(*TASK, "task.hold_out=type_B", "figures=true"), tmp_path / "run")
     got = results(tmp_path / "run")
     ours = {"scsave", "scsave_transfer", "scsave_generate", "scsave_translate"}
-    others = {"no_change", "mean_shift", "similar_shift", "gene_slope", "matching_mean", "ceiling"}
+    others = {"no_change", "mean_shift", "similar_shift", "gene_slope", "gene_slope_carry", "matching_mean", "ceiling"}
     assert set(got["metrics"]) == ours | others
     for row, groups in got["metrics"].items():
         assert set(groups) == {"all", "type_B"}, row
@@ -64,7 +64,7 @@ def test_evaluation_of_a_trained_run_gives_the_same_numbers(tiny, tmp_path):
 
 
 def test_held_out_cells_are_never_looked_at_before_scoring(tiny, tmp_path, monkeypatch):
-    """Poisoned: their counts are NaN. Every prediction must be what it was."""
+    """Poisoned: their counts are NaN, their batch is known of them alone. Every prediction must be what it was."""
     loads = Simulated.load
 
     def poisoned(self, cache):
@@ -74,6 +74,7 @@ def test_held_out_cells_are_never_looked_at_before_scoring(tiny, tmp_path, monke
             rows = np.repeat(held.to_numpy(), np.diff(matrix.indptr))
             matrix.data[rows] = np.nan
         data.obs.loc[held, keys.LIBRARY] = np.nan
+        data.obs["batch"] = data.obs["batch"].astype(str).where(~held, "theirs")
         return data
 
     cfg = tiny(*TASK, "task.hold_out=type_B", "data.n_top_genes=40")
@@ -84,6 +85,8 @@ def test_held_out_cells_are_never_looked_at_before_scoring(tiny, tmp_path, monke
     clean, bad = (SAVE.load(tmp_path / name / "folds" / "type_B") for name in ("clean", "poisoned"))
     assert clean.genes == bad.genes
     assert clean.model.blocks.to_dict() == bad.model.blocks.to_dict()
+    assert clean.conditions.to_list() == bad.conditions.to_list()
+    assert clean.decoder_conditions == bad.decoder_conditions == ["treatment", "batch"]
     for name, value in clean.model.state_dict().items():
         assert (value == bad.model.state_dict()[name]).all(), name
     control = loads(Simulated(**_simulated()), tmp_path / "cache2")[:, clean.genes]
@@ -153,3 +156,53 @@ def test_a_baseline_runs_through_the_same_door(tiny, tmp_path):
     got = results(tmp_path / "run")
     assert got["method"] == "gene_slope"
     assert "scsave" not in got["metrics"]
+    shift, carry = (got["metrics"][row]["all"] for row in ("gene_slope", "gene_slope_carry"))
+    assert shift["pcc_delta"] == pytest.approx(carry["pcc_delta"], abs=0.02)
+    assert shift["w1"] != carry["w1"]
+
+
+def test_any_two_levels_of_any_column_with_further_conditions(tiny, tmp_path):
+    """From one batch to another, the treatment a condition beside them: no line of the task knows the columns."""
+    overrides = [
+        "data.perturbation_key=batch", "data.control=batch_1", "task.target=batch_2", "data.batch_key=null",
+        "data.conditions=[treatment]", "task.nuisance=[treatment]", "task.hold_out=type_C",
+    ]  # fmt: skip
+    run(tiny(*TASK, *overrides), tmp_path / "run")
+    got = results(tmp_path / "run")
+    assert (got["info"]["control"], got["info"]["target"]) == ("batch_1", "batch_2")
+    assert {"scsave", "scsave_transfer", "scsave_generate", "scsave_translate"} <= set(got["metrics"])
+    model = SAVE.load(tmp_path / "run" / "folds" / "type_C")
+    assert model.conditions.names == ["treatment", "batch", "cell_type"]
+    assert model.decoder_conditions == ["batch", "treatment"]
+    cells = anndata.read_h5ad(tmp_path / "run" / "predictions" / "type_C.h5ad")
+    assert set(cells.obs["batch"]) == {"batch_2"}
+
+
+def test_levels_that_can_t_be_predicted_are_named_with_how_many_cells_they_have(tiny, tmp_path, monkeypatch):
+    """One cell under the target, a type of one condition only, then nothing to learn from: one line each."""
+    loads, kept = Simulated.load, {}
+
+    def thinned(self, cache):
+        data = loads(self, cache)
+        held = np.zeros(data.n_obs, dtype=bool)
+        for (kind, level), n in kept.items():
+            rows = np.flatnonzero((data.obs["cell_type"] == kind) & (data.obs["treatment"] == level))
+            held[rows[n:]] = True
+        return data[~held].copy()
+
+    monkeypatch.setattr(Simulated, "load", thinned)
+    for kept_cells, hold_out, message in (
+        ({("type_A", "stimulated"): 1}, "type_A", "has 1 cells with treatment=stimulated, 2 are needed; .*type_B, type_C"),
+        ({("type_A", "control"): 1}, "type_A", "has 1 cells with treatment=control, 2 are needed"),
+        ({("type_A", "stimulated"): 0}, "type_A", "has 0 cells with treatment=stimulated, 2 are needed"),
+        ({("type_A", "control"): 0, ("type_B", "stimulated"): 0}, "all", "needs two cell types with cells under control and"),
+    ):  # fmt: skip
+        kept.clear()
+        kept.update(kept_cells)
+        with pytest.raises(UserError, match=message):
+            run(tiny(*HEAD, f"task.hold_out={hold_out}"), tmp_path / "run")
+    # a type of one condition only is left out of `all`, not an error
+    kept.clear()
+    kept[("type_A", "stimulated")] = 0
+    run(tiny(*HEAD), tmp_path / "run")
+    assert set(results(tmp_path / "run")["metrics"]["scsave"]) == {"all", "type_B", "type_C"}

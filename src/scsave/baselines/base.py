@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from scsave.data.source import DataSource
     from scsave.data.splits import Split
 
-ROUTE = "shift"  # the only route of a baseline: one way of predicting a response
+ROUTE = "shift"  # the first route of a baseline: one way of predicting a response
 
 
 class Baseline:

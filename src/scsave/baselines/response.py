@@ -1,6 +1,7 @@
 """Baselines of perturbation response: what the other cell types did, carried over to this one's control cells.
 
-Each predicts a change of the mean, (G,) in log1p space, and moves every control cell by it.
+Each predicts a change of the mean, (G,) in log1p space. Route `shift` moves every control cell by it; route `carry` makes
+counts of it as SAVE does (`response/carry.py`), so that distances between distributions compare the predicted means.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from pydantic import Field
 from scsave.baselines.base import ROUTE, Baseline
 from scsave.baselines.predicted import group_means, mean_expression, shifted_cells
 from scsave.errors import UserError
+from scsave.response.carry import carried_groups
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
     from scsave.data.splits import Split
 
+CARRY = "carry"
 EVERY_CELL = "all cells"  # the one type of a data set that names none
 
 
@@ -66,11 +69,19 @@ class Response(Baseline):
         self._closed_form(self.means.size, train.n_obs)
 
     def respond(self, control: AnnData, target: str, seed: int, route: str = ROUTE) -> AnnData:
+        if route not in self.routes:
+            raise UserError(f"baseline={self.name}: no route '{route}'; it has: {', '.join(self.routes)}")
         types = self._types(control.obs)
+        groups = [np.flatnonzero(types == name) for name in np.unique(types)]
+
+        def change_of(cells: AnnData) -> np.ndarray:
+            return self.change(mean_expression(cells), str(self._types(cells.obs)[0]), target)
+
+        if route == CARRY:
+            return carried_groups(control, groups, change_of, self.key, target, seed, self.name)
         change = np.zeros(control.shape)  # (N, G)
-        for name in np.unique(types):
-            here = types == name
-            change[here] = self.change(mean_expression(control[here]), str(name), target)
+        for here in groups:
+            change[here] = change_of(control[here])
         return shifted_cells(control, change, self.key, target, self.name)
 
     def change(self, profile: np.ndarray, cell_type: str, target: str) -> np.ndarray:
@@ -117,6 +128,7 @@ class MeanShift(Response):
 
     weight: Literal["types", "cells"] = "types"
     name: ClassVar[str] = "mean_shift"
+    routes: ClassVar[tuple[str, ...]] = (ROUTE, CARRY)
 
     def change(self, profile: np.ndarray, cell_type: str, target: str) -> np.ndarray:
         pairs = self.pairs(target)
@@ -133,6 +145,7 @@ class SimilarShift(Response):
 
     temperature: Annotated[float, Field(gt=0)] = 0.05
     name: ClassVar[str] = "similar_shift"
+    routes: ClassVar[tuple[str, ...]] = (ROUTE, CARRY)
 
     def change(self, profile: np.ndarray, cell_type: str, target: str) -> np.ndarray:
         pairs = self.pairs(target)
@@ -152,6 +165,7 @@ class GeneSlope(Response):
     shrinkage: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
     temperature: Annotated[float, Field(gt=0)] = 0.05
     name: ClassVar[str] = "gene_slope"
+    routes: ClassVar[tuple[str, ...]] = (ROUTE, CARRY)
     grid: ClassVar[tuple[float, ...]] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, np.inf)
 
     def change(self, profile: np.ndarray, cell_type: str, target: str) -> np.ndarray:

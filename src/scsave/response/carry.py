@@ -8,6 +8,9 @@ of response `s_i ~ Gamma(k, 1/k)` that the genes of a cell share. Rates are solv
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -52,6 +55,24 @@ def carried_cells(
     uns = {keys.UNS: {"made_by": made_by, "what": f"control cells carried to {key}={target}"}}
     x = sp.csr_matrix(log1p_normalise(carried, library), dtype=np.float32)
     return AnnData(X=x, obs=obs, var=control.var.copy(), layers={keys.COUNTS: carried}, uns=uns)
+
+
+def carried_groups(
+    control: AnnData,
+    groups: list[np.ndarray],
+    change: Callable[[AnnData], np.ndarray],
+    key: str,
+    target: str,
+    seed: int,
+    made_by: str = "scsave",
+) -> AnnData:
+    """`carried_cells` group by group (positions in `control`), each by its own `change` (G,); in the order of `control`."""
+    parts = []
+    for number, here in enumerate(groups):
+        cells = control[here].copy()
+        parts.append(carried_cells(cells, change(cells), key, target, seed + number, made_by))
+    together = ad.concat(parts, merge="same", uns_merge="first") if len(parts) > 1 else parts[0]
+    return together[np.argsort(np.concatenate(groups), kind="stable")].copy()
 
 
 def thinned(counts: sp.csc_matrix, goal: np.ndarray, library: np.ndarray, rng: np.random.Generator) -> sp.csc_matrix:

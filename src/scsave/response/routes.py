@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from scsave import keys
 from scsave.errors import UserError
-from scsave.response.carry import carried_cells
+from scsave.response.carry import carried_groups
 
 if TYPE_CHECKING:
     from scsave.save import SAVE
@@ -42,14 +41,10 @@ def respond(model: SAVE, control: AnnData, target: str, seed: int, route: str) -
         )
         start.layers[keys.COUNTS] = control.layers[keys.COUNTS]
         return aligned(model.translate(start, asked(model, control, target), seed=seed), control)
-    parts, rows = [], []
-    for number, here in enumerate(same_type(model, control)):
-        cells = control[here].copy()
-        change = response_change(model, cells, target) if route == "response" else decoded_change(model, cells, target)
-        parts.append(carried_cells(cells, change, key, target, seed + number))
-        rows.append(here)
-    together = ad.concat(parts, merge="same", uns_merge="first") if len(parts) > 1 else parts[0]
-    return together[np.argsort(np.concatenate(rows), kind="stable")].copy()
+    head = response_change if route == "response" else decoded_change
+    return carried_groups(
+        control, same_type(model, control), lambda cells: head(model, cells, target), key, target, seed
+    )
 
 
 def response_change(model: SAVE, cells: AnnData, target: str) -> np.ndarray:

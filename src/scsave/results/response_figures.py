@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +46,24 @@ def means(path, name, control, real, predicted, de_genes):
         for ax, x, y, what in ((column[0], truth, found, "mean"), (column[1], truth - start, found - start, "change")):
             ax.scatter(x, y, s=4, c=OTHER, linewidths=0, alpha=0.6)
             ax.scatter(x[place], y[place], s=10, c=GENERATED, linewidths=0)
-            for gene, at in zip(de_genes[:10], place, strict=True):
-                ax.annotate(gene, (x[at], y[at]), fontsize=6, xytext=(2, 2), textcoords="offset points")
             ends = [min(x.min(), y.min()), max(x.max(), y.max())]
+            heights = apart(y[place], (ends[1] - ends[0]) / 22)
+            for gene, at, height in zip(de_genes[:10], place, heights, strict=True):
+                where = (x[at] + (ends[1] - ends[0]) / 25, height)
+                line = {"arrowstyle": "-", "lw": 0.3, "color": OTHER}
+                ax.annotate(gene, (x[at], y[at]), fontsize=6, xytext=where, va="center", arrowprops=line)
             ax.plot(ends, ends, color="black", lw=0.5)
             ax.set(xlabel=f"real {what}", ylabel=f"predicted {what}")
         column[0].set_title(f"{name}: {row}")
     return save(fig, path)
+
+
+def apart(y: np.ndarray, gap: float) -> np.ndarray:
+    """Heights of labels of points at `y`: in the points' order, at least `gap` from one another."""
+    order, out = np.argsort(y), np.array(y, dtype=float)
+    for below, above in itertools.pairwise(order):
+        out[above] = max(out[above], out[below] + gap)
+    return out
 
 
 def violins(path, name, control, real, predicted, headline, de_genes):

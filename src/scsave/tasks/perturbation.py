@@ -6,7 +6,6 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import pandas as pd
 from anndata import AnnData
 from pydantic import Field
@@ -21,6 +20,7 @@ from scsave.metrics.row import Metric
 from scsave.results.files import write_h5ad
 from scsave.results.folds import run_folder, slug
 from scsave.tasks.base import Context, Method, Outcome
+from scsave.tasks.held_cells import crossed, enough, held_cells, held_types, joined
 from scsave.tasks.validation import held_type_scores
 
 Positive = Annotated[int, Field(gt=0)]
@@ -95,7 +95,7 @@ class Perturbation:
 
             return run_genetic(self, context)
         target = target_level(context.data, context.source, self.target)
-        types = held_types(context, target)
+        types = held_types(context.data, context.split, context.source, target)
         outcomes = {name: self.run_type(context, name, target) for name in types}
         return self.merge(outcomes) if len(outcomes) > 1 else next(iter(outcomes.values()))
 
@@ -104,18 +104,10 @@ class Perturbation:
         from scsave.metrics.response import CrossedScorer
         from scsave.results.response_figures import draw_summary, draw_type
 
-        data, source, split = context.data, context.source, context.split
-        level, kind = levels_and_types(data, source)
-        own, test = kind == name, np.zeros(data.n_obs, dtype=bool)
-        test[split.test] = True
-        real = data[own & test & (level == target)].copy()
-        control = data[own & (level == source.control)].copy()
-        seen = np.sort(np.concatenate([split.train, split.val]))
+        control, real, seen = held_cells(context.data, context.split, context.source, name, target)
         options = {"n_top_genes": self.n_top_genes, "n_components": self.n_components, "seed": context.seed}
-        scorer = CrossedScorer(data[seen].copy(), control, real, **options)
-        times = -(-self.min_cells // min(half.n_obs for half in scorer.halves))
-        halves = [repeated(half, times) for half in scorer.halves]
-        predicted = self.predict(context, halves, target)
+        scorer = CrossedScorer(seen, control, real, **options)
+        predicted = self.predict(context, enough(scorer.halves, self.min_cells), target)
         scores = {row: {name: scorer.score(*cells)} for row, cells in predicted.items()}
         scores["ceiling"] = {name: scorer.ceiling()}
         scores = {row: {keys.ALL: groups[name]} | groups for row, groups in scores.items()}
@@ -127,23 +119,30 @@ class Perturbation:
             shown = {row: joined(cells) for row, cells in predicted.items() if row.startswith(context.method.name)}
             draw_type(folder / "figures", name, control, real, shown, scorer.de_genes)
         info = {"types": {name: scorer.info | {"de_genes": scorer.de_genes[:20], "predicted_de_genes": top}}}
-        info |= {"target": target, "control": source.control, "headline_route": self.route}
+        info |= {
+            "target": target,
+            "control": context.source.control,
+            "headline_route": self.routes_of(context.method)[0],
+        }
         return Outcome(scores=scores, info=info, registry="response", draw=lambda folder: draw_summary(folder, scores))
 
     def predict(self, context: Context, halves: list[AnnData], target: str) -> dict[str, list[AnnData]]:
         """Predictions of both halves by row: the method (all its routes), then what it must be read against."""
-        method, found = context.method, {}
-        routes = (
-            [self.route, *(r for r in self.routes if r != self.route)] if method.name == "scsave" else method.routes
-        )
-        for number, route in enumerate(routes):
-            row = method.name if number == 0 else f"{method.name}_{route}"
-            found[row] = responses(method, halves, target, context.seed, route)
-        for reference in reference_methods():
-            if reference.name not in found:
-                reference.fit(context.data, context.split, context.source, context.seed)
-                found[reference.name] = responses(reference, halves, target, context.seed, reference.routes[0])
+        own, found = context.method, {}
+        rows = [(own.name if n == 0 else f"{own.name}_{r}", own, r) for n, r in enumerate(self.routes_of(own))]
+        for row, method, route in [*rows, *reference_rows()]:
+            if row in found:
+                continue
+            if method is not own:
+                method.fit(context.data, context.split, context.source, context.seed)
+            found[row] = [method.respond(half, target, context.seed + n, route) for n, half in enumerate(halves)]
         return found
+
+    def routes_of(self, method: Method) -> list[str]:
+        """Ways of predicting that are scored, the headline first."""
+        if method.name != "scsave":
+            return list(method.routes)
+        return [self.route, *(route for route in self.routes if route != self.route)]
 
     def validation_metrics(self, source: DataSource) -> dict[str, Metric]:
         """Sets of genes: every metric, on the validation perturbations. Levels: agreement of means, on training types."""
@@ -185,59 +184,14 @@ class Perturbation:
         return dataclasses.replace(first, scores=scores, info=info, draw=lambda folder: draw_summary(folder, scores))
 
 
-def reference_methods() -> list[Method]:
-    """The built-in baselines that stand in every table of responses."""
+def reference_rows() -> list[tuple[str, Method, str]]:
+    """Row, method and route of the built-in baselines that stand in every table of responses.
+
+    The strongest also with SAVE's way of making cells, so that distances between distributions are compared like with like.
+    """
     from scsave.baselines.matching_mean import MatchingMean
-    from scsave.baselines.response import GeneSlope, MeanShift, NoChange, SimilarShift
+    from scsave.baselines.response import CARRY, GeneSlope, MeanShift, NoChange, SimilarShift
 
-    return [NoChange(), MeanShift(), SimilarShift(), GeneSlope(), MatchingMean()]
-
-
-def responses(method: Method, halves: list[AnnData], target: str, seed: int, route: str) -> list[AnnData]:
-    return [method.respond(half, target, seed + number, route) for number, half in enumerate(halves)]
-
-
-def held_types(context: Context, target: str) -> list[str]:
-    """Cell types that have test cells under the target, in order."""
-    level, kind = levels_and_types(context.data, context.source)
-    test = context.split.test
-    types = sorted(set(kind[test][level[test] == target]))
-    if not types:
-        raise UserError(
-            f"split {context.split.name} leaves no test cell with {context.source.perturbation_key}={target}; use "
-            "split=perturbation, or split=leave_out with split.where"
-        )
-    return types
-
-
-def levels_and_types(data: AnnData, source: DataSource) -> tuple[np.ndarray, np.ndarray]:
-    """Perturbation level and cell type of each cell, (N,) str each; one type where there is no column of them."""
-    level = data.obs[source.perturbation_key].astype(str).to_numpy()
-    kind = (
-        data.obs[source.cell_type_key].astype(str).to_numpy() if source.cell_type_key else np.full(len(level), keys.ALL)
-    )
-    return level, kind
-
-
-def crossed(obs: pd.DataFrame, source: DataSource) -> bool:
-    """Does every batch have control cells?"""
-    control = obs[source.perturbation_key].astype(str) == source.control
-    return bool(control.groupby(obs[source.batch_key].astype(str)).any().all())
-
-
-def repeated(cells: AnnData, times: int) -> AnnData:
-    """The cells `times` over: both halves alike, so that together they keep the mean of all control cells."""
-    if times == 1:
-        return cells
-    rows = np.tile(np.arange(cells.n_obs), times)
-    obs = cells.obs.iloc[rows].copy()
-    obs.index = [f"{name}-{i // cells.n_obs}" for i, name in enumerate(obs.index)]
-    layers = {keys.COUNTS: cells.layers[keys.COUNTS][rows]}
-    return AnnData(X=cells.X[rows], obs=obs, var=cells.var.copy(), layers=layers, uns=dict(cells.uns))
-
-
-def joined(cells: list[AnnData]) -> AnnData:
-    """The predictions of both halves as one AnnData."""
-    import anndata as ad
-
-    return ad.concat(cells, merge="same", uns_merge="first")
+    methods = [NoChange(), MeanShift(), SimilarShift(), GeneSlope(), MatchingMean()]
+    rows = [(method.name, method, method.routes[0]) for method in methods]
+    return [*rows, (f"{GeneSlope.name}_{CARRY}", GeneSlope(), CARRY)]

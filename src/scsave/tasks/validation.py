@@ -66,7 +66,7 @@ def held_type_scores(context: Context, target: str) -> dict[str, float]:
     """
     from scsave.baselines.predicted import mean_expression
     from scsave.metrics.response import change_scores, mean_scores, split_control
-    from scsave.tasks.perturbation import levels_and_types
+    from scsave.tasks.held_cells import levels_and_types
 
     data, source = context.data, context.source
     level, kind = levels_and_types(data, source)

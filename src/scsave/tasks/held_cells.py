@@ -1,0 +1,74 @@
+"""Which cells does task=perturbation hold out of a split, and which does a method start from to predict them?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scsave import keys
+from scsave.data.source import DataSource
+from scsave.data.split import Split
+from scsave.errors import UserError
+
+
+def levels_and_types(data: AnnData, source: DataSource) -> tuple[np.ndarray, np.ndarray]:
+    """Perturbation level and cell type of each cell, (N,) str each; one type where there is no column of them."""
+    level = data.obs[source.perturbation_key].astype(str).to_numpy()
+    kind = (
+        data.obs[source.cell_type_key].astype(str).to_numpy() if source.cell_type_key else np.full(len(level), keys.ALL)
+    )
+    return level, kind
+
+
+def held_types(data: AnnData, split: Split, source: DataSource, target: str) -> list[str]:
+    """Cell types that have test cells under the target, in order. UserError where none has."""
+    level, kind = levels_and_types(data, source)
+    types = sorted(set(kind[split.test][level[split.test] == target]))
+    if not types:
+        raise UserError(
+            f"split {split.name} leaves no test cell with {source.perturbation_key}={target}; use "
+            "split=perturbation, or split=leave_out with split.where"
+        )
+    return types
+
+
+def held_cells(
+    data: AnnData, split: Split, source: DataSource, name: str, target: str
+) -> tuple[AnnData, AnnData, AnnData]:
+    """Control cells of type `name`, its test cells under the target, and every cell that training may see."""
+    level, kind = levels_and_types(data, source)
+    own, test = kind == name, np.zeros(data.n_obs, dtype=bool)
+    test[split.test] = True
+    seen = np.sort(np.concatenate([split.train, split.val]))
+    return data[own & (level == source.control)].copy(), data[own & test & (level == target)].copy(), data[seen].copy()
+
+
+def crossed(obs: pd.DataFrame, source: DataSource) -> bool:
+    """Does every batch have control cells?"""
+    control = obs[source.perturbation_key].astype(str) == source.control
+    return bool(control.groupby(obs[source.batch_key].astype(str)).any().all())
+
+
+def enough(halves: tuple[AnnData, AnnData], min_cells: int) -> list[AnnData]:
+    """Both halves repeated alike, so that the smaller has `min_cells` and together they keep their mean."""
+    times = -(-min_cells // min(half.n_obs for half in halves))
+    return [repeated(half, times) for half in halves]
+
+
+def repeated(cells: AnnData, times: int) -> AnnData:
+    """The cells `times` over, under names of their own."""
+    if times == 1:
+        return cells
+    rows = np.tile(np.arange(cells.n_obs), times)
+    obs = cells.obs.iloc[rows].copy()
+    obs.index = [f"{name}-{i // cells.n_obs}" for i, name in enumerate(obs.index)]
+    layers = {keys.COUNTS: cells.layers[keys.COUNTS][rows]}
+    return AnnData(X=cells.X[rows], obs=obs, var=cells.var.copy(), layers=layers, uns=dict(cells.uns))
+
+
+def joined(cells: list[AnnData]) -> AnnData:
+    """The predictions of both halves as one AnnData."""
+    import anndata as ad
+
+    return ad.concat(cells, merge="same", uns_merge="first")
