@@ -68,6 +68,9 @@ def learn(save: SAVE, data: AnnData, split: Split, source: DataSource, seed: int
     log.info("blocks: %s of %s genes (%s) %s", blocks.n_blocks, blocks.block_size, blocks.scheme, _coverage(blocks))
     save.cost = {"parameters": sum(p.numel() for p in save.model.parameters())}
     save.cost |= fit_stages(save.model, save.plan, save.objective, rows, val_rows, save.workshop, seed, save.networks)
+    if save.networks == "none" and save.head is not None:  # no network was trained: the head's own budget
+        numbers = sum(value.numel() for value in save.head.state().values() if isinstance(value, torch.Tensor))
+        save.cost = {"parameters": numbers, "steps": 0, "cells_seen": train.n_obs}
 
 
 def _rows(data: AnnData) -> CellDataset:

@@ -45,6 +45,9 @@ def test_every_type_in_turn_is_the_mean_of_its_types_and_resume_repeats_nothing(
     assert sorted(types) == ["type_A", "type_B", "type_C"]
     for row, groups in got["metrics"].items():
         assert groups["all"]["pcc"] == pytest.approx(np.mean([groups[t]["pcc"] for t in types])), row
+    assert got["cost"]["steps"] == 0  # no network; the head saw the training cells of three folds
+    assert 3 * 100 < got["cost"]["cells_seen"] < 3 * 240
+    assert got["cost"]["seconds_fit"] > 0
     # the last fold is lost, the others must not be computed again
     (tmp_path / "run" / "folds" / "type_C" / "fold.json").unlink()
     fitted = []
