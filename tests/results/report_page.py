@@ -53,7 +53,13 @@ def picture(path: Path, width: int = 300) -> None:
 def job(experiment: str, overrides: list[str], **more: object) -> dict[str, object]:
     """An entry of a reproduction's state."""
     command = " ".join(["python train.py", *overrides])
-    entry = {"experiment": experiment, "overrides": overrides, "seed": 0, "folder": "x", "command": command}
+    entry = {
+        "experiment": experiment,
+        "overrides": overrides,
+        "seed": 0,
+        "folder": "outputs/scsave0",
+        "command": command,
+    }
     return entry | {"reason": None, "seconds": None} | more
 
 

@@ -19,7 +19,7 @@ from scsave.results.folds import slug
 from scsave.results.paper import fits, matching
 from scsave.results.style import OTHER, REAL, figure, palette, save
 from scsave.results.table import role
-from scsave.results.tables import SHOWN, make_table
+from scsave.results.tables import make_table, shown_metrics
 
 FLOORS = ("real", "ceiling")
 ANNOTATED = 14  # points with a name, at most
@@ -51,7 +51,7 @@ def metrics_of(registry: str, names: Sequence[str]) -> list[Metric]:
     known = registry_rows(registry) | cost_rows(registry)
     metrics = [name for name in names if name in known and not is_cost(known[name])]
     costs = [name for name in names if name in known and is_cost(known[name])]
-    shown = metrics if len(metrics) > 1 else list(SHOWN[registry])
+    shown = metrics if len(metrics) > 1 else list(shown_metrics(registry))
     return [known[name] for name in dict.fromkeys([*shown, *costs])]
 
 
@@ -124,7 +124,7 @@ def draw_time(folder: Path, results: Sequence[Result]) -> list[Path]:
     """`training_time_<task>_<data>.png`: each method's quality against the minutes that it trained."""
     written = []
     for registry in sorted({result.registry for result in results}):
-        metrics = metrics_of(registry, SHOWN[registry][:3])
+        metrics = metrics_of(registry, shown_metrics(registry)[:3])
         same = [result for result in results if result.registry == registry]
         for bench in benches(same, metrics):
             if path := _time(folder, bench.results, metrics, bench.label):

@@ -28,6 +28,11 @@ SHOWN = {
 }
 
 
+def shown_metrics(registry: str) -> tuple[str, ...]:
+    """What a table of this registry shows unless asked for more; of a task of one's own, every metric."""
+    return SHOWN.get(registry) or tuple(registry_rows(registry))
+
+
 def make_table(
     results: Sequence[Result],
     *,
@@ -99,7 +104,7 @@ def _protocol(results: Sequence[Result], asked: str | None) -> str:
 def _metrics(registry: str, asked: Sequence[str] | None, protocol: str) -> list[Metric]:
     known = registry_rows(registry, protocol)
     if asked is None:
-        return [known[name] for name in SHOWN[registry] if name in known]
+        return [known[name] for name in shown_metrics(registry) if name in known]
     if list(asked) == ["all"]:
         return list(known.values())
     if lost := [name for name in asked if name not in known]:

@@ -22,10 +22,9 @@ class Job:
     """One run that a reproduction planned."""
 
     experiment: str
-    overrides: str
     seed: int | None
     folder: str
-    status: str  # done, failed, missing (its data can't be had), or still to come
+    status: str  # done, failed, missing (its data can't be had), pending, running
     reason: str
     seconds: float | None
     command: str
@@ -83,10 +82,8 @@ def read_plan(path: Path) -> Plan:
 
 
 def _job(one: dict[str, Any]) -> Job:
-    overrides = one.get("overrides") or ""
     return Job(
         experiment=str(one.get("experiment") or ""),
-        overrides=overrides if isinstance(overrides, str) else " ".join(map(str, overrides)),
         seed=one.get("seed"),
         folder=str(one.get("folder") or ""),
         status=str(one["status"]),

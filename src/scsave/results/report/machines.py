@@ -6,11 +6,13 @@ import statistics
 
 from scsave.results.collect import Result
 from scsave.results.report.content import Content
-from scsave.results.report.html import Html, code, details, html, paragraph, section, table, tag
+from scsave.results.report.html import Html, code, details, html, paragraph, section, table
 from scsave.results.report.runs import shown_number
 
 
 def machines_section(content: Content) -> Html:
+    if not content.results:
+        return section("machines", "On what it ran", paragraph("No run is done yet."))
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in content.results:
         groups.setdefault((result.device or "unknown", result.git_commit or "outside of a repository"), []).append(
@@ -53,6 +55,8 @@ def _versions(results: list[Result]) -> Html:
 
 
 def costs_section(content: Content) -> Html:
+    if not content.results:
+        return section("costs", "What it cost", paragraph("No run is done yet."))
     groups: dict[tuple[str, str, str, str], list[Result]] = {}
     for result in content.results:
         groups.setdefault((result.task, result.data, result.method, result.device), []).append(result)
@@ -103,7 +107,7 @@ def _cost(results: list[Result]) -> list[object]:
 def _left_out(results: list[Result]) -> Html:
     if any(result.cost.get("peak_device_mb") for result in results):
         return html()
-    return paragraph("No run used an accelerator.", class_="note") if results else tag("span")
+    return paragraph("No run used an accelerator.", class_="note")
 
 
 def duration(seconds: float) -> str:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from scsave.results.report.content import DONE, Content, Job, Plan
+from scsave.results.report.content import DONE, Content, Job, Plan, run_link
 from scsave.results.report.html import Html, bullets, code, details, html, paragraph, section, table, tag
 from scsave.results.report.machines import duration
+
+WAITING = {
+    "pending": "not started yet, or stopped: the same command goes on",
+    "running": "was running when this was written",
+}
 
 
 def not_run_section(content: Content) -> Html:
@@ -30,25 +35,28 @@ def not_run_section(content: Content) -> Html:
 def _plan(content: Content, plan: Plan) -> Html:
     counted = Counter(job.status for job in plan.jobs)
     told = ", ".join(f"{n} {status}" for status, n in counted.most_common())
-    open_jobs = [job for job in plan.jobs if job.status != DONE]
+    groups = Counter((job.experiment, job.status, job.reason) for job in plan.jobs if job.status != DONE)
     parts: list[object] = [
-        tag("h3", f"make {plan.name}" if plan.name.startswith("reproduce") else f"Reproduction {plan.name}"),
+        tag("h3", code(f"make reproduce-{plan.name}")),
         paragraph(f"{len(plan.jobs)} runs planned: {told}. State: ", code(content.shown(plan.path)), "."),
     ]
-    if open_jobs:
-        rows = [[job.experiment or "–", job.overrides, job.status, job.reason or "–"] for job in open_jobs]
-        head = ["Experiment", "Overrides", "Status", "Reason"]
-        parts.append(table("Runs that have no result", head, rows, numeric=False))
-    parts.append(_commands(plan))
+    if groups:
+        rows = [
+            [name or "–", n, status, reason or WAITING.get(status, "–")] for (name, status, reason), n in groups.items()
+        ]
+        parts.append(table("Runs that have no result", ["Experiment", "Runs", "Status", "Reason"], rows, numeric=False))
+    parts.append(_commands(content, plan))
     return html(*parts)
 
 
-def _commands(plan: Plan) -> Html:
+def _commands(content: Content, plan: Plan) -> Html:
+    done = {result.folder.resolve(): result for result in content.results}
+
     def row(job: Job) -> list[object]:
+        result = done.get((content.root / job.folder).resolve())
         took = duration(job.seconds) if job.seconds else "–"
-        return [job.experiment or "–", job.status, took, code(job.command)]
+        return [job.experiment or "–", run_link(result, job.status) if result else job.status, took, code(job.command)]
 
     head = ["Experiment", "Status", "Took", "Command"]
-    return details(
-        "Every planned run and its command", table("Planned runs", head, list(map(row, plan.jobs)), numeric=False)
-    )
+    rows = [row(job) for job in plan.jobs]
+    return details("Every planned run and its command", table("Planned runs", head, rows, numeric=False))

@@ -102,27 +102,33 @@ def _value(cell: Cell, column: Column) -> str:
 
 
 def _sources(content: Content, made: Table, rows: list[str], numbers: list[int], name: str) -> Html:
-    column = made.columns[numbers[0]]
-    items = []
+    """Rows by the runs that they are from: the rows that are no methods are all in every run's file."""
+    group = made.columns[numbers[0]].group
+    groups: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        found: dict[int, Result] = {}
-        for n in numbers:
-            found |= made.cell(row, n).sources
-        runs = [
+        found = {seed: result for n in numbers for seed, result in made.cell(row, n).sources.items()}
+        key = tuple(str(found[seed].path) for seed in sorted(found))
+        groups.setdefault(key, []).append(row)
+    by_path = {str(result.path): result for column in made.columns for result in column.bench.results}
+    items = []
+    for paths, labels in groups.items():
+        named = [html(", " if n else "", _origin(label, name)) for n, label in enumerate(labels)]
+        items.append(
             html(
-                f"seed {seed}: ",
-                code(f'metrics["{_row_in_file(row)}"]["{column.group}"]'),
-                " of ",
-                run_link(result, code(content.shown(result.path))),
-                ", made by ",
-                code(command_of(result)),
+                named, ": ", code(f'metrics[row]["{group}"]'), " of ", bullets(_run(content, by_path[p]) for p in paths)
             )
-            for seed, result in sorted(found.items())
-        ]
-        items.append(html(tag("b", row, id=anchor(name, "from", row)), bullets(runs)))
+        )
     return details("Where each number is from", bullets(items))
 
 
-def _row_in_file(label: str) -> str:
-    """The row's name in results.json: the label without the settings that tell variants apart."""
-    return label.split(" (")[0]
+def _origin(label: str, name: str) -> Html:
+    """The name that the head of a column leads to, and the row's name in the file where that is another."""
+    row = label.split(" (")[0]
+    return html(
+        tag("b", label, id=anchor(name, "from", label)), html(" (row ", code(row), ")") if row != label else None
+    )
+
+
+def _run(content: Content, result: Result) -> Html:
+    where = run_link(result, code(content.shown(result.path)))
+    return html(f"seed {result.seed}: ", where, ", made by ", code(command_of(result)))

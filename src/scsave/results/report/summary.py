@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from scsave.results.report.content import DONE, Content
 from scsave.results.report.html import Html, code, html, link, paragraph, section, table
-from scsave.results.report.machines import duration
 
 
 def summary_section(content: Content) -> Html:
@@ -21,15 +20,13 @@ def summary_section(content: Content) -> Html:
     if planned:
         open_jobs = sum(job.status != DONE for job in planned)
         told.append(f"{len(planned)} were planned, {open_jobs} of them have no result: ")
-    seconds = sum(result.cost.get("seconds_total") or 0 for result in results)
     return section(
         "summary",
         "What was run",
         paragraph(
             " ".join(told), link("not-run", "what was not run, and why") if planned else None, "." if planned else None
         ),
-        paragraph(f"All runs together took {duration(seconds)}. ", link("costs", "What it cost"), "."),
-        _overview(content),
+        _overview(content) if results else None,
         paragraph(
             "This page reads only ",
             code("results.json"),
