@@ -41,7 +41,7 @@ def here(job: Job) -> str | None:
     """The same without a download: None, or what would have to be fetched or is missing."""
     data, cache = job.cfg.data, Path(job.cfg.paths.cache)
     if data.path:
-        return None if Path(data.path).is_file() else f"dataset missing: {data.path}: no such file"
+        return None if Path(data.path).exists() else f"dataset missing: {data.path}: no such file"
     if data.get("mirrors") and not (cache / "raw" / data.name).is_dir():
         return "to be downloaded first"
     return None
