@@ -171,7 +171,7 @@ def test_a_missing_file_is_found_missing_without_training(make, tmp_path, capsys
 def test_a_missing_package_is_named(make, monkeypatch):
     driver = make("small/correction")
     monkeypatch.setattr(availability.importlib.util, "find_spec", lambda name: None)
-    found = {job.method: availability.package(job) for job in driver.jobs}
+    found = {job.method: availability.package(job.cfg.baseline) for job in driver.jobs}
     assert found["harmony"] == "package missing: harmonypy (make setup EXTRAS=dev,baselines)"
     assert found["scsave"] is None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hydra.utils import get_class
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from scsave.errors import UserError
 from scsave.reproduce.jobs import Job
@@ -15,15 +15,15 @@ from scsave.reproduce.jobs import Job
 Ask = Callable[[Job], str | None]
 
 
-def questions(job: Job) -> dict[str, tuple[str, Ask]]:
-    """What a job needs: kind -> a name, the same for jobs that need the same, and who answers why it can't be had."""
-    cfg = job.cfg
-    data = f"data={cfg.data.name}" + (f" ({cfg.data.path})" if cfg.data.path else "")
-    return {
-        "package": (f"{job.method}, {cfg.vectors._target_.split('.')[-1]}", package),
-        "data": (data, fetched),
-        "vectors": (f"vectors={cfg.vectors._target_.split('.')[-1]}", knowledge),
-    }
+def questions(job: Job) -> list[tuple[str, Ask]]:
+    """What a job needs: a name, the same for jobs that need the same, and who answers why it can't be had."""
+    data, vectors = job.cfg.data, f"vectors={job.cfg.vectors._target_.rpartition('.')[2]}"
+    return [
+        (f"baseline={job.method}", lambda job: package(job.cfg.baseline)),
+        (vectors, lambda job: package(job.cfg.vectors)),
+        (f"data={data.name}" + (f" ({data.path})" if data.path else ""), fetched),
+        (f"{vectors} (download)", knowledge),
+    ]
 
 
 def fetched(job: Job) -> str | None:
@@ -61,11 +61,10 @@ def knowledge(job: Job) -> str | None:
     return None
 
 
-def package(job: Job) -> str | None:
-    """None, or the package that the job's baseline or gene vectors need and that is not installed."""
-    for node in (job.cfg.baseline, job.cfg.vectors):
-        target = node.get("_target_")
-        needs = getattr(get_class(target), "needs", None) if target else None
-        if needs and not importlib.util.find_spec(needs.module):
-            return f"package missing: {needs.package} (make setup EXTRAS=dev,{needs.extra})"
-    return None
+def package(node: DictConfig) -> str | None:
+    """None, or the package that a baseline or gene vectors need and that is not installed."""
+    target = node.get("_target_")
+    needs = getattr(get_class(target), "needs", None) if target else None
+    if needs is None or importlib.util.find_spec(needs.module):
+        return None
+    return f"package missing: {needs.package} (make setup EXTRAS=dev,{needs.extra})"

@@ -54,12 +54,12 @@ class Driver:
 
     def leave_out(self) -> None:
         """Marks jobs whose data set, gene vectors or package can't be had; each is asked for, and named, once."""
-        answers: dict[tuple[str, str], str | None] = {}
+        answers: dict[str, str | None] = {}
         for job in self.waiting[:]:
-            for kind, (key, ask) in availability.questions(job).items():
-                if (kind, key) not in answers:
-                    answers[kind, key] = ask(job)
-                if reason := answers[kind, key]:
+            for key, ask in availability.questions(job):
+                if key not in answers:
+                    answers[key] = ask(job)
+                if reason := answers[key]:
                     self.state.missing[key] = reason
                     self.state.set(job, MISSING, reason=reason)
                     self.waiting.remove(job)
@@ -79,7 +79,7 @@ class Driver:
         done = self.state.count()[DONE]
         for job in self.waiting:
             seconds, basis = self.estimates.of(job)
-            note = availability.here(job) or availability.package(job)
+            note = availability.here(job) or availability.package(job.cfg.baseline)
             print(f"{spoken(seconds):>8} ({basis}){' (resumes)' if self.resumable(job) else ''}  {job.title}", end="")
             print(f"  [{note}]" if note else "")
         failed = self.state.count()[FAILED]
