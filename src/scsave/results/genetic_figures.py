@@ -49,9 +49,10 @@ def perturbations(path: Path, outcome: Outcome) -> Path:
             p = names.index(name)
             x, y = arrays["truth"][p], arrays[f"change/{row}"][p]
             ax.scatter(x, y, s=5, c=OTHER, linewidths=0)
-            for number, gene in enumerate(np.argsort(-np.abs(x))[:3]):
-                side = {"xytext": (0, (4, -8, 12)[number]), "ha": "right" if x[gene] > 0 else "left"}
-                ax.annotate(arrays["panel"][gene], (x[gene], y[gene]), fontsize=6, textcoords="offset points", **side)
+            for gene in np.argsort(-np.abs(x))[:3]:
+                inward = {"xytext": (-4, 0), "ha": "right"} if x[gene] > 0 else {"xytext": (4, 0), "ha": "left"}
+                here = (x[gene], y[gene])
+                ax.annotate(arrays["panel"][gene], here, fontsize=6, textcoords="offset points", va="center", **inward)
             ends = [min(x.min(), y.min()), max(x.max(), y.max())]
             ax.plot(ends, ends, color="black", lw=0.5)
             title = f"{group}, {what} of {sum(group_of.get(n, keys.ALL) == group for n in names)}"
