@@ -153,6 +153,8 @@ def compare(predicted: AnnData, real: AnnData, key: str, control: str) -> pd.Dat
 
 def compare_run(folder: Path) -> pd.DataFrame:
     """One row a held-out type and metric: the run's value, cell-eval's, their difference (absolute)."""
+    if not (folder / "results.json").is_file():
+        raise UserError(f"--run {folder}: no results.json there; give the folder that train.py wrote")
     record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if record["registry"] != "response":
         raise UserError(

@@ -34,3 +34,20 @@ def test_mistakes_are_one_clear_line(script, capsys, tmp_path):
         script.compare(predicted, real[np.flatnonzero(real.obs[key] != control)], key, control)
     assert script.main(["--predicted", str(tmp_path / "a.h5ad")]) == 2
     assert "give both" in capsys.readouterr().err
+    assert script.main(["--run", str(tmp_path)]) == 2
+    assert "no results.json there" in capsys.readouterr().err
+    (tmp_path / "results.json").write_text('{"registry": "generation"}')
+    assert script.main(["--run", str(tmp_path)]) == 2
+    assert "not a run of task=perturbation on levels" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_scores_of_a_run_agree_with_cell_eval_s(script, tiny, tmp_path):
+    pytest.importorskip("cell_eval")
+    from scsave.run import run
+
+    run(tiny("task=perturbation", "response=default", "task.min_cells=60", "task.routes=[response]"), tmp_path / "run")
+    table = script.compare_run(tmp_path / "run")
+    assert set(table.index) == {"type_A", "type_B", "type_C"}
+    assert set(table["metric"]) == set(script.ROWS)
+    assert (table["largest difference"] < 1e-6).all()
