@@ -66,9 +66,12 @@ def run_dir(_root_: DictConfig) -> str:
 
 def command() -> str:
     """This job's command line as a shell takes it; "" outside of Hydra. In a sweep: the one job's own."""
-    if not HydraConfig.initialized():
-        return ""
-    return shlex.join(["python", "train.py", *HydraConfig.get().overrides.task])
+    return shlex.join(["python", "train.py", *overrides()]) if HydraConfig.initialized() else ""
+
+
+def overrides() -> list[str]:
+    """This job's `key=value` arguments; none outside of Hydra."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def register_resolvers() -> None:

@@ -10,9 +10,10 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 from anndata import AnnData
+from torch import Tensor
 
 from scsave import __version__, keys
-from scsave.decoding import decoded, inference, on
+from scsave.decoding import CHUNK, inference, on
 from scsave.errors import UserError
 from scsave.flow.guidance import guided
 
@@ -20,41 +21,41 @@ if TYPE_CHECKING:
     from scsave.save import SAVE
 
 Route = Literal["decode", "translate"]
+MEAN = "mean over batches"
+COMBINATIONS = "decoder_combinations"  # model.info: levels that the decoder is averaged over, where it never saw [MASK]
 
 
 def integrate(model: SAVE, cells: AnnData, reference: str | None = None, route: Route = "decode") -> AnnData:
     """The cells with `obsm["X_save"]` (N, L * d) and corrected log1p expression, the likelihood's mean, in `X`.
 
-    `decode`: the latent mean, which the decoder's knowledge of the batch lets forget it, decoded under batch = `[MASK]` or
-    under `reference`. `translate`: the latent first runs backwards through the flow under its own batch and forwards under
-    the reference. A batch that training did not have is masked. `layers["counts"]` are the cells' own counts of the model's
-    genes. UserError for a reference that training did not have.
+    `decode`: the latent mean, which the decoder's knowledge of the batch lets forget it. `translate`: the latent first runs
+    backwards through the flow under its own batch and forwards under the reference (`[MASK]` without one); a batch that
+    training did not have is masked. Either is decoded under `reference`; without one under `[MASK]`, or where the decoder
+    never saw `[MASK]` (training.decoder_mask_rate=0) under every combination that training had, and the rates averaged.
+    `layers["counts"]` are the cells' own counts of the model's genes. UserError for a reference that training did not have
+    and for a route through a flow that was not trained.
     """
     started = time.perf_counter()
     fitted = model.fitted()
     obs, known = nuisance(model, cells.obs)
-    wanted = obs.copy()
-    column = model.info.get("batch_key")
-    if reference is not None:
-        levels = next((c.levels for c in model.conditions.columns if c.name == column), ())
-        if reference not in levels:
-            raise UserError(
-                f"reference batch {reference}: not a level of {column}; the model knows: {', '.join(levels)}"
-            )
-    for name in wanted:
-        wanted[name] = reference if reference is not None and name == column else keys.MASK
+    if route == "translate" and model.info.get("networks") != "flow":
+        raise UserError("route=translate needs a trained flow; this model has none: train it with task.route=translate")
+    told = told_levels(model, reference)
     latent = model.encode(cells)
     z = torch.from_numpy(latent).to(model.device).unflatten(1, (fitted.blocks.n_blocks, -1))
     library = torch.as_tensor(cells.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
-    source, target = (on(model.conditions.encode(frame), model.device) for frame in (obs, wanted))
     if route == "translate":
+        wanted = obs.assign(**dict.fromkeys(obs, keys.MASK))
+        if reference is not None:
+            wanted[model.info["batch_key"]] = reference
+        source, target = (on(model.conditions.encode(frame), model.device) for frame in (obs, wanted))
         with inference(fitted):
             own, other = (guided(fitted.velocity, model.conditions, values, 1.0) for values in (source, target))
             noise, _ = model.objective.invert(own, fitted.to_flow(z, library), model.solver)
             z, _ = fitted.from_flow(model.objective.sample(other, noise, model.solver)[0])
         latent = z.flatten(1).cpu().numpy()
-    corrected = decoded(fitted, z, library, target, None, cells.obs[[]], {}).X
-    out = AnnData(X=corrected, obs=cells.obs.copy(), var=pd.DataFrame(index=pd.Index(model.genes)))
+    expression = mean_expression(model, z, library, told)
+    out = AnnData(X=expression, obs=cells.obs.copy(), var=pd.DataFrame(index=pd.Index(model.genes)))
     out.obsm[keys.LATENT] = np.ascontiguousarray(latent, dtype=np.float32)
     shared = cells.var_names.get_indexer(model.genes)
     if (shared >= 0).all():
@@ -63,11 +64,52 @@ def integrate(model: SAVE, cells: AnnData, reference: str | None = None, route: 
         "made_by": f"scsave {__version__}",
         "corrected_expression": True,
         "route": route,
-        "reference": reference or keys.MASK,
+        "reference": reference or (MEAN if COMBINATIONS in model.info else keys.MASK),
         "cells_of_unknown_batch": int((~known).sum()),
     }
     model.cost["seconds_integrate"] = time.perf_counter() - started
     return out
+
+
+def told_levels(model: SAVE, reference: str | None) -> pd.DataFrame:
+    """What the decoder is told, a row for each combination that expression is averaged over.
+
+    UserError for a reference that training did not have.
+    """
+    batch = model.info.get("batch_key")
+    rows = pd.DataFrame(model.info.get(COMBINATIONS) or [dict.fromkeys(model.decoder_conditions, keys.MASK)])
+    if reference is None:
+        return rows
+    levels = next((c.levels for c in model.conditions.columns if c.name == batch), ())
+    if reference not in levels:
+        raise UserError(f"reference batch {reference}: not a level of {batch}; the model knows: {', '.join(levels)}")
+    if COMBINATIONS in model.info:
+        return rows[rows[batch] == reference]
+    return rows.assign(**{batch: reference})
+
+
+def mean_expression(model: SAVE, z: Tensor, library: Tensor, told: pd.DataFrame) -> sp.csr_matrix:
+    """log1p of the decoded means of latents (N, L, d), averaged over the rows of `told`: (N, G)."""
+    fitted, parts = model.fitted(), []
+    values = on(model.conditions.encode(told), model.device)
+    with inference(fitted):
+        for start in range(0, len(z), CHUNK):
+            part, size = z[start : start + CHUNK], library[start : start + CHUNK]
+            total = torch.zeros(len(part), len(model.genes), device=model.device)
+            for row in range(len(told)):
+                one = {name: v[row : row + 1].expand(len(part), *v.shape[1:]) for name, v in values.items()}
+                total += fitted.likelihood.mean(fitted.decode(part, one), size)
+            parts.append(sp.csr_matrix(fitted.to_log1p(total / len(told), size).cpu().numpy()))
+    return sp.vstack(parts, format="csr")
+
+
+def describe(model: SAVE, cells: AnnData, found: AnnData) -> str:
+    """What was embedded, and what the model had not met, in one line."""
+    shared, of = int(cells.var_names.isin(model.genes).sum()), len(model.genes)
+    lost = "" if shared == of else f"; {of - shared} of the model's {of} genes are not in the file and count as zero"
+    unknown = found.uns[keys.UNS]["cells_of_unknown_batch"]
+    masked = f"; {unknown} cells of a batch that training did not have, embedded as {keys.MASK}" if unknown else ""
+    return f"{found.n_obs} cells embedded in {found.obsm[keys.LATENT].shape[1]} dimensions{lost}{masked}"
 
 
 def nuisance(model: SAVE, obs: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
@@ -81,3 +123,10 @@ def nuisance(model: SAVE, obs: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
             values, known = values.where(seen, keys.MASK), known & seen
         out[column.name] = values
     return out, known
+
+
+def combinations(obs: pd.DataFrame, columns: list[str], numeric: list[str]) -> list[dict[str, str | float]]:
+    """Each combination of levels of `columns` in `obs`, as plain values; a numeric column at its mean in all of them."""
+    at_mean = {name: float(obs[name].mean()) for name in columns if name in numeric}
+    levels = obs[[name for name in columns if name not in numeric]].astype(str).drop_duplicates()
+    return [row | at_mean for row in levels.to_dict("records")]

@@ -15,6 +15,7 @@ from scsave.blocking.schemes import BlockingContext
 from scsave.data.conditions import Conditions
 from scsave.data.dataset import CellDataset
 from scsave.data.gene_selection import select_cells
+from scsave.integrate import COMBINATIONS, combinations
 from scsave.response import stored_control
 from scsave.response.perturbed_genes import gene_set_columns
 from scsave.training.fitting import fit_stages
@@ -60,6 +61,11 @@ def learn(save: SAVE, data: AnnData, split: Split, source: DataSource, seed: int
     if sets:
         is_control = (train.obs[source.perturbation_key].astype(str) == source.control).to_numpy()
         save.control = stored_control.drawn(train, is_control, seed)
+    if save.plan.decoder_mask_rate == 0 and save.decoder_conditions:
+        numeric = [column.name for column in conditions.columns if column.kind == "numeric"]
+        save.info[COMBINATIONS] = combinations(
+            train.obs, [c for c in save.decoder_conditions if c not in sets], numeric
+        )
     combination = train.obs.groupby([*conditions.names], observed=True, sort=True).ngroup().to_numpy()
     save.model.start_from(*gene_moments(train, combination))
     rows = CellRows(_rows(train), conditions.encode(train.obs), torch.from_numpy(combination))

@@ -165,6 +165,7 @@ def make_method(
     cfg: DictConfig, config: RunConfig, task: Task, source: DataSource, data: AnnData, folder: Path
 ) -> Method:
     """SAVE, the baseline that is asked for, or in mode=evaluate the trained model. `data`: training cells, nothing else."""
+    told = task.decoder_conditions(source, data.obs)  # refuses cells that the task can't use, for a baseline too
     if config.baseline.get("_target_"):
         return build({k: v for k, v in config.baseline.items() if k != "name"}, "baseline")
     # imported when the data is known to be good: Lightning alone takes seconds
@@ -192,7 +193,7 @@ def make_method(
         training=config.training,
         response=config.response.get(source.perturbation_kind),
         conditions=task.conditions(source),
-        decoder_conditions=task.decoder_conditions(source, data.obs),
+        decoder_conditions=told,
         networks=task.networks,
         workshop=workshop,
         cache=Path(config.paths.cache),

@@ -51,7 +51,7 @@ class Paths(_Strict):
 class RunConfig(_Strict):
     """`configs/train.yaml`, composed and resolved."""
 
-    mode: Literal["train", "generate", "predict", "evaluate"]
+    mode: Literal["train", "generate", "predict", "integrate", "evaluate"]
     seed: Annotated[int, Field(ge=0)]
     experiment_name: str | None = None
     sweep_metric: str | None = None

@@ -1,4 +1,4 @@
-"""What a trained run is asked for: `mode=generate` and `mode=predict`, from its checkpoint, without the training data."""
+"""What a trained run is asked for: mode=generate, predict or integrate, from its checkpoint, without the training data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from anndata import AnnData
 from omegaconf import OmegaConf
 
+from scsave.cli import overrides
 from scsave.components import build
 from scsave.errors import UserError
 from scsave.results.files import write_h5ad, write_text
@@ -63,15 +64,40 @@ def control_cells(config: RunConfig) -> AnnData | None:
         return None
     from scsave.response.stored_control import drawn
 
-    ckpt = Path(config.ckpt)
-    stored = run_folder(ckpt.parent.parent if ckpt.is_file() else ckpt) / "config.yaml"
-    if not stored.is_file():
-        raise UserError(f"data.path={path}: {stored} is missing, and with it how the run read its data")
-    node: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(stored).data, resolve=True)
-    source = build(node | {"path": path}, "data")
+    source = build(stored(config)["data"] | {"path": path}, "data")
     data = source.load(Path(config.paths.cache))
     is_control = (data.obs[source.perturbation_key].astype(str) == source.control).to_numpy()
     return drawn(data, is_control, config.seed, config.n)
+
+
+def integrate(config: RunConfig, folder: Path, model: SAVE, given: list[str] | None = None) -> None:
+    """The cells of `data.path` embedded, and their expression corrected; `given` is the command line.
+
+    How the run read its data (or another option of the group that the command picks) is how the new file is read, and its
+    `task.route` and `task.reference` hold unless the command says task=batch_correction.
+    """
+    from scsave.integrate import describe
+    from scsave.query import asked_settings, new_cells
+
+    given, run = overrides() if given is None else given, stored(config)
+    node = config.data if any(o.startswith("data=") for o in given) else run["data"]
+    task = config.task if any(o.startswith("task=") for o in given) else run["task"]
+    cells = new_cells(node, asked_settings(given, "data"), model.conditions, Path(config.paths.cache))
+    found = model.integrate(cells, config.seed, reference=task.get("reference"), route=task.get("route", "decode"))
+    path = folder / "integrated.h5ad"
+    write_h5ad(path, found)
+    print(f"{describe(model, cells, found)}: {path}")
+
+
+def stored(config: RunConfig) -> dict[str, Any]:
+    """The config of the run behind `ckpt`, plain."""
+    ckpt = Path(config.ckpt)
+    path = run_folder(ckpt.parent.parent if ckpt.is_file() else ckpt) / "config.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"data.path={config.data.get('path')}: {path} is missing, and with it how the run read its data"
+        )
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
 
 
 def _asked_guidance(config: RunConfig, model: SAVE) -> Any:
@@ -79,4 +105,4 @@ def _asked_guidance(config: RunConfig, model: SAVE) -> Any:
     return config.sampling.guidance if config.sampling.guidance != 1.0 else model.guidance
 
 
-USES = {"generate": generate, "predict": predict}
+USES = {"generate": generate, "predict": predict, "integrate": integrate}

@@ -4,15 +4,22 @@ import json
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from anndata import AnnData
 from sklearn.neighbors import NearestNeighbors
 
 from scsave import SAVE, keys
+from scsave.data.conditions import Categorical, Conditions, Numeric
 from scsave.data.simulate import Simulated
 from scsave.errors import UserError
 from scsave.metrics.integration import IntegrationScorer
 from scsave.metrics.registry import rows
+from scsave.models.conditions import level_shift
 from scsave.run import run
+from scsave.schema import validated
+from scsave.use import integrate
 
 TASK = ["task=batch_correction"]
 
@@ -81,6 +88,55 @@ def test_new_cells_of_a_known_batch_are_embedded_as_in_the_run(tiny, tmp_path, n
     assert found.uns[keys.UNS]["cells_of_unknown_batch"] == 0
 
 
+@pytest.fixture
+def embed(composed, tmp_path):
+    """`embed(run folder, cells)`: mode=integrate on a file of these cells; what it wrote."""
+
+    def made(ckpt, cells, *given):
+        file = tmp_path / "new.h5ad"
+        AnnData(X=cells.layers[keys.COUNTS], obs=cells.obs, var=cells.var).write_h5ad(file)
+        given = [f"data.path={file}", *given]
+        cfg = composed("mode=integrate", f"ckpt={ckpt}", *given)
+        integrate(validated(cfg), tmp_path / "new", SAVE.load(ckpt), given)
+        return anndata.read_h5ad(tmp_path / "new" / "integrated.h5ad")
+
+    return made
+
+
+def test_a_file_of_new_cells_is_embedded_by_a_checkpoint(tiny, tmp_path, no_scib, embed, capsys):
+    folder = tmp_path / "run"
+    run(tiny(*TASK), folder)
+    cells = integrated(folder)
+    asked = cells[5:25, ::-1].copy()
+    found = embed(folder, asked)
+    assert np.allclose(found.obsm[keys.LATENT], cells.obsm[keys.LATENT][5:25], atol=1e-5)
+    assert np.allclose(found.X.toarray(), cells.X[5:25].toarray(), atol=1e-4)
+    assert list(found.obs["batch"]) == list(asked.obs["batch"])
+    asked.obs = asked.obs[["cell_type"]]
+    unknown = embed(folder / "checkpoints" / "model.ckpt", asked)
+    assert np.allclose(unknown.obsm[keys.LATENT], found.obsm[keys.LATENT], atol=1e-5)  # the encoder is never told
+    assert "20 cells of a batch that training did not have, embedded as [MASK]" in capsys.readouterr().out
+    bare = asked[:, :40].copy()
+    bare.obs = bare.obs[[]]
+    assert np.isfinite(embed(folder, bare).obsm[keys.LATENT]).all()
+    assert "8 of the model's 48 genes are not in the file and count as zero" in capsys.readouterr().out
+
+
+def test_mistakes_of_new_cells_get_one_line(tiny, composed, tmp_path, no_scib, embed):
+    folder = tmp_path / "run"
+    run(tiny(*TASK), folder)
+    cells = integrated(folder)[:20].copy()
+    with pytest.raises(UserError, match="route=translate needs a trained flow"):
+        embed(folder, cells, "task=batch_correction", "task.route=translate")
+    with pytest.raises(
+        UserError, match="reference batch nowhere: not a level of batch; the model knows: batch_1, batch_2"
+    ):
+        embed(folder, cells, "task=batch_correction", "task.reference=nowhere")
+    cfg = composed("mode=integrate", f"ckpt={folder}")
+    with pytest.raises(UserError, match="mode=integrate needs the new cells"):
+        integrate(validated(cfg), tmp_path / "new", SAVE.load(folder), [])
+
+
 def test_a_batch_that_training_did_not_have_is_masked_and_counted(tiny, tmp_path, no_scib):
     run(tiny(*TASK), tmp_path / "run")
     model, cells = SAVE.load(tmp_path / "run"), integrated(tmp_path / "run")[:10].copy()
@@ -88,6 +144,28 @@ def test_a_batch_that_training_did_not_have_is_masked_and_counted(tiny, tmp_path
     found = model.integrate(cells)
     assert found.uns[keys.UNS]["cells_of_unknown_batch"] == 10
     assert np.isfinite(found.obsm[keys.LATENT]).all()
+
+
+def test_without_a_reference_expression_is_masked_or_the_mean_over_batches(tiny, tmp_path, no_scib):
+    run(tiny(*TASK, "training.decoder_mask_rate=0.1"), tmp_path / "masked")
+    assert integrated(tmp_path / "masked").uns[keys.UNS]["reference"] == keys.MASK
+    run(tiny(*TASK, "training.decoder_mask_rate=0"), tmp_path / "mean")
+    cells, model = integrated(tmp_path / "mean"), SAVE.load(tmp_path / "mean")
+    assert cells.uns[keys.UNS]["reference"] == "mean over batches"
+    rates = [np.expm1(model.integrate(cells, reference=f"batch_{k}").X.toarray()) for k in (1, 2)]
+    assert np.abs(rates[0] - rates[1]).max() > 1e-3
+    assert np.allclose(cells.X.toarray(), np.log1p(sum(rates) / 2), atol=1e-4)
+
+
+def test_each_batch_shifts_each_gene_and_no_batch_none():
+    told = Conditions((Categorical("batch", ("a", "b")), Numeric("age", 0.0, 1.0)))
+    shift = level_shift(told, 3)
+    values = told.encode(pd.DataFrame({"batch": ["a", "b", keys.MASK], "age": [0.0, 1.0, 2.0]}))
+    assert not shift(values).any()
+    shift(values).sum().backward()
+    (table,) = shift.tables
+    assert (table.weight.grad == torch.tensor([[1.0], [1.0], [0.0]])).all()  # [MASK] is not learned
+    assert level_shift(Conditions((Numeric("age", 0.0, 1.0),)), 3) is None
 
 
 def test_expression_as_a_reference_batch_and_through_the_flow(tiny, tmp_path, no_scib):
@@ -138,11 +216,34 @@ def test_a_run_is_scored_by_scib_and_drawn(tiny, tmp_path):
         (["task.reference=batch_9"], "task.reference=batch_9: not a level of batch; levels: batch_1, batch_2"),
         (["task.nuisance=[cell_type]"], "task.nuisance=cell_type: what is to be kept can't be corrected away"),
         (["data.n_batches=1"], "batch has one batch only, batch_1"),
+        (["task.nuisance=[site]"], "task.nuisance=site: not among the columns that are read .*data.keep=.site."),
+        (
+            ["task.unlabelled_batches=[b2]"],
+            "task.unlabelled_batches=b2: not a level of batch; levels: batch_1, batch_2",
+        ),
     ],
 )
-def test_mistakes_get_one_line(overrides, message, tiny, tmp_path):
+@pytest.mark.parametrize("baseline", ["none", "pca"])
+def test_mistakes_get_one_line_before_anything_is_fitted(baseline, overrides, message, tiny, tmp_path):
+    with pytest.raises(UserError, match=message) as caught:
+        run(tiny(*TASK, f"baseline={baseline}", *overrides), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("baseline", ["none", "pca"])
+def test_a_batch_of_one_cell_is_refused(baseline, tiny, tmp_path, monkeypatch):
+    loads = Simulated.load
+
+    def lonely(self, cache):
+        data = loads(self, cache)
+        second = np.flatnonzero(data.obs["batch"] == "batch_2")
+        return data[np.setdiff1d(np.arange(data.n_obs), second[1:])].copy()
+
+    monkeypatch.setattr(Simulated, "load", lonely)
+    message = r"level 'batch_2' of 'batch' has one cell, 2 are needed; .*data.exclude='{batch: \[batch_2\]}'"
     with pytest.raises(UserError, match=message):
-        run(tiny(*TASK, *overrides), tmp_path / "run")
+        run(tiny(*TASK, f"baseline={baseline}"), tmp_path / "run")
 
 
 def test_data_without_batches_is_refused_with_those_that_have_them(composed, tmp_path):

@@ -12,7 +12,7 @@ from scsave.data.conditions import Conditions, Values
 from scsave.keys import TARGET_SUM
 from scsave.models.autoencoder import Decoder, Encoder
 from scsave.models.backbone import AttentionBackbone
-from scsave.models.conditions import ConditionEncoder, set_shift
+from scsave.models.conditions import ConditionEncoder, level_shift, set_shift
 from scsave.models.likelihoods import GeneMoments, Likelihood
 from scsave.models.velocity import Velocity
 
@@ -53,6 +53,8 @@ class SAVEModel(nn.Module):
         self.decoder_conditions = ConditionEncoder(conditions.subset(decoder_conditions), backbone.width, vectors)
         told = conditions.subset(decoder_conditions if backbone.additive_prior else [])
         self.shift = set_shift(told, backbone.width, vectors, len(blocks.genes))
+        told = conditions.subset(decoder_conditions if backbone.level_shift else [])
+        self.levels = level_shift(told, len(blocks.genes))
         self.likelihood = likelihood
         likelihood.setup(len(blocks.genes))
         width, depth = backbone.velocity_width, backbone.velocity_depth
@@ -87,11 +89,10 @@ class SAVEModel(nn.Module):
         s = self.decoder_conditions(values, len(z))  # (N, e)
         out = self.decoder(z, s)  # (N, L, K, n_outputs)
         out = out.flatten(1, 2)[:, self.position] + self.average  # (N, G, n_outputs): pads never leave the model
-        if self.shift is None:
-            return out
-        # the first number of every likelihood is the gene's level
-        level = out[..., :1] + self.shift(values)[..., None]
-        return torch.cat([level, out[..., 1:]], dim=-1)
+        for shift in (self.shift, self.levels):
+            if shift is not None:  # the first number of every likelihood is the gene's level
+                out = torch.cat([out[..., :1] + shift(values)[..., None], out[..., 1:]], dim=-1)
+        return out
 
     def to_flow(self, z: Tensor, library: Tensor) -> Tensor:
         x = torch.cat([z.flatten(1), library.log()[:, None]], dim=-1)

@@ -18,7 +18,7 @@ from scsave.errors import UserError
 from scsave.integrate import Route
 from scsave.metrics.row import Metric
 from scsave.results.files import write_h5ad
-from scsave.tasks.base import Context, Outcome
+from scsave.tasks.base import Context, Method, Outcome
 
 log = logging.getLogger("scsave")
 Positive = Annotated[int, Field(gt=0)]
@@ -55,6 +55,11 @@ class BatchCorrection:
                 )
         if source.cell_type_key in self.nuisance:
             raise UserError(f"task.nuisance={source.cell_type_key}: what is to be kept can't be corrected away")
+        if lost := [column for column in self.nuisance if column not in source.obs_keys]:
+            raise UserError(
+                f"task.nuisance={lost[0]}: not among the columns that are read ({', '.join(source.obs_keys)}); "
+                f"read it with data.keep=[{lost[0]}]"
+            )
 
     def conditions(self, source: DataSource) -> list[str]:
         return list(dict.fromkeys([source.batch_key, *self.nuisance]))
@@ -63,6 +68,18 @@ class BatchCorrection:
         batches = obs[source.batch_key].astype(str).value_counts()
         if len(batches) < 2:
             raise UserError(f"task=batch_correction: {source.batch_key} has one batch only, {batches.index[0]}")
+        if batches.min() < source.min_level_cells:
+            size = "one cell" if batches.min() == 1 else f"{batches.min()} cells"
+            raise UserError(
+                f"task=batch_correction: level '{batches.idxmin()}' of '{source.batch_key}' has {size}, "
+                f"{source.min_level_cells} are needed; leave it out with "
+                f"data.exclude='{{{source.batch_key}: [{batches.idxmin()}]}}'"
+            )
+        if lost := sorted(set(self.unlabelled_batches) - set(batches.index)):
+            raise UserError(
+                f"task.unlabelled_batches={lost[0]}: not a level of {source.batch_key}; levels: "
+                f"{', '.join(sorted(batches.index))}"
+            )
         if self.reference is not None and self.reference not in batches:
             raise UserError(
                 f"task.reference={self.reference}: not a level of {source.batch_key}; levels: "
@@ -75,22 +92,16 @@ class BatchCorrection:
         from scsave.results.integration_figures import integration_figures
 
         data, source, method = context.data, context.source, context.method
-        unlabelled = [
-            batch for batch in self.unlabelled_batches if batch in set(data.obs[source.batch_key].astype(str))
-        ]
         scorer = IntegrationScorer(
             data,
             source.batch_key,
             source.cell_type_key,
-            unlabelled,
+            self.unlabelled_batches,
             n_components=self.n_components,
             seed=context.seed,
             max_cells=self.max_cells,
         )
-        if method.name == "scsave":
-            integrated = method.integrate(data, context.seed, reference=self.reference, route=self.route)
-        else:
-            integrated = method.integrate(data, context.seed)
+        integrated = self.integrated(method, data, context.seed)
         write_h5ad(context.folder / "integrated.h5ad", integrated)
         embedding = integrated.obsm[embedding_key(integrated)]
         corrected = integrated.uns[keys.UNS].get("corrected_expression", False)
@@ -104,6 +115,12 @@ class BatchCorrection:
                 context.folder,
             )
         return Outcome(scores=scores, info={"scorer": scorer.info, "route": self.route, "reference": self.reference})
+
+    def integrated(self, method: Method, data: AnnData, seed: int) -> AnnData:
+        """The cells corrected by a fitted method; `route` and `reference` are SAVE's."""
+        if method.name == "scsave":
+            return method.integrate(data, seed, reference=self.reference, route=self.route)
+        return method.integrate(data, seed)
 
     def validation_metrics(self, source: DataSource) -> dict[str, Metric]:
         raise UserError(

@@ -72,7 +72,8 @@ class Stage(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         trained = {p for module in self.trained() for p in module.parameters() if p.requires_grad}
-        own = {p for p in (self.model.average, *self.model.likelihood.parameters()) if p in trained}
+        levels = [] if self.model.levels is None else self.model.levels.parameters()
+        own = {p for p in (self.model.average, *self.model.likelihood.parameters(), *levels) if p in trained}
         networks = [p for p in self.parameters() if p in trained - own]
         groups = [{"params": networks}]
         if own:  # one number a gene: steps that suit a network hardly move a dispersion
@@ -145,8 +146,8 @@ class AutoencoderStage(Stage):
 
     def trained(self) -> list[nn.Module]:
         model = self.model
-        shift = [] if model.shift is None else [model.shift]
-        return [model.encoder, model.decoder, model.decoder_conditions, model.likelihood, AverageCell(model), *shift]
+        shifts = [shift for shift in (model.shift, model.levels) if shift is not None]
+        return [model.encoder, model.decoder, model.decoder_conditions, model.likelihood, AverageCell(model), *shifts]
 
     def losses(self, batch: Batch, noise: StepNoise) -> dict[str, Tensor]:
         return self.autoencoder_losses(batch, noise)[0]

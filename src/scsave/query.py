@@ -1,0 +1,66 @@
+"""New cells for a trained model: which of the run's data settings hold for another file, and what does it lack?
+
+`python train.py mode=integrate ckpt=<run dir> data.path=new.h5ad`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from anndata import AnnData
+
+from scsave.components import Node, build
+from scsave.data.h5ad import H5AD
+from scsave.data.raw import open_h5ad
+from scsave.errors import UserError
+
+if TYPE_CHECKING:
+    from scsave.data.conditions import Conditions
+
+BLANK = "no_condition"
+# What says which cells and genes the run was made with: another file has its own.
+_OF_THE_RUN = (
+    "path", "exclude", "max_cells", "max_genes", "n_top_genes", "min_cells", "min_level_cells", "rare_levels", "control",
+    "perturbation_key", "perturbation_kind",
+)  # fmt: skip
+
+
+def asked_settings(overrides: Sequence[str], group: str) -> dict[str, Any]:
+    """`group.key=value` of a command line as {key: value}."""
+    pairs = [override.lstrip("+").partition("=") for override in overrides]
+    return {
+        key.removeprefix(f"{group}."): yaml.safe_load(value) for key, _, value in pairs if key.startswith(f"{group}.")
+    }
+
+
+def new_cells(stored: Node, asked: dict[str, Any], conditions: Conditions, cache: Path) -> AnnData:
+    """Cells of `asked["path"]`, prepared as the run's data were (`stored`), every cell kept, (N, all genes of the file).
+
+    `asked` replaces settings of the run. A column of the model that the file lacks is left out: it is masked then.
+    Raises UserError as any data set does, and where no file is named.
+    """
+    if not asked.get("path"):
+        raise UserError("mode=integrate needs the new cells: data.path=<file>.h5ad")
+    known = {f.name for f in fields(H5AD)}
+    settings = {k: v for k, v in stored.items() if k in known and k not in _OF_THE_RUN} | {"min_level_cells": 1} | asked
+    with open_h5ad(Path(settings["path"])) as raw:
+        there = set(map(str, raw.obs.columns)) | set(settings.get("from_names") or {})
+    names = settings.get("columns") or {}
+
+    def has(column: str | None) -> bool:
+        return column is not None and not there.isdisjoint({column, *names.get(column, [])})
+
+    settings["conditions"] = [column.name for column in conditions.columns if has(column.name)]
+    for key in ("cell_type_key", "batch_key", "library_key"):
+        if key not in asked and not has(settings.get(key)):
+            settings[key] = None
+    if "keep" not in asked:
+        settings["keep"] = [column for column in settings.get("keep") or [] if has(column)]
+    if not settings["conditions"]:  # prepared cells carry one at least: a column of empty text, a batch of nobody's
+        settings["conditions"] = [BLANK]
+        settings["from_names"] = (settings.get("from_names") or {}) | {BLANK: "^()"}
+    return build(settings | {"_target_": "scsave.data.h5ad.H5AD"}, "data").load(cache)
