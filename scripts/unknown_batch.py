@@ -1,0 +1,105 @@
+"""What does a batch cost that training did not have? Its cells embedded by a model without it, and by one with it.
+
+python scripts/unknown_batch.py 10x_pbmc3k data=pbmc data.path=pbmc.h5ad data.max_cells=5000 [--seeds 0 1 2]
+Scored on all cells: scIB, the held-out batch embedded as mode=integrate embeds new cells; and label transfer: each cell of
+the held-out batch gets the type of most of its 15 nearest neighbours among the labelled cells of the other batches. Raw
+scores go to `<out>/<batch>/<seed>.json`, made once; `unintegrated` is the floor of both.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from compare_correction import Problem
+from compare_runs import config_of, markdown, shown
+from scsave import keys
+from scsave.cli import entry
+from scsave.components import build
+from scsave.errors import UserError
+from scsave.metrics.integration import UNINTEGRATED
+from scsave.results.files import write_json
+
+NEIGHBOURS = 15
+COLUMNS = ("total", "bio_conservation", "batch_removal", "transfer_accuracy", "transfer_recall")
+
+
+def transfer(embedding: np.ndarray, labels: np.ndarray, known: np.ndarray, asked: np.ndarray) -> dict[str, float]:
+    """Types of cells `asked` by their neighbours among `known`, (N,) bool each, for types that `known` has.
+
+    Accuracy over cells, and recall averaged over types.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    asked = asked & np.isin(labels, np.unique(labels[known]))
+    guessed = KNeighborsClassifier(NEIGHBOURS).fit(embedding[known], labels[known]).predict(embedding[asked])
+    right = pd.Series(guessed == labels[asked]).groupby(labels[asked])
+    return {
+        "transfer_accuracy": float((guessed == labels[asked]).mean()),
+        "transfer_recall": float(right.mean().mean()),
+    }
+
+
+def embedded(problem: Problem, overrides: list[str], without: np.ndarray) -> np.ndarray:
+    """Latent means of all cells, (N, D), of a model that was not shown the cells `without`, (N,) bool."""
+    from scsave.data.source import select_genes
+    from scsave.data.split import make_split
+    from scsave.run import make_method
+    from scsave.schema import validated
+
+    cfg = config_of(overrides)
+    config = validated(cfg)
+    groups = {name: rows[~without[rows]] for name, rows in problem.split.groups.items()}
+    split = make_split(groups, problem.cells.obs_names, "all", allow_no_test=True)
+    data = select_genes(problem.cells, split.train, problem.source.n_top_genes, problem.source.min_cells)
+    method = make_method(cfg, config, build(config.task, "task"), problem.source, data[split.train], Path("unused"))
+    method.workshop.folder, method.workshop.loggers = None, lambda stage: []
+    method.fit(data, split, problem.source, problem.seed)
+    return method.integrate(data, problem.seed).obsm[keys.LATENT]
+
+
+def measure(batch: str, overrides: list[str]) -> dict[str, dict[str, float]]:
+    problem = Problem(overrides)
+    batches = problem.cells.obs[problem.source.batch_key].astype(str).to_numpy()
+    if batch not in batches:
+        raise UserError(f"{batch}: no level of {problem.source.batch_key}; levels: {', '.join(np.unique(batches))}")
+    held, labels = batches == batch, problem.cells.obs[problem.source.cell_type_key].astype(str).to_numpy()
+    embeddings = {
+        "trained with it": embedded(problem, overrides, np.zeros_like(held)),
+        "trained without it": embedded(problem, overrides, held),
+    }
+    scores = {name: row[keys.ALL] for name, row in problem.scorer.score(embeddings).items()}
+    known = ~held & ~np.isin(batches, problem.task.unlabelled_batches)
+    for name, embedding in (embeddings | {UNINTEGRATED: problem.scorer.unintegrated}).items():
+        if len(embedding) == len(held):  # the floor is of the scored cells, all of them below task.max_cells
+            scores[name] |= transfer(embedding, labels, known, held)
+    return scores
+
+
+def run(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("batch")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("outputs/unknown_batch"))
+    options = parser.parse_args(arguments)
+    found: dict[str, list[dict[str, float]]] = {}
+    for seed in options.seeds:
+        path = options.out / options.batch / f"{seed}.json"
+        if not path.exists():
+            given = ["task=batch_correction", *options.overrides, f"seed={seed}", "figures=false"]
+            write_json(path, measure(options.batch, given))
+        for name, row in json.loads(path.read_text()).items():
+            found.setdefault(name, []).append(row)
+    rows = {}
+    for name, runs in found.items():
+        frame = pd.DataFrame(runs).reindex(columns=COLUMNS).astype(float)
+        rows[name] = {"runs": str(len(frame))} | {c: shown(frame[c].dropna().to_numpy()) for c in frame}
+    print(markdown(pd.DataFrame(rows).T, options.batch))
+
+
+if __name__ == "__main__":
+    entry(lambda: run(sys.argv[1:]))
