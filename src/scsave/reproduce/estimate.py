@@ -10,14 +10,14 @@ from omegaconf import DictConfig
 from scsave.reproduce.jobs import Job
 from scsave.reproduce.state import DONE, State
 
-# The model, fitted by eye to reproduce-small on one core: starting, reading and scoring, then steps x genes x width.
+# The model, fitted by eye to CPU seconds of reproduce-small: starting, reading and scoring, then steps x genes x width.
 # It is good to a factor of three; what it is for is to tell minutes from days.
-START, FOLD, SECONDS_A_UNIT = 15.0, 5.0, 0.022
+START, FOLD, STEP, UNIT = 8.0, 1.0, 0.02, 0.015
 UNKNOWN_GENES, UNKNOWN_TYPES = {True: 20_000, False: 1_000}, 13  # genes of a file, and of a set that is packaged
 
 
 def modelled(cfg: DictConfig) -> float:
-    """Seconds by START + folds x (FOLD + 0.022 x steps x genes/1000 x width/64 x batch/128), a core of 2020 doing it."""
+    """Seconds by START + folds x (FOLD + steps x (STEP + UNIT x genes/1000 x width/64 x batch/128)), on one core."""
     most = UNKNOWN_GENES[bool(cfg.data.path or cfg.data.get("mirrors"))]
     genes = min(cfg.data.get(key) or most for key in ("n_top_genes", "max_genes", "n_genes"))
     every_type = cfg.task.name == "perturbation" and cfg.data.perturbation_kind == "level"
@@ -34,7 +34,7 @@ def modelled(cfg: DictConfig) -> float:
     # a step on cached latents costs a third of one of the autoencoder
     steps = stages[0] + stages[1] + stages[2] / 3
     size = genes / 1000 * network.width / 64 * plan.batch_size / 128
-    return START + folds * (FOLD + SECONDS_A_UNIT * steps * size)
+    return START + folds * (FOLD + steps * (STEP + UNIT * size))
 
 
 class Estimates:
