@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scsave.save import SAVE
 
 SUMMARY = "per_perturbation"
-FAR = 0.95  # of the training genes lie nearer to their nearest
+FAR = 0.9  # of the training genes lie nearer to their nearest
 FEWEST = 3  # training genes that a distance can be judged against
 SHOWN = 5  # genes that change most
 

@@ -264,6 +264,7 @@ def test_a_control_label_that_is_absent_is_one_line(tiny, tmp_path):
         run(tiny(*HEAD, "data.layer=counts", cells=cells), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_vectors_that_carry_the_effect_are_used_and_others_do_no_better_than_the_mean(composed, tmp_path):
     found = {}
     for informative in ("true", "false"):
