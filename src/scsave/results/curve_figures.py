@@ -148,9 +148,11 @@ def _time(folder: Path, results: list[Result], metrics: list[Metric], label: str
         for row in FLOORS:
             if table.cell(row, at[metric.name]).n:
                 ax.axhline(table.cell(row, at[metric.name]).mean, color=REAL, lw=1, ls="--", label=row)
-        ax.set(xlabel="minutes of training", title=f"{metric.label} {metric.arrow}", xscale="log")
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter("")
+        ax.set(xlabel="minutes of training", title=f"{metric.label} {metric.arrow}")
+        if max(minutes[row] for row in rows) > 5 * min(minutes[row] for row in rows):
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_formatter("")
         ax.margins(0.12)
     last = np.atleast_1d(axes)[-1]
     last.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(rows) // ANNOTATED)
