@@ -380,6 +380,10 @@ def test_costs_are_shown_and_not_ranked(tmp_path):
     assert texts(table, 1) == {"scsave": "1.500 (1)", "scvi": "0.500 (1)", "real": "–"}
     assert ranks(table, 1) == {"scsave": None, "scvi": None, "real": None}
     assert "train min: cost.seconds_fit / 60" in markdown(table, [], "s.csv")
+    write(tmp_path / "a", cost={"seconds_fit": 90.0}, groups={"scsave": {"pooled": {"w1": 7.0}}})
+    table = table_of(tmp_path, costs=True, group=["pooled"])
+    assert [texts(table, n)["scsave"] for n in (0, 1)] == ["7.00 (1)", "1.500 (1)"]
+    assert "the group pooled is all test cells at once" in markdown(table, [], "s.csv")
 
 
 # -- what it is written as

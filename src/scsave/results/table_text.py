@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from scsave import keys
 from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL
 from scsave.results.costs import is_cost
 from scsave.results.table import REPORTED, Cell, Column, Table
@@ -87,6 +88,11 @@ def footer(table: Table, sources: str) -> list[str]:
     ]
     if any(cell.n == 1 and cell.interval for cell in table.cells.values()):
         lines.append("[low, high]: bootstrap 95% interval over perturbations, of a single run")
+    if {column.group for column in table.columns} != {keys.ALL}:
+        lines.append(
+            "mean or pooled in brackets says how the group all is made; the group pooled is all test cells at once, any "
+            "other its own part of them"
+        )
     metrics = {column.metric.key: column.metric for column in table.columns}
     # a run without versions had 1 throughout; benches keep versions apart, so the first run speaks for its column
     lines += [_metric(table, key) for key in metrics]

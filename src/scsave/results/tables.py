@@ -12,7 +12,7 @@ from scsave.metrics.registry import rows as registry_rows
 from scsave.metrics.row import PROTOCOLS, Metric
 from scsave.results.collect import Result
 from scsave.results.comparable import Bench, benches
-from scsave.results.costs import cost_rows, is_cost
+from scsave.results.costs import cost_rows
 from scsave.results.table import ORDER, REPORTED, Cell, Column, Table, role
 from scsave.results.table_cells import clashing, fill
 from scsave.results.table_paper import add_paper
@@ -53,15 +53,10 @@ def make_table(
     found = benches(results, chosen)
     if strict:
         _refuse(found)
-    if costs:
-        chosen += cost_rows(registry).values()
-    columns = [
-        Column(bench, metric, name, protocol)
-        for bench in found
-        for name in _groups(bench, group)
-        for metric in chosen
-        if not (is_cost(metric) and name != keys.ALL)
-    ]
+    columns = []
+    for bench in found:
+        columns += [Column(bench, metric, name, protocol) for name in _groups(bench, group) for metric in chosen]
+        columns += [Column(bench, metric, keys.ALL, protocol) for metric in cost_rows(registry).values() if costs]
     names, notes = suffixes(found)
     notes = list(dict.fromkeys([*(note for bench in found for note in bench.notes), *notes]))
     apart = clashing(columns)
