@@ -77,7 +77,7 @@ def test_options_compose_and_fit_the_schema(choice, composed):
         (["training.mask_rate=1.5"], "training.mask_rate=1.5: input should be less than or equal to 1"),
         (["seed=-1"], "seed=-1: input should be greater than or equal to 0"),
         (["mode=dance"], "mode='dance': input should be 'train', 'generate', 'predict', 'integrate' or 'evaluate'"),
-        (["+colour=red"], "colour: unknown key; the config takes: backbone"),
+        (["+colour=red"], "colour: unknown key; the config takes: analysis, backbone"),
         (["mode=generate"], "mode=generate needs a trained model: ckpt="),
         (["resume=a", "ckpt=b"], "resume and ckpt are both set"),
         (["backbone._target_=os.system"], "expected a class of scsave"),
