@@ -21,13 +21,15 @@ def questions(job: Job) -> list[tuple[str, Ask]]:
     return [
         (f"baseline={job.method}", lambda job: package(job.cfg.baseline)),
         (vectors, lambda job: package(job.cfg.vectors)),
-        (f"data={data.name}" + (f" ({data.path})" if data.path else ""), fetched),
+        (str(data.path or f"data={data.name}"), fetched),
         (f"{vectors} (download)", knowledge),
     ]
 
 
 def fetched(job: Job) -> str | None:
     """Downloads the job's data set if it is not here yet; None, or why it can't be had."""
+    if absent := _absent(job):
+        return absent
     from scsave.components import build
 
     try:
@@ -40,11 +42,16 @@ def fetched(job: Job) -> str | None:
 def here(job: Job) -> str | None:
     """The same without a download: None, or what would have to be fetched or is missing."""
     data, cache = job.cfg.data, Path(job.cfg.paths.cache)
-    if data.path:
-        return None if Path(data.path).exists() else f"dataset missing: {data.path}: no such file"
-    if data.get("mirrors") and not (cache / "raw" / data.name).is_dir():
+    if not data.path and data.get("mirrors") and not (cache / "raw" / data.name).is_dir():
         return "to be downloaded first"
-    return None
+    return _absent(job)
+
+
+def _absent(job: Job) -> str | None:
+    path = job.cfg.data.path
+    if not path or Path(path).exists():
+        return None
+    return f"dataset missing: {path}: no such file (DATA=<folder> says where local files are)"
 
 
 def knowledge(job: Job) -> str | None:
