@@ -27,6 +27,15 @@ _UNHASHED = (
 )  # fmt: skip
 
 
+# Options of Hydra that packages bring: the extra of pyproject.toml that installs them.
+_EXTRAS = {
+    "hydra/sweeper/optuna": "sweep",
+    "hydra/launcher/submitit_local": "sweep",
+    "hydra/launcher/submitit_slurm": "sweep",
+    "hydra/launcher/ray": "ray",
+}
+
+
 def config_hash(cfg: DictConfig) -> str:
     """Ten hex digits over every setting that can change the result."""
     plain = {k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in _items(cfg)}
@@ -74,8 +83,26 @@ def overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
+def named_on_command_line(key: str) -> bool:
+    """Did the user choose this key or group, or something in it? Outside of Hydra: yes, the config is the caller's."""
+    if not HydraConfig.initialized():
+        return True
+    names = (override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task)
+    return any(name == key or name.startswith(f"{key}.") for name in names)
+
+
+def sweep_arguments() -> list[str] | None:
+    """The command line of this one job of a sweep; None where it is not one of a sweep."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    return list(HydraConfig.get().overrides.task)
+
+
 def register_resolvers() -> None:
-    OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
+    from scsave.search.study import study_name, study_storage, trials_left
+
+    for resolver in (run_dir, study_name, study_storage, trials_left):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
 def one_line(error: Exception) -> str:
@@ -86,6 +113,10 @@ def one_line(error: Exception) -> str:
     text = text.split("; Config search path")[0].removeprefix("UserError raised while resolving interpolation: ")
     if text.startswith("Could not override '"):
         return f"{text.split(chr(39))[1]}: unknown key; `python train.py --cfg job` shows every key"
+    for option, extra in _EXTRAS.items():
+        if f"Could not find '{option}'" in text:
+            group, _, name = option.rpartition("/")
+            return f"{group}={name} needs a package that is not installed: make setup EXTRAS=dev,{extra}"
     return text.removeprefix("In 'train': ")
 
 
@@ -118,3 +149,7 @@ def entry(main: Callable[[], Any]) -> None:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         fail(one_line(error))
+    except ValueError as error:
+        if "No trials are completed" not in str(error):
+            raise
+        fail("every trial of the search failed; the lines `Failed experiment` above say why")

@@ -62,12 +62,11 @@ def problem(task: Perturbation, context: Context) -> Problem:
             f"split {split.name} leaves no perturbed test cell; use split=perturbation, gears or ahlmann_eltze"
         )
     real.obs[source.perturbation_key] = labels[test[labels[test] != source.control]]
-    held = test[labels[test] == source.control]
+    held, seen = test[labels[test] == source.control], np.sort(np.concatenate([split.train, split.val]))
     if len(held) < 2:  # a split that shares out no control cells: those of training
-        held = np.flatnonzero(labels == source.control)
+        held = seen[labels[seen] == source.control]
     start, truth = split_control(data[held].copy(), context.seed)
     start = limited(start, task.perturbation_cells, context.seed)  # a change is measured from the cells that were moved
-    seen = np.sort(np.concatenate([split.train, split.val]))
     groups = test_groups(context, labels)
     scorer = GeneticScorer(
         data[seen].copy(), start, truth, real, source.perturbation_key, groups, source.control,

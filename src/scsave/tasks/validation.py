@@ -32,9 +32,14 @@ def check_sweep_metric(name: str, task: Task, source: DataSource) -> Metric:
     return known[name]
 
 
-def loss(metric: Metric, folds: list[dict[str, float]]) -> float:
-    """The metric's mean over folds as a number that is best when smallest: value, -value or |value - best|."""
-    value = metric.sort_key(mean_of([one[metric.name] for one in folds]))
+def over_folds(folds: list[dict[str, float]]) -> dict[str, float]:
+    """Each metric's mean over folds."""
+    return {name: mean_of([one[name] for one in folds]) for name in folds[0]}
+
+
+def loss(metric: Metric, scores: dict[str, float]) -> float:
+    """The metric as a number that is best when smallest: value, -value or |value - best|. UserError where it has none."""
+    value = metric.sort_key(scores[metric.name])
     if not math.isfinite(value):
         raise UserError(
             f"sweep_metric={metric.name}: no value on the validation cells (needs {metric.min_cells or FEWEST} or more): "

@@ -1,0 +1,1 @@
+"""Searches over settings: where a study is kept, and what it tries next."""
