@@ -63,6 +63,15 @@ def decoded(
     info: dict[str, Any],
 ) -> AnnData:
     """Cells of latents (N, L, d) and library sizes (N,); drawn from the likelihood with `rng`, its mean without."""
+    counts, log1p = matrices(model, z, library, values, rng)
+    what = "generated cells" if rng else "decoded means"
+    return as_cells(model, counts, log1p, library.cpu().numpy(), obs, {"what": what} | info)
+
+
+def matrices(
+    model: SAVEModel, z: Tensor, library: Tensor, values: Values, rng: torch.Generator | None
+) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Counts and log1p expression, (N, G) each, of latents (N, L, d); drawn with `rng`, the likelihood's mean without."""
     drawn, log1p = [], []
     with inference(model):
         for start in range(0, len(z), CHUNK):
@@ -75,15 +84,27 @@ def decoded(
             counts = sample if head.space == "counts" else expression.expm1() * (size / keys.TARGET_SUM)[:, None]
             drawn.append(sp.csr_matrix((counts if rng is None else counts.round()).cpu().numpy()))
             log1p.append(sp.csr_matrix(expression.cpu().numpy()))
+    return sp.vstack(drawn, format="csr"), sp.vstack(log1p, format="csr")
+
+
+def as_cells(
+    model: SAVEModel,
+    counts: sp.csr_matrix,
+    log1p: sp.csr_matrix,
+    library: np.ndarray,
+    obs: pd.DataFrame,
+    info: dict[str, Any],
+) -> AnnData:
+    """AnnData of the model's genes: counts in a layer, log1p in X, `obs` with the library sizes (N,)."""
     obs = obs.copy()
-    obs[keys.LIBRARY] = library.cpu().numpy().astype(np.float64)
+    obs[keys.LIBRARY] = library.astype(np.float64)
     for name in obs.columns.drop(keys.LIBRARY):
         obs[name] = obs[name].astype("category") if obs[name].dtype == object else obs[name]
-    uns = {"made_by": f"scsave {__version__}", "what": "generated cells" if rng else "decoded means"} | info
+    uns = {"made_by": f"scsave {__version__}"} | info
     return AnnData(
-        X=sp.vstack(log1p, format="csr"),
+        X=log1p,
         obs=obs,
         var=pd.DataFrame(index=pd.Index(model.blocks.genes)),
-        layers={keys.COUNTS: sp.vstack(drawn, format="csr")},
+        layers={keys.COUNTS: counts},
         uns={keys.UNS: {k: v for k, v in uns.items() if v is not None}},
     )

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from scsave import keys
 from scsave.data.conditions import Values
-from scsave.decoding import decoded, inference, on
+from scsave.decoding import as_cells, decoded, inference, on
 from scsave.errors import UserError
 from scsave.flow.guidance import Weight, guided
+from scsave.units import Request, sampled
 
 if TYPE_CHECKING:
     from scsave.save import SAVE
@@ -25,23 +26,18 @@ def generate(
     save: SAVE, cells: int | pd.DataFrame, condition: dict[str, Any] | None, seed: int, guidance: Weight | None
 ) -> AnnData:
     """See `SAVE.generate`."""
-    model = save.fitted()
     obs = asked(save, cells, condition)
-    values = on(save.conditions.encode(obs), save.device)
-    rng = torch.Generator(save.device).manual_seed(seed)
+    weight = save.guidance if guidance is None else guidance
     started = time.perf_counter()
-    x_0 = torch.randn(len(obs), model.n_latent + 1, generator=rng, device=save.device)
-    x_1, evaluations = flowed(save, x_0, values, guidance)
-    z, library = model.from_flow(x_1)
-    library = library.clamp(*save.info["library_range"]).round()
-    generated = decoded(model, z, library, values, rng, obs, save.info)
+    made = sampled(save, Request(len(obs), save.conditions.encode(obs), seed, weight))
     seconds = time.perf_counter() - started
     save.cost |= {
         "seconds_sample": seconds,
         "cells_per_second_sample": len(obs) / max(seconds, 1e-9),
-        "sampling_evaluations": evaluations,
+        "sampling_evaluations": made.evaluations,
     }
-    return generated
+    info = {"what": "generated cells"} | save.info
+    return as_cells(save.fitted(), made.counts, made.log1p, made.library, obs, info)
 
 
 def translate(

@@ -27,11 +27,13 @@ from scsave.learn import learn
 from scsave.models.checkpoint import read_checkpoint, write_checkpoint
 from scsave.models.model import SAVEModel
 from scsave.predict import predict
+from scsave.processes import Crew
 from scsave.response import stored_control
 from scsave.response.base import ResponseHead
 from scsave.response.perturbed_genes import text_vectors
 from scsave.response.routes import respond
 from scsave.training.fitting import Networks, Workshop
+from scsave.units import Request, Unit, units_of
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
@@ -78,6 +80,7 @@ class SAVE:
         self.info: dict[str, Any] = {}
         self.device = torch.device("cpu")
         self.model: SAVEModel | None = None
+        self.crew: Crew | None = None  # other processes that generate a share
         self.control: AnnData | None = None  # some control cells of training, where perturbations are sets of genes
 
     # --- training ---
@@ -124,6 +127,10 @@ class SAVE:
         or levels.
         """
         return sampling.generate(self, cells, condition, seed, guidance)
+
+    def sample_units(self, request: Request, rank: int = 0, size: int = 1) -> list[Unit]:
+        """This process's share of the cells that `generate` was asked for."""
+        return units_of(self, request, rank, size)
 
     def translate(
         self, cells: AnnData, target: pd.DataFrame, *, seed: int = 0, guidance: Weight | None = None, draw: bool = True

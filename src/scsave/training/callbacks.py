@@ -54,6 +54,8 @@ class GracefulStop(Callback):
             self._before[signum] = signal.signal(signum, self._handle)
 
     def on_train_batch_end(self, trainer: L.Trainer, stage: L.LightningModule, *args: Any) -> None:
+        if trainer.world_size > 1:  # a signal may reach only one process, or not all at the same step
+            self.stopped = trainer.strategy.reduce_boolean_decision(self.stopped, all=False)
         if self.stopped:
             trainer.should_stop = True
 
