@@ -81,19 +81,3 @@ def test_a_sweep_by_joblib_writes_a_folder_for_each_job(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(list(Path(tmp_path).rglob("results.json"))) == 2
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path):
-    """trainer=ddp is the same optimisation: global batches and noise do not depend on the number of processes."""
-    import torch
-
-    states = []
-    for name, more in (("one", []), ("two", ["trainer=ddp", "trainer.devices=2", "trainer.limit_steps=4"])):
-        done = train(*CELLS, *NETWORK, *more, f"paths.outputs={tmp_path / name}")
-        assert done.returncode == 0, done.stderr
-        (found,) = (tmp_path / name).rglob("model.ckpt")
-        states.append(torch.load(found, weights_only=True)["state"])
-        assert len(list((tmp_path / name).rglob("results.json"))) == 1
-    for key, value in states[0].items():
-        torch.testing.assert_close(states[1][key], value, rtol=1e-3, atol=1e-4, msg=key)

@@ -11,18 +11,21 @@ from pathlib import Path
 from anndata import AnnData
 from omegaconf import DictConfig, OmegaConf
 
-from scsave.cli import command, config_hash, method_name
+from scsave.cli import command, config_hash, method_name, named_on_command_line, sweep_arguments
 from scsave.components import build
 from scsave.data.source import DataSource, select_genes
 from scsave.data.split import Split
 from scsave.errors import UserError
+from scsave.processes import Crew, own_processes, rank_zero
 from scsave.results.console import print_scores
 from scsave.results.files import write_text
 from scsave.results.folds import FOLDS, Fold, merged_record, read_fold, run_folder, slug, time_left, write_fold
+from scsave.results.record import FILE as RESULTS
 from scsave.results.record import device_name, peak_rss_mb, write_results
 from scsave.schema import RunConfig, validated
 from scsave.tasks.base import Context, Method, Task
-from scsave.tasks.validation import check_sweep_metric, loss
+from scsave.tasks.validation import check_sweep_metric, loss, over_folds
+from scsave.training.loggers import Job, closing
 from scsave.use import USES, use
 
 log = logging.getLogger("scsave")
@@ -35,10 +38,22 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
         return use(validated(cfg), folder)
     if cfg.mode == "evaluate":
         cfg = _stored(cfg.ckpt, cfg)
-    elif cfg.resume:
+    elif cfg.mode == "train" and not cfg.resume and requeued(folder):
+        cfg.resume = str(folder)
+    if cfg.resume:
         cfg, folder = _stored(cfg.resume, cfg), Path(cfg.resume)
     config = validated(cfg)
-    return train(cfg, config, folder)
+    if not rank_zero():
+        log.setLevel(logging.WARNING)
+    processes = config.trainer["devices"] * config.trainer["num_nodes"]
+    with own_processes(sweep_arguments(), processes), closing(build(config.logger, "logger"), job_of(cfg, folder)):
+        return train(cfg, config, folder)
+
+
+def requeued(folder: Path) -> bool:
+    """Has SLURM started this job again, in the folder of a run that it left unfinished?"""
+    again = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+    return again and (folder / CONFIG).is_file() and not (folder / RESULTS).is_file()
 
 
 def _stored(where: str, cfg: DictConfig) -> DictConfig:
@@ -48,7 +63,8 @@ def _stored(where: str, cfg: DictConfig) -> DictConfig:
         raise UserError(f"{where}: no {CONFIG} there; give the folder that a run wrote (outputs/<task>/<data>/...)")
     stored = OmegaConf.load(path)
     for key in ("analysis", "paths", "logger", "mode", "ckpt", "resume", "figures"):
-        stored[key] = cfg.get(key)
+        if key != "logger" or named_on_command_line(key):  # a resumed run logs where it did
+            stored[key] = cfg.get(key)
     return stored
 
 
@@ -66,7 +82,7 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
         record_start(cfg, folder, asked)
     done: dict[str, Fold] = {}
     for number, (name, fold_strategy) in enumerate(folds.items(), start=1):
-        if name:
+        if name and rank_zero():
             print(f"fold {len(done) + 1} of {len(folds)}: {name} held out{time_left(started, len(done), len(folds))}")
         where = folder / FOLDS / slug(name) if name else folder
         fold = read_fold(where) if name and cfg.resume else None
@@ -102,10 +118,18 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
         "folder": str(folder),
         "command": asked,
     }
+    if optimised:
+        record["validation"] = over_folds([fold.outcome.validation for fold in done.values()])
     path = write_results(folder, outcome, record)
+    if config.mode == "train":
+        logger = build(config.logger, "logger")
+        logger.scored(job_of(cfg, folder), outcome.scores, record["registry"], record.get("validation", {}))
     print_scores(outcome.scores, record["registry"], f"{task.name} on {source.name}, seed {config.seed}")
     print(f"results: {path}")
-    return loss(optimised, [fold.outcome.validation for fold in done.values()]) if optimised else None
+    if not optimised:
+        return None
+    print(f"validation cells: {optimised.name} {record['validation'][optimised.name]:.4g} ({optimised.arrow})")
+    return loss(optimised, record["validation"])
 
 
 def run_fold(
@@ -125,7 +149,8 @@ def run_fold(
         )
     if analysis := config.analysis and build(config.analysis, "analysis"):
         analysis.check(method, source, data)
-    print(f"{task.name} on {source.name}: {data.n_obs} cells x {data.n_vars} genes, {split.describe()}")
+    if rank_zero():
+        print(f"{task.name} on {source.name}: {data.n_obs} cells x {data.n_vars} genes, {split.describe()}")
     if config.mode != "evaluate":
         if rank_zero():
             if not cfg.resume:
@@ -135,16 +160,23 @@ def run_fold(
             folder.mkdir(parents=True, exist_ok=True)
             split.save(folder / SPLIT, data.obs_names)
         fit(method, data, split, source, config, folder)
-        if not rank_zero():
-            return None
+    crew = None if config.mode == "evaluate" else share_sampling(method)
+    if not rank_zero():
+        if crew:
+            crew.serve(method.sample_units)
+        return None
     context = Context(
         data=data, source=source, split=split, method=method, folder=folder, seed=config.seed, figures=config.figures
     )
-    outcome = task.run(context)
-    if analysis:
-        analysis.run(context)
-    if config.sweep_metric:
-        outcome.validation = task.validate(context)
+    try:
+        outcome = task.run(context)
+        if analysis:
+            analysis.run(context)
+        if config.sweep_metric:
+            outcome.validation = task.validate(context)
+    finally:
+        if crew:
+            crew.dismiss()
     record = {
         "method": method.name,
         "split": split.name,
@@ -157,8 +189,13 @@ def run_fold(
     return Fold(outcome, record)
 
 
-def rank_zero() -> bool:
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+def share_sampling(method: Method) -> Crew | None:
+    """The processes that trained SAVE, which from now on generate its cells together; None where it was one."""
+    if not hasattr(method, "crew"):
+        return None
+    method.crew = Crew.of_run()
+    method.cost["processes"] = method.crew.size if method.crew else 1
+    return method.crew
 
 
 def make_method(
@@ -174,12 +211,11 @@ def make_method(
 
     if config.mode == "evaluate":
         return SAVE.load(Path(config.ckpt) / folder.relative_to(run_folder(folder)))
-    tags = {"task": task.name, "data": source.name, "method": method_name(cfg)}
-    logger = build(config.logger, "logger")
+    logger, job = build(config.logger, "logger"), job_of(cfg, run_folder(folder))
     workshop = Workshop(
         folder=folder / CHECKPOINTS,
         trainer=build(config.trainer, "trainer"),
-        loggers=lambda stage: logger.build(folder, stage, tags),
+        loggers=lambda stage: logger.build(folder, stage, job),
         callbacks=[build(node, f"callbacks.extra.{name}") for name, node in (config.callbacks.extra or {}).items()],
         checkpoint_every=config.callbacks.checkpoint_every,
     )
@@ -197,6 +233,18 @@ def make_method(
         networks=task.networks,
         workshop=workshop,
         cache=Path(config.paths.cache),
+    )
+
+
+def job_of(cfg: DictConfig, folder: Path) -> Job:
+    return Job(
+        folder=folder,
+        task=cfg.task.name,
+        data=cfg.data.name,
+        method=method_name(cfg),
+        experiment=cfg.experiment_name,
+        config=OmegaConf.to_container(cfg, resolve=True),
+        resumed=bool(cfg.resume),
     )
 
 
@@ -224,7 +272,8 @@ def fit(method: Method, data: AnnData, split: Split, source: DataSource, config:
     try:
         method.fit(data, split, source, config.seed)
     except Stopped as stopped:
-        print(f"{stopped}; go on with: python train.py resume={run_folder(folder)}")
+        if rank_zero():
+            print(f"{stopped}; go on with: python train.py resume={run_folder(folder)}")
         raise KeyboardInterrupt from None
     method.cost.setdefault("seconds_fit", time.perf_counter() - started)
     if isinstance(method, SAVE) and rank_zero():
