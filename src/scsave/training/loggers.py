@@ -118,6 +118,7 @@ class Wandb(CSV):
                 name="/".join(job.tags),
                 id=wanted,
                 resume="allow",
+                reinit="finish_previous",
                 mode="offline" if self.offline else None,
                 dir=job.folder,
                 config=job.config,
