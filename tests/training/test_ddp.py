@@ -10,7 +10,8 @@ from scsave import SAVE
 from scsave.errors import UserError
 from scsave.processes import Crew, own_processes, rank_zero
 from scsave.run import run
-from scsave.sample import UNIT, Request, sampled, units_of
+from scsave.sampling import asked
+from scsave.units import UNIT, Request, sampled, units_of
 
 from ..conftest import CELLS, NETWORK
 from ..test_cli import train
@@ -26,7 +27,7 @@ def model(tiny, tmp_path):
 
 def test_units_are_the_same_whoever_makes_them(model):
     n = 2 * UNIT + 40
-    obs = model._obs(n, {"cell_type": "type_A"})
+    obs = asked(model, n, {"cell_type": "type_A"})
     request = Request(n, model.conditions.encode(obs), seed=5, guidance=1.0)
     whole = sampled(model, request)
     assert whole.counts.shape == (n, len(model.genes))
