@@ -177,12 +177,12 @@ def test_a_job_that_slurm_starts_again_goes_on(tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(GracefulStop, "on_train_batch_end", stop_early)
         with pytest.raises(KeyboardInterrupt):
-            run(tiny(), folder)
+            run(tiny("trainer.log_every=1"), folder)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    run(tiny(), folder)
+    run(tiny("trainer.log_every=1"), folder)
     steps = [row.split(",") for row in (folder / "logs/flow.1/metrics.csv").read_text().splitlines()]
     assert steps[1][steps[0].index("step")] == "2"  # it went on
-    run(tiny(), folder)  # a finished run begins anew
+    run(tiny("trainer.log_every=1"), folder)  # a finished run begins anew
     assert {path.name for path in (folder / "logs").iterdir()} == {"autoencoder", "flow"}
 
 

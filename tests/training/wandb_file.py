@@ -13,7 +13,7 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 def records(path: Path) -> list[pb.Record]:
     data = path.read_bytes()
-    assert data[: len(MARK)] == MARK
+    assert data[: len(MARK)] in (MARK, b"")
     at, whole, found = HEAD, b"", []
     while at < len(data):
         left = BLOCK - at % BLOCK
@@ -29,13 +29,18 @@ def records(path: Path) -> list[pb.Record]:
     return found
 
 
+def ended(path: Path) -> bool:
+    kinds = [record.WhichOneof("record_type") for record in records(path)]
+    return "exit" in kinds
+
+
 class Offline:
     """One `offline-run-*` folder: the run's record, its config, and its history, a dict a step."""
 
     def __init__(self, folder: Path):
         (path,) = folder.glob("*.wandb")
         until = time.monotonic() + 20  # wandb's own process writes the end a moment after `finish` is back
-        while records(path)[-1].WhichOneof("record_type") != "exit" and time.monotonic() < until:
+        while not ended(path) and time.monotonic() < until:
             time.sleep(0.1)
         self.folder, self.history, self.config, self.exit_code = folder, [], {}, None
         for record in records(path):
