@@ -20,7 +20,9 @@ def records(path: Path) -> list[pb.Record]:
         if left < HEAD:  # too small for another head: padding
             at += left
             continue
-        _, size, kind = struct.unpack("<IHB", data[at : at + HEAD])
+        _, size, kind = struct.unpack("<IHB", data[at : at + HEAD].ljust(HEAD, b"\0"))
+        if at + HEAD + size > len(data):  # still being written
+            break
         whole += data[at + HEAD : at + HEAD + size]
         at += HEAD + size
         if kind in (FULL, LAST):
