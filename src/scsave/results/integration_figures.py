@@ -25,7 +25,7 @@ def integration_figures(folder: Path, labels: pd.DataFrame, embeddings: dict[str
         rows = np.random.default_rng(0).permutation(rows)
     fig, axes = figure(len(embeddings), len(labels.columns), width=5.2, height=3.9)
     axes = np.asarray(axes).reshape(len(embeddings), len(labels.columns))
-    for line, (name, embedding) in zip(axes, embeddings.items(), strict=True):
+    for number, (line, (name, embedding)) in enumerate(zip(axes, embeddings.items(), strict=True)):
         placed = umap.UMAP(random_state=0, n_jobs=1).fit_transform(np.asarray(embedding)[rows])
         for ax, column in zip(line, labels.columns, strict=True):
             levels = sorted(labels[column].unique())
@@ -35,7 +35,7 @@ def integration_figures(folder: Path, labels: pd.DataFrame, embeddings: dict[str
             for level, color in zip(levels, colors, strict=False):
                 ax.scatter([], [], s=14, color=color, label=level)
             ax.set_title(f"{name}, by {column}")
-            if line is axes[0]:
+            if number == 0:
                 ax.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
             tidy(ax)
     return [save(fig, folder / "umap.png"), *loss_curves(folder, run)]
