@@ -318,6 +318,13 @@ def test_the_papers_number_stands_beside_ours_with_the_difference(tmp_path):
     assert "ours in protocol cfgen (" in markdown(table, [], "s.csv")
 
 
+def test_no_number_of_the_paper_stands_beside_a_small_version(tmp_path):
+    heart(tmp_path / "a", experiment="small/heart")
+    table = table_of(tmp_path)
+    assert list(table.rows) == ["scsave", "real"]
+    assert not table.has_paper(0)
+
+
 def test_settings_of_the_papers_ablations_meet_only_their_like(tmp_path):
     heart(tmp_path / "a")
     heart(tmp_path / "b", 10.0, "paper/block_size", **{"blocking.block_size": 1600})

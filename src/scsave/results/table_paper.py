@@ -6,10 +6,15 @@ from scsave.results.paper import SETTINGS, Reported, fits, matching
 from scsave.results.table import Cell, Table
 
 
+SMALL = "small/"  # few cells, genes and steps: no reproduction, so no number of the paper stands beside it
+
+
 def add_paper(table: Table, number: int) -> list[str]:
     """The paper's numbers of a column to the rows that they belong to; returns rows that only the paper has."""
     column, alone = table.columns[number], []
     first = column.bench.first
+    if (first.experiment_name or "").startswith(SMALL):
+        return []
     found = matching(task=first.task, data=first.data, split=first.split, metric=column.metric.name, group=column.group)
     found = [one for one in found if one.experiment is not None or fits(one, None, first.config)]
     rows = [row for row, at in table.cells if at == number]
