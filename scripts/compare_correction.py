@@ -53,7 +53,7 @@ class Problem:
 
     def integrated(self, overrides: list[str]) -> anndata.AnnData:
         """The cells after one method, its costs in `uns`."""
-        from scsave.run import make_method
+        from scsave.methods import make_method
         from scsave.schema import validated
 
         cfg = config_of(overrides)

@@ -74,7 +74,7 @@ def config_of(overrides: list[str]) -> DictConfig:
 
 def trained(problem: Problem, overrides: list[str]) -> dict[str, float]:
     """Fit one setting, generate the cells that are asked for, score them; the costs with the scores."""
-    from scsave.run import make_method
+    from scsave.methods import make_method
     from scsave.schema import validated
 
     cfg = config_of(overrides)

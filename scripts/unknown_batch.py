@@ -47,7 +47,7 @@ def embedded(problem: Problem, overrides: list[str], without: np.ndarray) -> np.
     """Latent means of all cells, (N, D), of a model that was not shown the cells `without`, (N,) bool."""
     from scsave.data.source import select_genes
     from scsave.data.split import make_split
-    from scsave.run import make_method
+    from scsave.methods import make_method
     from scsave.schema import validated
 
     cfg = config_of(overrides)

@@ -9,8 +9,8 @@ import torch
 from scsave.components import build
 from scsave.data.source import select_genes
 from scsave.errors import UserError
+from scsave.methods import make_method
 from scsave.reproduce.jobs import expand, experiments
-from scsave.run import make_method
 from scsave.schema import validated
 
 from .conftest import CELLS, ROOT

@@ -21,8 +21,9 @@ from scsave.cli import one_line, register_resolvers
 from scsave.components import build
 from scsave.data.source import select_genes
 from scsave.errors import UserError
+from scsave.methods import make_method
 from scsave.metrics.registry import rows
-from scsave.run import make_method, run
+from scsave.run import run
 from scsave.schema import validated
 from scsave.search.study import study_name, study_storage, trials_left
 from scsave.search.tpe import TPE

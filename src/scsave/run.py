@@ -11,11 +11,12 @@ from pathlib import Path
 from anndata import AnnData
 from omegaconf import DictConfig, OmegaConf
 
-from scsave.cli import command, config_hash, method_name, named_on_command_line, sweep_arguments
+from scsave.cli import command, config_hash, named_on_command_line, sweep_arguments
 from scsave.components import build
 from scsave.data.source import DataSource, select_genes
 from scsave.data.split import Split
 from scsave.errors import UserError
+from scsave.methods import CHECKPOINTS, job_of, make_method
 from scsave.processes import Crew, own_processes, rank_zero
 from scsave.results.console import print_scores
 from scsave.results.files import write_text
@@ -25,11 +26,11 @@ from scsave.results.record import device_name, peak_rss_mb, write_results
 from scsave.schema import RunConfig, validated
 from scsave.tasks.base import Context, Method, Task
 from scsave.tasks.validation import check_sweep_metric, loss, over_folds
-from scsave.training.loggers import Job, closing
+from scsave.training.loggers import closing
 from scsave.use import USES, use
 
 log = logging.getLogger("scsave")
-CONFIG, SPLIT, CHECKPOINTS = "config.yaml", "split.csv", "checkpoints"
+CONFIG, SPLIT = "config.yaml", "split.csv"
 
 
 def run(cfg: DictConfig, folder: Path) -> float | None:
@@ -196,56 +197,6 @@ def share_sampling(method: Method) -> Crew | None:
     method.crew = Crew.of_run()
     method.cost["processes"] = method.crew.size if method.crew else 1
     return method.crew
-
-
-def make_method(
-    cfg: DictConfig, config: RunConfig, task: Task, source: DataSource, data: AnnData, folder: Path
-) -> Method:
-    """SAVE, the baseline that is asked for, or in mode=evaluate the trained model. `data`: training cells, nothing else."""
-    told = task.decoder_conditions(source, data.obs)  # refuses cells that the task can't use, for a baseline too
-    if config.baseline.get("_target_"):
-        return build({k: v for k, v in config.baseline.items() if k != "name"}, "baseline")
-    # imported when the data is known to be good: Lightning alone takes seconds
-    from scsave.save import SAVE
-    from scsave.training.fitting import Workshop
-
-    if config.mode == "evaluate":
-        return SAVE.load(Path(config.ckpt) / folder.relative_to(run_folder(folder)))
-    logger, job = build(config.logger, "logger"), job_of(cfg, run_folder(folder))
-    workshop = Workshop(
-        folder=folder / CHECKPOINTS,
-        trainer=build(config.trainer, "trainer"),
-        loggers=lambda stage: logger.build(folder, stage, job),
-        callbacks=[build(node, f"callbacks.extra.{name}") for name, node in (config.callbacks.extra or {}).items()],
-        checkpoint_every=config.callbacks.checkpoint_every,
-    )
-    return SAVE(
-        backbone=config.backbone,
-        likelihood=config.likelihood,
-        objective=config.objective,
-        solver=config.sampling.solver,
-        guidance=config.sampling.guidance,
-        blocking=config.blocking,
-        training=config.training,
-        response=config.response.get(source.perturbation_kind),
-        conditions=task.conditions(source),
-        decoder_conditions=told,
-        networks=task.networks,
-        workshop=workshop,
-        cache=Path(config.paths.cache),
-    )
-
-
-def job_of(cfg: DictConfig, folder: Path) -> Job:
-    return Job(
-        folder=folder,
-        task=cfg.task.name,
-        data=cfg.data.name,
-        method=method_name(cfg),
-        experiment=cfg.experiment_name,
-        config=OmegaConf.to_container(cfg, resolve=True),
-        resumed=bool(cfg.resume),
-    )
 
 
 def record_start(cfg: DictConfig, folder: Path, asked: str) -> None:

@@ -195,6 +195,17 @@ def test_large_groups_are_capped_and_named():
     assert scorer.score(cells)["neutral"]["A"]["w1"] == pytest.approx(w1(squared(capped(cells), capped(scorer.test))))
 
 
+def test_of_many_training_cells_the_same_share_of_each_combination_is_used():
+    train, test = population(600, seed=1), population(240, seed=2)
+    scorer = GenerationScorer(train[:], test, CONDITIONS, "type", n_components=10, max_train_cells=100)
+    sizes = (train.obs["type"] + train.obs["state"]).value_counts()
+    used = (scorer._train.obs["type"] + scorer._train.obs["state"]).value_counts()
+    assert (used == np.ceil(sizes * 100 / 600)).all()
+    assert scorer.info["reference_cells"] < 70
+    whole = GenerationScorer(train[:], test, CONDITIONS, "type", n_components=10)
+    assert whole.info == GenerationScorer(train, test, CONDITIONS, "type", n_components=10).info
+
+
 def test_variable_genes_are_chosen_on_training_cells():
     train, test = population(200, seed=1), population(80, seed=2)
     chosen = GenerationScorer(train, test, ["type"], "type", n_top_genes=15, n_components=5).fidelity.variable

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from scsave.errors import UserError
-from scsave.metrics.sampling import combination_labels, draw_like, half, resample_like
+from scsave.metrics.sampling import combination_labels, draw_like, half, resample_like, thinned
 
 
 def counts(labels):
@@ -51,3 +51,12 @@ def test_resample_like_repeats_cells_of_the_same_label():
     assert set(drawn) == set(range(5))
     assert len(resample_like(pool, np.array(["c"], dtype=object), 0)) == 0
     assert len(resample_like(pool[:0], wanted, 0)) == 0
+
+
+def test_thinned_keeps_the_same_share_of_each_label_and_loses_none():
+    labels = np.array(["a"] * 800 + ["b"] * 199 + ["c"], dtype=object)
+    rows = thinned(labels, 100, seed=0)
+    assert {label: int((labels[rows] == label).sum()) for label in "abc"} == {"a": 80, "b": 20, "c": 1}
+    assert (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(rows, thinned(labels, 100, seed=0))
+    assert (rows != thinned(labels, 100, seed=1)).any()

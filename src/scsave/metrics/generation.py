@@ -18,7 +18,7 @@ from scsave.metrics.differential import moments
 from scsave.metrics.fidelity import Fidelity, Sample
 from scsave.metrics.gene_level import LevelTests, level_tests
 from scsave.metrics.registry import NEUTRAL, PROTOCOLS, checked, rows
-from scsave.metrics.sampling import combination_labels, draw_like, half, resample_like
+from scsave.metrics.sampling import combination_labels, draw_like, half, resample_like, thinned
 from scsave.metrics.space import expression, fit_pca, library_size
 
 CORRELATED = 200  # most variable genes whose correlations are compared
@@ -34,7 +34,8 @@ class GenerationScorer:
     The training cells are split, within combinations, into a reference half (neutral PCA, label classifier) and
     another half, from which `real_sample` is drawn. A combination that training lacks gives half of its *test* cells to
     `real_sample`, before anything is scored: `scorer.test` is what remains, and what methods must be asked for.
-    Above `max_cells` cells a side and group, whatever needs pairs of cells or a classifier sees a random subset.
+    Above `max_cells` cells a side and group, whatever needs pairs of cells or a classifier sees a random subset; above
+    `max_train_cells` training cells, a random subset of them, the same share of each combination, stands for all.
     Raises UserError for missing columns, genes that differ, NaN and empty sides.
     """
 
@@ -48,12 +49,17 @@ class GenerationScorer:
         n_components: int = 30,
         seed: int = 0,
         max_cells: int = 2000,
+        max_train_cells: int = 50_000,
     ):
         if not train.n_obs or not test.n_obs:
             raise UserError(f"scoring needs cells, found {train.n_obs} for training and {test.n_obs} to test")
         self.conditions, self.genes, self.seed = list(conditions), list(train.var_names), seed
-        self._train = train
-        self._train_labels = combination_labels(train.obs, self.conditions, "training cells")
+        labels = combination_labels(train.obs, self.conditions, "training cells")
+        if train.n_obs > max_train_cells:  # a dense reference of all would not fit for large sets
+            chosen = thinned(labels, max_train_cells, seed)
+            train, labels = train[chosen], labels[chosen]
+        self._train = train.copy() if train.is_view else train
+        self._train_labels = labels
         self._reference = half(self._train_labels, seed)
         self.test, self._unseen_real = self._take_unseen(test)
         self._real = self._sample(self.test, "test cells")

@@ -40,6 +40,15 @@ def half(labels: np.ndarray, seed: int) -> np.ndarray:
     return (rank + draw.integers(2, size=max(len(levels), 1))[codes]) % 2 == 0
 
 
+def thinned(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Sorted positions of about `most` of the cells, the same share of each label, rounded up: no label is lost."""
+    codes = pd.factorize(labels, sort=True)[0]
+    order = np.random.default_rng(seed).permutation(len(codes))
+    rank = np.empty(len(codes), dtype=np.int64)
+    rank[order] = pd.Series(codes[order]).groupby(codes[order]).cumcount()
+    return np.flatnonzero(rank < np.ceil(np.bincount(codes) * most / len(codes))[codes])
+
+
 def draw_like(pool: np.ndarray, wanted: np.ndarray, seed: int) -> np.ndarray:
     """Positions in `pool` (labels) of as many cells of each label as `wanted` (labels) has, without replacement.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from scsave.results.paper import SETTINGS, Reported, fits, matching
 from scsave.results.table import Cell, Table
 
-
 SMALL = "small/"  # few cells, genes and steps: no reproduction, so no number of the paper stands beside it
 
 

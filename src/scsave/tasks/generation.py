@@ -59,7 +59,7 @@ class Generation:
 
         data, split, source = context.data, context.split, context.source
         return GenerationScorer(
-            data[split.train].copy(),
+            data[split.train],
             data[split.test].copy(),
             source.conditions,
             source.cell_type_key,

@@ -21,22 +21,35 @@ def library_range(train: AnnData) -> list[float]:
 def gene_moments(train: AnnData, combination: np.ndarray) -> tuple[GeneMoments, Tensor]:
     """Gene statistics of training cells, and the scale: each gene's largest log1p value."""
     counts, x = train.layers[keys.COUNTS], train.X
-    scale = np.maximum(np.asarray(x.max(axis=0).todense()).ravel(), 1e-6)
-    total, mean = np.asarray(counts.sum(0)).ravel(), np.asarray(counts.mean(0)).ravel()
+    scale = np.maximum(column_max(x), 1e-6)
+    total, square = column_sums(counts)
     member = sp.csr_matrix((np.ones(train.n_obs), (combination, np.arange(train.n_obs))))
     within = np.asarray((member @ counts).todense()) / np.asarray(member.sum(1))  # (combinations, G)
     between = (np.asarray(member.sum(1)) * within**2).sum(0) / train.n_obs  # (G,)
-    variance = squares(counts) / train.n_obs - between
+    variance = square / train.n_obs - between
     share = total / train.obs[keys.LIBRARY].sum()
-    columns = (np.asarray(x.mean(0)).ravel() / scale, share, mean, variance)
+    columns = (column_sums(x)[0] / train.n_obs / scale, share, total / train.n_obs, variance)
     moments = GeneMoments(*(torch.from_numpy(column.astype(np.float32)) for column in columns))
     return moments, torch.from_numpy(scale.astype(np.float32))
 
 
-def squares(counts: sp.csr_matrix, rows: int = 8192) -> np.ndarray:
-    """Sum of squared counts of each gene, (G,), without a second matrix as large as the first."""
-    total = np.zeros(counts.shape[1])
-    for start in range(0, counts.shape[0], rows):
-        part = counts[start : start + rows]
-        total += np.bincount(part.indices, part.data.astype(np.float64) ** 2, counts.shape[1])
-    return total
+# By rows: scipy's own sums, means and maxima make copies as large as the matrix, or larger.
+
+
+def column_sums(matrix: sp.csr_matrix, rows: int = 8192) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and sum of squares of each column, (G,) each."""
+    total, square = np.zeros(matrix.shape[1]), np.zeros(matrix.shape[1])
+    for start in range(0, matrix.shape[0], rows):
+        part = matrix[start : start + rows]
+        values = part.data.astype(np.float64)
+        total += np.bincount(part.indices, values, matrix.shape[1])
+        square += np.bincount(part.indices, values**2, matrix.shape[1])
+    return total, square
+
+
+def column_max(matrix: sp.csr_matrix, rows: int = 1024) -> np.ndarray:
+    """Largest value of each column of a matrix without negative ones, (G,)."""
+    largest = np.zeros(matrix.shape[1], dtype=matrix.dtype)
+    for start in range(0, matrix.shape[0], rows):
+        np.maximum(largest, matrix[start : start + rows].toarray().max(axis=0), out=largest)
+    return largest
