@@ -33,13 +33,15 @@ def scored():
 @pytest.mark.slow
 def test_every_row_of_the_registry_is_emitted(scored):
     found = scored[3]
-    assert list(found) == ["unintegrated", "good", "noise"]
+    assert list(found) == ["unintegrated", "good", "noise", "good (expression)"]
     for groups in found.values():
         assert list(groups) == ["all"]
         assert list(groups["all"]) == list(rows("batch_correction"))
     missing = {name for name, value in found["noise"]["all"].items() if np.isnan(value)}
     assert missing == {"marker_fold_change", "marker_fold_change_slope", "de_batch_agreement"}
     assert np.isfinite(list(found["good"]["all"].values())).all()
+    # its embedding is the PCA of its expression, so that both rows say the same
+    assert found["good (expression)"]["all"] == pytest.approx(found["good"]["all"], abs=1e-3)
 
 
 @pytest.mark.slow
@@ -136,4 +138,4 @@ def test_mistakes_get_one_line():
     with pytest.raises(UserError, match="embedding of mine: 720 values are NaN"):
         scorer.score({"mine": np.full((360, 2), np.nan)})
     with pytest.raises(UserError, match="corrected cells of mine: not the cells"):
-        scorer._corrected("mine", cells[::-1].copy())
+        scorer._expression("mine", cells[::-1].copy())

@@ -20,6 +20,7 @@ from scsave.metrics.registry import checked
 from scsave.metrics.space import expression, fit_pca
 
 UNINTEGRATED = "unintegrated"
+OF_EXPRESSION = " (expression)"  # the row of a method's corrected expression
 FEWEST_CELLS = 100  # scIB looks at 90 neighbours
 BIO = {
     "isolated_labels": "isolated_labels",
@@ -64,6 +65,7 @@ class IntegrationScorer:
         self.rows = subsample(data.n_obs, max_cells, seed)
         self.obs_names = data.obs_names
         self.genes = list(data.var_names)
+        self.n_components, self.seed = n_components, seed
         self.batch = data.obs[batch_key].astype(str).to_numpy()[self.rows]
         self.label = data.obs[label_key].astype(str).to_numpy()[self.rows]
         if absent := sorted(set(map(str, unlabelled_batches)) - set(self.batch)):
@@ -103,20 +105,28 @@ class IntegrationScorer:
         """Scores by row: `unintegrated` and the names of `embeddings` -> "all" -> metric -> value.
 
         `embeddings` are (N, D) over the cells of `data`; `corrected` the same cells with corrected log1p in `X`, for
-        rows that have it (NaN for the others). Raises UserError for another shape, order of cells, genes, or NaN.
+        rows that have it (NaN for the others). Corrected expression is a row of its own too, `<name> (expression)`: scIB
+        of its principal components, which is how scIB scores methods that return expression (Luecken et al. 2022).
+        Raises UserError for another shape, order of cells, genes, or NaN.
         """
         corrected = corrected or {}
         if UNINTEGRATED in embeddings or (unknown := set(corrected) - set(embeddings)):
             problem = UNINTEGRATED if UNINTEGRATED in embeddings else ", ".join(sorted(unknown))
             raise ValueError(f"rows: '{problem}' is {UNINTEGRATED}'s own name or has no embedding")
         given = {name: self._embedding(name, embedding) for name, embedding in embeddings.items()}
-        scored = self._scib({UNINTEGRATED: self.unintegrated} | given)
+        expressions = {name: self._expression(name, cells) for name, cells in corrected.items()}
+        components = {
+            name + OF_EXPRESSION: fit_pca(x, self.n_components, self.seed)(x) for name, x in expressions.items()
+        }
+        scored = self._scib({UNINTEGRATED: self.unintegrated} | given | components)
         scored[UNINTEGRATED] |= corrected_scores(self._before, self._before)
         for name in given:
-            if name in corrected:
-                scored[name] |= self._corrected(name, corrected[name])
-            else:
-                scored[name] |= dict.fromkeys(EXPRESSION_ROWS, NAN)
+            scored[name] |= dict.fromkeys(EXPRESSION_ROWS, NAN)
+        for name, x in expressions.items():
+            after = fold_changes(x[self.labelled], self._batch_codes, self._label_codes)
+            kept = corrected_scores(self._before, after)
+            scored[name] |= kept
+            scored[name + OF_EXPRESSION] |= kept
         return {name: {keys.ALL: checked("batch_correction", values)} for name, values in scored.items()}
 
     def _embedding(self, name: str, embedding: np.ndarray) -> np.ndarray:
@@ -127,11 +137,11 @@ class IntegrationScorer:
             raise UserError(f"embedding of {name}: {int((~np.isfinite(embedding)).sum())} values are NaN or infinite")
         return embedding[self.rows]
 
-    def _corrected(self, name: str, cells: AnnData) -> dict[str, float]:
+    def _expression(self, name: str, cells: AnnData) -> Any:
+        """Corrected log1p expression of the scored cells, (N, G)."""
         if not cells.obs_names.equals(self.obs_names):
             raise UserError(f"corrected cells of {name}: not the cells of the data in their order")
-        x = expression(cells, f"corrected cells of {name}", self.genes)[self.rows][self.labelled]
-        return corrected_scores(self._before, fold_changes(x, self._batch_codes, self._label_codes))
+        return expression(cells, f"corrected cells of {name}", self.genes)[self.rows]
 
     def _scib(self, embeddings: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
         with warnings.catch_warnings():

@@ -88,7 +88,8 @@ class BatchCorrection:
         return self.conditions(source)
 
     def run(self, context: Context) -> Outcome:
-        from scsave.metrics.integration import IntegrationScorer
+        from scsave.metrics.integration import OF_EXPRESSION, UNINTEGRATED, IntegrationScorer
+        from scsave.metrics.space import fit_pca
         from scsave.results.integration_figures import integration_figures
 
         data, source, method = context.data, context.source, context.method
@@ -102,16 +103,19 @@ class BatchCorrection:
             max_cells=self.max_cells,
         )
         integrated = self.integrated(method, data, context.seed)
-        write_h5ad(context.folder / "integrated.h5ad", integrated)
         embedding = integrated.obsm[embedding_key(integrated)]
-        corrected = integrated.uns[keys.UNS].get("corrected_expression", False)
+        shown = {UNINTEGRATED: scorer.unintegrated, method.name: embedding[scorer.rows]}
+        if corrected := integrated.uns[keys.UNS].get("corrected_expression", False):
+            integrated.obsm["X_pca"] = fit_pca(integrated.X, self.n_components, context.seed)(integrated.X)
+            shown[method.name + OF_EXPRESSION] = integrated.obsm["X_pca"][scorer.rows]
+        write_h5ad(context.folder / "integrated.h5ad", integrated)
         log.info("scoring by scib-metrics")
         scores = scorer.score({method.name: embedding}, {method.name: integrated} if corrected else None)
         if context.figures:
             integration_figures(
                 context.folder / "figures",
                 pd.DataFrame({"batch": scorer.batch, "cell type": scorer.label}),
-                {"unintegrated": scorer.unintegrated, method.name: embedding[scorer.rows]},
+                shown,
                 context.folder,
             )
         return Outcome(scores=scores, info={"scorer": scorer.info, "route": self.route, "reference": self.reference})
