@@ -274,10 +274,15 @@ def test_vectors_that_carry_the_effect_are_used_and_others_do_no_better_than_the
         ]  # fmt: skip
         run(composed(*cells, *HEAD, "figures=false"), tmp_path / informative)
         metrics = results(tmp_path / informative)["metrics"]
-        found[informative] = {row: metrics[row]["unseen_single"]["pcc_delta_centroid"] for row in metrics}
-    assert found["true"]["scsave"] > 0.6
-    assert found["true"]["scsave"] > found["true"]["perturbed_mean"] + 0.3
-    assert found["false"]["scsave"] < 0.25
+        found[informative] = {row: metrics[row]["unseen_single"] for row in metrics}
+    told, untold = found["true"], found["false"]
+    for metric in ("pcc_delta", "pcc_delta_centroid"):
+        assert told["scsave"][metric] > 0.6
+        assert told["scsave"][metric] > told["perturbed_mean"][metric] + 0.3
+        # every row knows that a perturbed gene itself changes, or that control is a good guess: no more can be known
+        known = max(untold[row][metric] for row in ("no_change", "perturbed_mean", "matching_mean"))
+        assert untold["scsave"][metric] < known + 0.25  # ten genes
+        assert untold["scsave"][metric] < told["scsave"][metric] - 0.3
 
 
 @pytest.mark.parametrize(

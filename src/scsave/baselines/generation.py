@@ -37,16 +37,17 @@ class Mean(Baseline):
 
     def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
         train = data[split.train]
-        values = sp.hstack([train.X, train.obs[[keys.LIBRARY]].to_numpy(np.float32)], format="csr")  # (N, G + 1)
-        self.means = CombinationMeans.fit(values, train.obs, source.conditions, _gene_column(source), source.control)
+        told = (train.obs, source.conditions, _gene_column(source), source.control)
+        self.means = CombinationMeans.fit(train.X, *told)
+        self.library = CombinationMeans.fit(train.obs[[keys.LIBRARY]].to_numpy(np.float64), *told)
         self.var = data.var
-        self._closed_form(self.means.means.size, train.n_obs)
+        self._closed_form(self.means.means.size + self.library.means.size, train.n_obs)
 
     def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:
         codes, wanted = combinations(obs, self.means.columns)
-        means, _ = self.means.predict(wanted)  # (W, G + 1)
-        rows = sp.csr_matrix(np.maximum(means[:, :-1], 0), dtype=np.float32)[codes]  # (N, G)
-        return predicted_cells(rows, obs, np.maximum(means[codes, -1], 1.0), self.var, self.name)
+        means, library = self.means.predict(wanted)[0], self.library.predict(wanted)[0]  # (W, G), (W, 1)
+        rows = sp.csr_matrix(np.maximum(means, 0), dtype=np.float32)[codes]  # (N, G)
+        return predicted_cells(rows, obs, np.maximum(library[codes, 0], 1.0), self.var, self.name)
 
 
 @dataclass(kw_only=True)

@@ -11,6 +11,8 @@ from anndata import AnnData
 
 from scsave import keys
 
+ROWS = 65_536  # cells at a time
+
 
 def predicted_cells(
     expression: np.ndarray | sp.spmatrix, obs: pd.DataFrame, library: np.ndarray, var: pd.DataFrame, made_by: str
@@ -43,10 +45,14 @@ def shifted_cells(control: AnnData, change: np.ndarray, key: str, target: str, m
 
 def group_sums(expression: np.ndarray | sp.spmatrix, codes: np.ndarray, groups: int) -> np.ndarray:
     """Sum of the rows of each group, (groups, D) float64; rows with code -1 belong to none."""
-    rows = np.flatnonzero(codes >= 0)
-    indicator = sp.csr_matrix((np.ones(len(rows)), (codes[rows], rows)), shape=(groups, len(codes)))
-    total = indicator @ expression
-    return total.toarray() if sp.issparse(total) else np.asarray(total, dtype=np.float64)
+    total = np.zeros((groups, expression.shape[1]))
+    for start in range(0, len(codes), ROWS):  # scipy widens the values of a product's matrices
+        part = codes[start : start + ROWS]
+        rows = np.flatnonzero(part >= 0)
+        indicator = sp.csr_matrix((np.ones(len(rows)), (part[rows], rows)), shape=(groups, len(part)))
+        found = indicator @ expression[start : start + ROWS]
+        total += found.toarray() if sp.issparse(found) else found
+    return total
 
 
 def group_means(expression: np.ndarray | sp.spmatrix, codes: np.ndarray, groups: int) -> np.ndarray:
