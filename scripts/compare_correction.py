@@ -25,7 +25,7 @@ from scsave.errors import UserError
 from scsave.metrics.integration import OF_EXPRESSION, UNINTEGRATED
 from scsave.results.files import write_h5ad, write_json
 
-COSTS = ("steps", "optimiser_steps", "cells_seen", "seconds_fit", "seconds_integrate", "parameters")
+COSTS = ("steps", "cells_seen", "seconds_fit", "seconds_integrate", "parameters")
 
 
 class Problem:

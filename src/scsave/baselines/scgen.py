@@ -71,7 +71,7 @@ class Scgen(Baseline):
         self.model.adata = self.model.adata[:n_train].copy()
         epochs = int(self.model.trainer.current_epoch)
         steps = int(self.model.trainer.global_step)
-        self.cost = {"epochs": epochs, "optimiser_steps": steps, "cells_seen": epochs * n_train}
+        self.cost = {"epochs": epochs, "steps": steps, "cells_seen": epochs * n_train}
         self.cost |= {"batch_size": self.batch_size, "seconds_train": time.perf_counter() - started}
 
     def respond(self, control: AnnData, target: str, seed: int, route: str = ROUTE) -> AnnData:
