@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from scsave.errors import UserError
+
 if TYPE_CHECKING:
     import lightning as L
     from lightning.pytorch.callbacks import Callback
@@ -44,7 +46,13 @@ class TrainerOptions:
         root: Path,
     ) -> L.Trainer:
         import lightning as L
+        import torch
         from lightning.pytorch.callbacks import RichProgressBar
+
+        if self.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+            raise UserError(
+                "trainer.accelerator=gpu: torch sees no GPU here; use trainer=cpu, or a torch build for your GPU"
+            )
 
         show = sys.stdout.isatty()
         if show:
