@@ -30,22 +30,25 @@ def _text(column: pd.Series) -> pd.Series:
     return column.astype(str).astype(object)
 
 
+def _shuffled_rank(codes: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Place of each cell among those of its code in a random order, (N,)."""
+    order = draw.permutation(len(codes))
+    rank = np.empty(len(codes), dtype=np.int64)
+    rank[order] = pd.Series(codes[order]).groupby(codes[order]).cumcount()
+    return rank
+
+
 def half(labels: np.ndarray, seed: int) -> np.ndarray:
     """Mask of a random half of the cells, (N,), within each label; the odd cell of a label falls to a random side."""
     draw = np.random.default_rng(seed)
     codes, levels = pd.factorize(labels, sort=True)
-    order = draw.permutation(len(codes))
-    rank = np.empty(len(codes), dtype=np.int64)
-    rank[order] = pd.Series(codes[order]).groupby(codes[order]).cumcount()
-    return (rank + draw.integers(2, size=max(len(levels), 1))[codes]) % 2 == 0
+    return (_shuffled_rank(codes, draw) + draw.integers(2, size=max(len(levels), 1))[codes]) % 2 == 0
 
 
 def thinned(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
     """Sorted positions of about `most` of the cells, the same share of each label, rounded up: no label is lost."""
     codes = pd.factorize(labels, sort=True)[0]
-    order = np.random.default_rng(seed).permutation(len(codes))
-    rank = np.empty(len(codes), dtype=np.int64)
-    rank[order] = pd.Series(codes[order]).groupby(codes[order]).cumcount()
+    rank = _shuffled_rank(codes, np.random.default_rng(seed))
     return np.flatnonzero(rank < np.ceil(np.bincount(codes) * most / len(codes))[codes])
 
 
