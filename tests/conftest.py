@@ -49,5 +49,25 @@ def tiny(composed):
     return lambda *overrides, cells=CELLS: composed(*cells, *NETWORK, *overrides)
 
 
+@pytest.fixture
+def stopped_in_flow(monkeypatch):
+    """`stopped_in_flow(cfg, folder)`: a run that Ctrl-C ends in the second step of its flow."""
+    from scsave.run import run
+    from scsave.training.callbacks import GracefulStop
+
+    def stop_early(self, trainer, stage, *args):
+        if trainer.global_step == 2 and stage.name == "flow":
+            self.stopped = True
+            trainer.should_stop = True
+
+    def stopped(cfg: DictConfig, folder: Path) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(GracefulStop, "on_train_batch_end", stop_early)
+            with pytest.raises(KeyboardInterrupt):
+                run(cfg, folder)
+
+    return stopped
+
+
 def clean_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("HYDRA_", "SCSAVE_"))}

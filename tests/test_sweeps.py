@@ -28,7 +28,6 @@ from scsave.schema import validated
 from scsave.search.study import study_name, study_storage, trials_left
 from scsave.search.tpe import TPE
 from scsave.tasks.base import Context
-from scsave.training.callbacks import GracefulStop
 
 from .conftest import CELLS, NETWORK, ROOT, clean_environment
 from .test_cli import train
@@ -167,18 +166,9 @@ def test_an_extra_that_is_missing_is_one_line():
         assert line.endswith(f"make setup EXTRAS=dev,{extra}")
 
 
-def test_a_job_that_slurm_starts_again_goes_on(tiny, tmp_path, monkeypatch):
+def test_a_job_that_slurm_starts_again_goes_on(tiny, tmp_path, monkeypatch, stopped_in_flow):
     folder = tmp_path / "run"
-
-    def stop_early(self, trainer, stage, *args):
-        if trainer.global_step == 2 and stage.name == "flow":
-            self.stopped = True
-            trainer.should_stop = True
-
-    with monkeypatch.context() as patch:
-        patch.setattr(GracefulStop, "on_train_batch_end", stop_early)
-        with pytest.raises(KeyboardInterrupt):
-            run(tiny("trainer.log_every=1"), folder)
+    stopped_in_flow(tiny("trainer.log_every=1"), folder)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     run(tiny("trainer.log_every=1"), folder)
     steps = [row.split(",") for row in (folder / "logs/flow.1/metrics.csv").read_text().splitlines()]

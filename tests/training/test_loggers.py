@@ -8,7 +8,6 @@ import pytest
 from matplotlib.image import imsave
 
 from scsave.run import run
-from scsave.training.callbacks import GracefulStop
 
 from ..conftest import CELLS, NETWORK
 from ..test_cli import train
@@ -25,18 +24,9 @@ def no_account(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_SILENT", "true")
 
 
-def test_a_run_and_its_resumption_are_one_wandb_run(tiny, tmp_path, monkeypatch):
+def test_a_run_and_its_resumption_are_one_wandb_run(tiny, tmp_path, monkeypatch, stopped_in_flow):
     folder = tmp_path / "run"
-
-    def stop_early(self, trainer, stage, *args):
-        if trainer.global_step == 2 and stage.name == "flow":
-            self.stopped = True
-            trainer.should_stop = True
-
-    with monkeypatch.context() as patch:
-        patch.setattr(GracefulStop, "on_train_batch_end", stop_early)
-        with pytest.raises(KeyboardInterrupt):
-            run(tiny(*WANDB, "sweep_metric=energy", "logger.tags=[mine]", "experiment_name=paper/x"), folder)
+    stopped_in_flow(tiny(*WANDB, "sweep_metric=energy", "logger.tags=[mine]", "experiment_name=paper/x"), folder)
     imsave(_made(folder / "figures") / "umap.png", np.zeros((4, 4)))
     run(tiny(*WANDB, f"resume={folder}"), tmp_path / "ignored")
 
