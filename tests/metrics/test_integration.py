@@ -33,7 +33,7 @@ def scored():
 @pytest.mark.slow
 def test_every_row_of_the_registry_is_emitted(scored):
     found = scored[3]
-    assert list(found) == ["unintegrated", "good", "noise", "good (expression)"]
+    assert list(found) == ["unintegrated", "good", "noise", "good (expression)", "good (components)"]
     for groups in found.values():
         assert list(groups) == ["all"]
         assert list(groups["all"]) == list(rows("batch_correction"))

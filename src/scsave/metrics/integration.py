@@ -17,10 +17,11 @@ from scsave.metrics.aggregate import NAN
 from scsave.metrics.corrected import corrected_scores, fold_changes
 from scsave.metrics.distribution import subsample
 from scsave.metrics.registry import checked
-from scsave.metrics.space import expression, fit_pca
+from scsave.metrics.space import expression, fit_pca, softened
 
 UNINTEGRATED = "unintegrated"
-OF_EXPRESSION = " (expression)"  # the row of a method's corrected expression
+OF_EXPRESSION = " (expression)"  # the row of a method's corrected expression, as scIB takes it
+OF_COMPONENTS = " (components)"  # the same with softened components
 FEWEST_CELLS = 100  # scIB looks at 90 neighbours
 BIO = {
     "isolated_labels": "isolated_labels",
@@ -105,8 +106,9 @@ class IntegrationScorer:
         """Scores by row: `unintegrated` and the names of `embeddings` -> "all" -> metric -> value.
 
         `embeddings` are (N, D) over the cells of `data`; `corrected` the same cells with corrected log1p in `X`, for
-        rows that have it (NaN for the others). Corrected expression is a row of its own too, `<name> (expression)`: scIB
-        of its principal components, which is how scIB scores methods that return expression (Luecken et al. 2022).
+        rows that have it (NaN for the others). Corrected expression has two rows of its own too: `<name> (expression)`, scIB
+        of its principal components, which is how scIB scores methods that return expression (Luecken et al. 2022), and
+        `<name> (components)`, of the same ones softened (`scsave.metrics.space.softened`).
         Raises UserError for another shape, order of cells, genes, or NaN.
         """
         corrected = corrected or {}
@@ -115,9 +117,10 @@ class IntegrationScorer:
             raise ValueError(f"rows: '{problem}' is {UNINTEGRATED}'s own name or has no embedding")
         given = {name: self._embedding(name, embedding) for name, embedding in embeddings.items()}
         expressions = {name: self._expression(name, cells) for name, cells in corrected.items()}
-        components = {
-            name + OF_EXPRESSION: fit_pca(x, self.n_components, self.seed)(x) for name, x in expressions.items()
-        }
+        components = {}
+        for name, x in expressions.items():
+            components[name + OF_EXPRESSION] = fit_pca(x, self.n_components, self.seed)(x)
+            components[name + OF_COMPONENTS] = softened(components[name + OF_EXPRESSION])
         scored = self._scib({UNINTEGRATED: self.unintegrated} | given | components)
         scored[UNINTEGRATED] |= corrected_scores(self._before, self._before)
         for name in given:
@@ -125,8 +128,8 @@ class IntegrationScorer:
         for name, x in expressions.items():
             after = fold_changes(x[self.labelled], self._batch_codes, self._label_codes)
             kept = corrected_scores(self._before, after)
-            scored[name] |= kept
-            scored[name + OF_EXPRESSION] |= kept
+            for part in ("", OF_EXPRESSION, OF_COMPONENTS):
+                scored[name + part] |= kept
         return {name: {keys.ALL: checked("batch_correction", values)} for name, values in scored.items()}
 
     def _embedding(self, name: str, embedding: np.ndarray) -> np.ndarray:

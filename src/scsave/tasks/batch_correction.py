@@ -21,6 +21,7 @@ from scsave.results.files import write_h5ad
 from scsave.tasks.base import Context, Method, Outcome
 
 log = logging.getLogger("scsave")
+COMPONENTS = "X_components"  # in obsm: softened principal components of corrected expression
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -88,8 +89,8 @@ class BatchCorrection:
         return self.conditions(source)
 
     def run(self, context: Context) -> Outcome:
-        from scsave.metrics.integration import OF_EXPRESSION, UNINTEGRATED, IntegrationScorer
-        from scsave.metrics.space import fit_pca
+        from scsave.metrics.integration import OF_COMPONENTS, UNINTEGRATED, IntegrationScorer
+        from scsave.metrics.space import fit_pca, softened
         from scsave.results.integration_figures import integration_figures
 
         data, source, method = context.data, context.source, context.method
@@ -106,8 +107,9 @@ class BatchCorrection:
         embedding = integrated.obsm[embedding_key(integrated)]
         shown = {UNINTEGRATED: scorer.unintegrated, method.name: embedding[scorer.rows]}
         if corrected := integrated.uns[keys.UNS].get("corrected_expression", False):
-            integrated.obsm["X_pca"] = fit_pca(integrated.X, self.n_components, context.seed)(integrated.X)
-            shown[method.name + OF_EXPRESSION] = integrated.obsm["X_pca"][scorer.rows]
+            pca = fit_pca(integrated.X, self.n_components, context.seed)
+            integrated.obsm[COMPONENTS] = softened(pca(integrated.X))
+            shown[method.name + OF_COMPONENTS] = integrated.obsm[COMPONENTS][scorer.rows]
         write_h5ad(context.folder / "integrated.h5ad", integrated)
         log.info("scoring by scib-metrics")
         scores = scorer.score({method.name: embedding}, {method.name: integrated} if corrected else None)
