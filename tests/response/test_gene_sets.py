@@ -13,6 +13,8 @@ from scsave.errors import UserError
 from scsave.models.checkpoint import read_checkpoint, write_checkpoint
 from scsave.predict import familiarity
 from scsave.response.gene_sets import GeneSetResponse
+from scsave.response.rates import Scale
+from scsave.response.set_kernel import combined
 
 SOURCE = DataSource(
     name="t", conditions=["pert"], perturbation_key="pert", perturbation_kind="genes", control="control"
@@ -79,8 +81,9 @@ def r(a, b):
 
 
 def test_without_interaction_and_noise_it_is_the_additive_prediction(trained):
+    """On the scale of log1p."""
     singles = trained[~trained.obs["pert"].str.contains("+", regex=False)].copy()
-    head = fitted(singles, weights=EXACT, interactions=False)
+    head = fitted(singles, weights=EXACT, interactions=False, scale="log1p")
     control = np.asarray(singles[singles.obs["pert"] == "control"].X.mean(0)).ravel()
     change = {g: np.asarray(singles[singles.obs["pert"] == g].X.mean(0)).ravel() - control for g in GENES}
     for pair in ("P0+P9", "P5+P7+P3"):
@@ -129,17 +132,76 @@ def test_interactions_told_by_the_vectors_are_found_for_pairs_never_seen():
     assert error["full"] < 0.5 * error["additive"]
 
 
+def test_few_axes_are_learned_where_the_vectors_tell_and_only_there():
+    """The planted interaction is a product of one coordinate's values, at 30 of 66 pairs."""
+    rng = np.random.default_rng(3)
+    pairs = [f"P{i}+P{j}" for i in range(12) for j in range(i + 1, 12)]
+    shown = set(rng.permutation(pairs)[:30])
+    data = cells(["control", *GENES, *(pair for pair in pairs if pair in shown)], interaction=0.4, noise=0.3)
+    head, again = fitted(data), fitted(data)
+    assert head.axes.shape[0] == head.space.place(["P0"]).shape[1]
+    np.testing.assert_array_equal(again.axes, head.axes)
+    lost = fitted(data, vectors=Table({gene: rng.normal(size=5) for gene in VECTORS}))
+    assert lost.axes is None
+    products = fitted(data, weights={"i": 0.3})  # a fixed weight keeps to all products of coordinates
+    assert products.axes is None
+    truth = {pair: effect(pair, 0.4) for pair in pairs if pair not in shown}
+    missed = [np.mean([np.square(of(h, p) - t).sum() for p, t in truth.items()]) for h in (head, products, lost)]
+    assert missed[0] < 0.8 * missed[1]
+    assert missed[0] < 0.5 * missed[2]
+    other = GeneSetResponse(vectors=Table(VECTORS))
+    other.restore(head.state())
+    np.testing.assert_array_equal(of(other, "P0+U1"), of(head, "P0+U1"))
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_effects_that_multiply_rates_add_up_on_the_scale_of_rates(closed):
+    rng = np.random.default_rng(0)
+    base, one, two = rng.gamma(2, 5, size=200), rng.normal(size=200), rng.normal(size=200)
+
+    def change(factor):
+        rates = base * np.exp(factor)
+        return (np.log1p(rates * (base.sum() / rates.sum() if closed else 1)) - np.log1p(base))[None]
+
+    scale = Scale(1e-9, closed)
+    there = [scale.to(change(factor), np.log1p(base)) for factor in (one, two)]
+    np.testing.assert_allclose(scale.back(there[0] + there[1], np.log1p(base)), change(one + two), atol=1e-6)
+    np.testing.assert_allclose(scale.back(there[0], np.log1p(base)), change(one), atol=1e-6)
+    assert not np.allclose(change(one) + change(two), change(one + two), atol=0.1)
+    step = 1e-6
+    numeric = (scale.to(np.full((1, 200), step), np.log1p(base)) / step)[0]
+    np.testing.assert_allclose(scale.slope(np.log1p(base)), numeric, rtol=1e-4)
+
+
+def test_the_scale_is_chosen_by_what_is_left_out():
+    """Rates that share a library: `share`; changes that add up in log1p: `log1p`."""
+    rng = np.random.default_rng(0)
+    base = rng.gamma(2, 5, size=30)
+    pairs = [f"P{i}+P{i + 1}" for i in range(9)]
+    labels = np.repeat(["control", *GENES, *pairs], 20)
+
+    def mean(label):
+        rates = base * np.exp(4 * effect(label))
+        return np.log1p(rates * base.sum() / rates.sum())
+
+    x = np.array([mean(label) for label in labels]) + rng.normal(0, 0.05, size=(len(labels), 30))
+    obs = pd.DataFrame({"pert": labels, keys.LIBRARY: 1e4}, index=[f"c{i}" for i in range(len(labels))])
+    shared = anndata.AnnData(X=sp.csr_matrix(x.astype(np.float32)), obs=obs, var=pd.DataFrame(index=PANEL))
+    assert fitted(shared).on == "share"
+    assert fitted(cells(["control", *GENES, *pairs])).on == "log1p"
+
+
 def test_what_leaving_out_misses_is_what_refitting_misses(trained):
-    head = fitted(trained)
-    parts, blocks = head.parts(head.sets, head.sets), head._blocks()
-    kernel, noise = head.combined(parts, head.chosen), head._noise(head.chosen)
+    head = fitted(trained, scale="log1p")
+    terms, blocks = head.kernel(head.sets, head.sets), head._blocks()
+    kernel, noise = combined(terms, head.chosen), head._noise(head.chosen)
     missed = []
     for rows in blocks:
         kept = np.setdiff1d(np.arange(len(head.sets)), rows)
         weights = np.linalg.solve(kernel[np.ix_(kept, kept)] + np.diag(noise[kept]), head.changes[kept])
         missed.append(np.square(head.changes[rows] - kernel[np.ix_(rows, kept)] @ weights).sum() / len(rows))
     slow = np.mean(missed) / np.square(head.changes).sum(axis=1).mean()
-    assert head._left_out(parts, blocks, head.chosen) == pytest.approx(slow, rel=1e-6)
+    assert head._left_out(terms, blocks, head.chosen) == pytest.approx(slow, rel=1e-6)
     assert any(len(rows) > 1 for rows in blocks)  # a gene with all its sets
 
 

@@ -46,7 +46,10 @@ def test_products(tiny, tmp_path, no_scib):
     run(tiny(*TASK), tmp_path / "run")
     cells = integrated(tmp_path / "run")
     assert cells.obsm[keys.LATENT].shape == (240, 6 * 2)
-    assert cells.obsm["X_components"].shape == (240, 47)  # of corrected expression: 50 components, or one less than genes
+    assert cells.obsm["X_components"].shape == (
+        240,
+        47,
+    )  # of corrected expression: 50 components, or one less than genes
     assert cells.X.min() >= 0
     assert (cells.layers[keys.COUNTS].data % 1 == 0).all()
     assert no_scib["corrected"]["scsave"].shape == cells.shape

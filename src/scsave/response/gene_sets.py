@@ -1,20 +1,14 @@
 """How will cells answer a perturbation of genes never perturbed, or never together? A Gaussian process over sets of genes.
 
 The change of a set is `sum of its genes' effects + sum of its pairs' interactions`, both unknown functions of what is
-written about the genes. With `v` the text vectors in their principal components (unit total variance), for sets A and B
-
-    k(A, B) = sum_{g in A, h in B} [c + a v_g.v_h + b exp(-|v_g - v_h|^2 / 2) + r 1(g = h)]
-            + sum_{pairs p in A, q in B} [i (v_p1.v_q1 v_p2.v_q2 + v_p1.v_q2 v_p2.v_q1) + j 1(p = q)]
-
-`c` is what all genes share (the perturbed mean), `a` and `b` what the texts tell, `r` what is a gene's own, `i` and `j`
-interactions told by the texts and a pair's own. Without the second line the model is additive, and without noise it gives
-back the additive prediction exactly. The noise of a perturbation is the sampling variance of its mean. Weights are chosen
-on the training perturbations alone, by leaving out every perturbation, and every gene with all its sets, in closed form.
+written about the genes (kernel: `set_kernel.py`), on the scale where they add up best (`rates.py`). Without interactions
+and noise, on the scale of log1p, it gives back the additive prediction exactly. The noise of a perturbation is the sampling
+variance of its mean. Weights and scale are chosen on the training perturbations alone, by leaving out every perturbation,
+and every gene with all its sets, in closed form.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -27,10 +21,11 @@ from scsave.data.perturbations import canonical, parse
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 from scsave.metrics.differential import group_moments
+from scsave.response.pair_axes import learn_axes
+from scsave.response.rates import SCALES
+from scsave.response.set_kernel import Sets, combined, pairs_of, parts
 from scsave.response.text_space import TextSpace
 
-Sets = list[tuple[str, ...]]
-WEIGHTS = ("c", "a", "b", "r", "i", "j")
 GRID: dict[str, tuple[float, ...]] = {
     "c": (0.03, 0.1, 0.4, 1.0),  # never 0: an unseen gene without told effect would be predicted to do nothing at all
     "a": (0.0, 0.1, 0.4, 1.0, 3.0),
@@ -40,6 +35,10 @@ GRID: dict[str, tuple[float, ...]] = {
     "j": (0.0, 0.03, 0.1, 0.3),
     "noise": (0.5, 1.0, 2.0, 5.0, 15.0),
 }
+RANK, PENALTIES = 4, (0.3, 1.0)  # of the axes of interaction (docs/genetic.md)
+FEWEST_PAIRS, FOLDS = 10, 5
+STARTS, STARTS_A_FOLD = 8, 3
+GAIN = 0.02
 START = {"c": 0.4, "a": 0.4, "b": 0.1, "r": 0.3, "i": 0.03, "j": 0.1, "noise": 2.0}
 
 
@@ -48,7 +47,7 @@ class GeneSetResponse:
     """The process above. `weights` fixes some of them (c, a, b, r, i, j, noise); the others are chosen.
 
     `text=False` leaves `a`, `b` and `i` out, and no network is told a vector; `interactions=False` leaves `i` and `j` out:
-    then it is additive.
+    then it is additive. `scale`: on which effects add up, `auto` chooses.
     A perturbed gene without a vector is an error, or with `missing=mean` sits at the average vector and is counted.
     """
 
@@ -58,6 +57,7 @@ class GeneSetResponse:
     interactions: bool = True
     missing: Literal["error", "mean"] = "error"
     weights: dict[str, float] | None = None
+    scale: Literal["auto", "log1p", "rate", "share"] = "auto"
 
     def __post_init__(self) -> None:
         self.weights = self.weights or {}
@@ -85,15 +85,42 @@ class GeneSetResponse:
         self.genes = list(train.var_names)
         self.base, self.base_variance, self.n_base = found.mean[at], found.variance[at], int(n[at, 0])  # (G,), (G,)
         self.changes = found.mean[keep] - found.mean[at]  # (P, G)
-        error = found.variance / np.maximum(n, 1)
-        self.error = (error[keep] + error[at]).mean(axis=1)  # (P,) of one gene, on average
+        self.variance = found.variance[keep] / np.maximum(n[keep], 1) + found.variance[at] / n[at]  # (P, G) of a change
         # one cell has no variance of its own
         single = n[keep, 0] < 2
-        self.error[single] = np.nanmax(np.append(self.error[~single], found.variance[at].mean()))
+        self.variance[single] = np.maximum(found.variance[at], self.variance[~single].max(axis=0, initial=0))
         self.seen = sorted({gene for genes in self.sets for gene in genes})
         self.space.learn(train, self.seen, self.organism)
-        self._choose()
+        self._choose_scale()
+        self._learn_axes()
+        self._solve()
         self._learn_own()
+
+    def _choose_scale(self) -> None:
+        """The scale whose left-out changes are missed by least; another one than log1p has to be better by `GAIN`."""
+        tried = {}
+        for name in SCALES if self.scale == "auto" else [self.scale]:
+            self._on(name)
+            self._choose()
+            tried[name] = self.left_out_error * (1.0 if name == "log1p" else 1 + GAIN)
+        best = min(tried, key=tried.get)
+        if best != self.on:
+            self._on(best)
+            self._choose()
+
+    def _solve(self) -> None:
+        kernel = combined(self.kernel(self.sets, self.sets), self.chosen)
+        self.solved = np.linalg.solve(kernel + np.diag(self._noise(self.chosen)), self.effects)  # (P, G)
+
+    def _on(self, name: str) -> None:
+        self.on = name
+        self.axes = None
+        self.effects = SCALES[name].to(self.changes, self.base)  # (P, G)
+        self.error = (self.variance * SCALES[name].slope(self.base) ** 2).mean(axis=1)  # (P,) of one gene, on average
+
+    def kernel(self, a: Sets, b: Sets) -> dict[str, np.ndarray]:
+        """Terms of the kernel between two lists of sets, (|a|, |b|) each."""
+        return parts(a, b, self.space.place, self.axes)
 
     def _choose(self) -> None:
         """Coordinate descent over `GRID`; the unit of a weight is the mean squared change of a training perturbation."""
@@ -102,24 +129,77 @@ class GeneSetResponse:
         off |= set() if self.interactions and any(len(genes) > 1 for genes in self.sets) else {"i", "j"}
         self.chosen |= dict.fromkeys(off, 0.0)
         self.unit = max(
-            float((self.changes**2).mean()) - float(self.error.mean()), 0.05 * float((self.changes**2).mean()), 1e-12
+            float((self.effects**2).mean()) - float(self.error.mean()), 0.05 * float((self.effects**2).mean()), 1e-12
         )
-        parts = self.parts(self.sets, self.sets)
+        terms = self.kernel(self.sets, self.sets)
         blocks = self._blocks()
         free = [name for name in START if name not in off and name not in self.weights]
-        best = self._left_out(parts, blocks, self.chosen)
+        best = self._left_out(terms, blocks, self.chosen)
         for _ in range(3):
             before = best
             for name in free if len(self.sets) > 2 else []:
                 for value in GRID[name]:
-                    loss = self._left_out(parts, blocks, self.chosen | {name: value})
+                    loss = self._left_out(terms, blocks, self.chosen | {name: value})
                     if loss < best - 1e-12:
                         best, self.chosen = loss, self.chosen | {name: value}
             if best > before * (1 - 1e-4):
                 break
         self.left_out_error = best
-        kernel = self.combined(parts, self.chosen)
-        self.solved = np.linalg.solve(kernel + np.diag(self._noise(self.chosen)), self.changes)  # (P, G)
+
+    def _learn_axes(self) -> None:
+        """Learned directions of interaction instead of all products, if they foretell pairs that they were not shown."""
+        pairs = np.array([p for p, genes in enumerate(self.sets) if len(genes) > 1])
+        if self.weights or not self.text or not self.interactions or len(pairs) < FEWEST_PAIRS:
+            return
+        folds = np.array_split(np.random.default_rng(0).permutation(pairs), FOLDS)
+        everything, plain = np.arange(len(self.sets)), self.chosen
+        missed = {None: sum(self._missed(rows, self.chosen, None) for rows in folds)}
+        for penalty in PENALTIES:
+            missed[penalty] = 0.0
+            for rows in folds:
+                weights, axes = self._with_axes(np.setdiff1d(everything, rows), plain, penalty, STARTS_A_FOLD)
+                missed[penalty] += self._missed(rows, weights, axes)
+        best = min(missed, key=missed.get)
+        if best is not None:
+            self.chosen, self.axes = self._with_axes(everything, plain, best, STARTS)
+
+    def _with_axes(
+        self, rows: np.ndarray, weights: dict[str, float], penalty: float, starts: int
+    ) -> tuple[dict[str, float], np.ndarray]:
+        """Weights and axes (q, R) learned from the perturbations `rows`."""
+        sets = [self.sets[p] for p in rows]
+        terms = self.kernel(sets, sets)
+        additive = combined(terms, weights | {"i": 0.0, "j": 0.0})
+        effects = self.effects[rows]
+        outer = effects @ effects.T / (self.unit * effects.shape[1])
+        genes = sorted({gene for one in sets for gene in one})
+        owner, pairs = pairs_of(sets, {gene: number for number, gene in enumerate(genes)})
+        start = (max(weights["j"], 0.05), weights["noise"])
+        found = learn_axes(
+            outer,
+            additive,
+            terms["j"],
+            self.error[rows] / self.unit,
+            owner,
+            pairs,
+            self.space.place(genes),
+            start,
+            RANK,
+            penalty,
+            starts,
+        )
+        scaled = {name: weights[name] * found.factor for name in "cabr"}
+        return weights | scaled | {"i": 1.0, "j": found.j, "noise": found.noise}, found.axes
+
+    def _missed(self, rows: np.ndarray, weights: dict[str, float], axes: np.ndarray | None) -> float:
+        """Squared error of the changes of perturbations `rows`, predicted from the others."""
+        self.axes = axes
+        kernel = combined(self.kernel(self.sets, self.sets), weights)
+        self.axes = None
+        known = np.setdiff1d(np.arange(len(self.sets)), rows)
+        inner = kernel[np.ix_(known, known)] + np.diag(self._noise(weights)[known])
+        effect = kernel[np.ix_(rows, known)] @ np.linalg.solve(inner, self.effects[known])
+        return float(((SCALES[self.on].back(effect, self.base) - self.changes[rows]) ** 2).sum())
 
     def _noise(self, weights: dict[str, float]) -> np.ndarray:
         return weights["noise"] * self.error / self.unit + 1e-6
@@ -130,13 +210,13 @@ class GeneSetResponse:
         of_gene = [np.array([p for p, genes in enumerate(self.sets) if gene in genes]) for gene in self.seen]
         return alone + [rows for rows in of_gene if 1 < len(rows) < len(self.sets)]
 
-    def _left_out(self, parts: dict[str, np.ndarray], blocks: list[np.ndarray], weights: dict[str, float]) -> float:
+    def _left_out(self, terms: dict[str, np.ndarray], blocks: list[np.ndarray], weights: dict[str, float]) -> float:
         """Share of the squared changes that leaving out misses, averaged over what is left out."""
-        inverse = np.linalg.inv(self.combined(parts, weights) + np.diag(self._noise(weights)))
-        solved, missed = inverse @ self.changes, []
+        inverse = np.linalg.inv(combined(terms, weights) + np.diag(self._noise(weights)))
+        solved, missed, scale = inverse @ self.effects, [], SCALES[self.on]
         for rows in blocks:
-            residual = np.linalg.solve(inverse[np.ix_(rows, rows)], solved[rows])
-            missed.append((residual**2).sum() / len(rows))
+            effect = self.effects[rows] - np.linalg.solve(inverse[np.ix_(rows, rows)], solved[rows])
+            missed.append(((scale.back(effect, self.base) - self.changes[rows]) ** 2).sum() / len(rows))
         return float(np.mean(missed)) / float((self.changes**2).sum(axis=1).mean())
 
     def _learn_own(self) -> None:
@@ -153,49 +233,6 @@ class GeneSetResponse:
             self.own["relative"] = relative
         else:
             self.own["change"] = float(own.mean())
-
-    # --- kernel ---
-    def parts(self, a: Sets, b: Sets) -> dict[str, np.ndarray]:
-        """The six terms of the kernel between two lists of sets, (|a|, |b|) each, before their weights."""
-        genes = sorted({gene for genes in (*a, *b) for gene in genes})
-        at = {gene: number for number, gene in enumerate(genes)}
-        text = self.space.place(genes)  # (n, q)
-        member_a, member_b = (self._members(sets, at) for sets in (a, b))
-        linear = text @ text.T
-        square = np.maximum((text**2).sum(1)[:, None] + (text**2).sum(1)[None] - 2 * linear, 0)
-        near = {"c": np.ones_like(linear), "a": linear, "b": np.exp(-square / 2), "r": np.eye(len(genes))}
-        out = {name: member_a @ term @ member_b.T for name, term in near.items()}
-        pairs_a, pairs_b = (self._pairs(sets, at) for sets in (a, b))
-        for name in ("i", "j"):
-            out[name] = np.zeros((len(a), len(b)))
-        if len(pairs_a[0]) and len(pairs_b[0]):
-            (owner_a, p), (owner_b, q) = pairs_a, pairs_b
-            told = linear[np.ix_(p[:, 0], q[:, 0])] * linear[np.ix_(p[:, 1], q[:, 1])]
-            told += linear[np.ix_(p[:, 0], q[:, 1])] * linear[np.ix_(p[:, 1], q[:, 0])]
-            same = (p[:, None] == q[None]).all(axis=-1).astype(float)
-            for name, term in (("i", told), ("j", same)):
-                np.add.at(out[name], (owner_a[:, None], owner_b[None]), term)
-        return out
-
-    @staticmethod
-    def _members(sets: Sets, at: dict[str, int]) -> np.ndarray:
-        out = np.zeros((len(sets), len(at)))
-        for row, genes in enumerate(sets):
-            out[row, [at[gene] for gene in genes]] = 1
-        return out
-
-    @staticmethod
-    def _pairs(sets: Sets, at: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Owner (m,) and genes (m, 2) of every unordered pair."""
-        found = [
-            (row, at[g], at[h]) for row, genes in enumerate(sets) for g, h in itertools.combinations(sorted(genes), 2)
-        ]
-        array = np.array(found, dtype=np.int64).reshape(-1, 3)
-        return array[:, 0], array[:, 1:]
-
-    @staticmethod
-    def combined(parts: dict[str, np.ndarray], weights: dict[str, float]) -> np.ndarray:
-        return sum(weights[name] * parts[name] for name in WEIGHTS)
 
     # --- prediction ---
     def change(self, control: AnnData | None, target: str) -> np.ndarray:
@@ -222,7 +259,8 @@ class GeneSetResponse:
 
     def of_set(self, genes: tuple[str, ...]) -> np.ndarray:
         """Predicted change, (G,), of the perturbation of `genes`, a non-empty set."""
-        found = self.combined(self.parts([genes], self.sets), self.chosen)[0] @ self.solved
+        effect = combined(self.kernel([genes], self.sets), self.chosen)[0] @ self.solved
+        found = SCALES[self.on].back(effect, self.base)
         for gene in set(genes) - set(self.seen):
             if gene in self.genes:
                 at = self.genes.index(gene)
@@ -231,17 +269,30 @@ class GeneSetResponse:
 
     # --- files ---
     def state(self) -> dict[str, Any]:
-        plain = ("key", "control", "organism", "genes", "seen", "chosen", "own", "unit", "left_out_error", "n_base")
+        plain = (
+            "on",
+            "key",
+            "control",
+            "organism",
+            "genes",
+            "seen",
+            "chosen",
+            "own",
+            "unit",
+            "left_out_error",
+            "n_base",
+        )
         arrays = ("base", "base_variance", "changes", "error", "solved")
         return {
             **{name: getattr(self, name) for name in plain},
             **{name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in arrays},
+            "axes": None if self.axes is None else torch.from_numpy(self.axes.copy()),
             "sets": [list(genes) for genes in self.sets],
             "space": self.space.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        state = dict(state)
+        state = {"on": "log1p", "axes": None} | state  # what checkpoints of before 0.2 mean
         self.space.restore(state.pop("space"))
         self.sets = [tuple(genes) for genes in state.pop("sets")]
         for name, value in state.items():

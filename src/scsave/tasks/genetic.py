@@ -179,5 +179,9 @@ def vectors_info(task: Perturbation, context: Context, names: list[str]) -> dict
     found = task.vectors.bind(context.data).lookup(genes, source.organism, ids and [ids.get(g, "") for g in genes])[1]
     info: dict[str, Any] = {"genes_without_vector": [g for g, has in zip(genes, found, strict=True) if not has]}
     if (head := getattr(context.method, "head", None)) is not None:
-        info |= {"response_weights": dict(head.chosen), "left_out_error": head.left_out_error}
+        info |= {
+            "response_weights": dict(head.chosen),
+            "response_scale": head.on,
+            "left_out_error": head.left_out_error,
+        }
     return info

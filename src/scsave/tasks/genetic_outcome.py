@@ -158,7 +158,7 @@ def merge_genetic(outcomes: dict[str, Outcome]) -> Outcome:
             intervals[group] = {name: bootstrap_interval(part[name].to_numpy(), seed) for name in table}
         found[row] = GeneticScores(table, means, intervals, {group: len(members) for group, members in groups.items()})
     arrays |= {"perturbations": np.array(names, dtype=str), "panel": np.array(shared, dtype=str)}
-    shown = ("response_weights", "left_out_error", "genes_without_vector")
+    shown = ("response_weights", "response_scale", "left_out_error", "genes_without_vector")
     info = {"folds": {name: {k: part.info.get(k) for k in shown} for name, part in outcomes.items()}}
     info |= {"genes": len(shared)}
     info["genes_without_vector"] = sorted({g for part in parts for g in part.info.get("genes_without_vector") or []})

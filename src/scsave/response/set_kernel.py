@@ -1,0 +1,72 @@
+"""How alike are the effects of two sets of genes? The kernel of the process over sets, by its terms.
+
+With `v` the text vectors in their principal components (unit total variance), for sets A and B
+
+    k(A, B) = sum_{g in A, h in B} [c + a v_g.v_h + b exp(-|v_g - v_h|^2 / 2) + r 1(g = h)]
+            + sum_{pairs p in A, q in B} [i (v_p1.v_q1 v_p2.v_q2 + v_p1.v_q2 v_p2.v_q1) + j 1(p = q)]
+
+`c` is what all genes share (the perturbed mean), `a` and `b` what the texts tell, `r` what is a gene's own, `i` and `j`
+interactions told by the texts and a pair's own. With learned axes `l_r` (`pair_axes.py`) the term of `i` is
+`sum_r (l_r.v_p1)(l_r.v_p2)(l_r.v_q1)(l_r.v_q2)`. Without the second line the process is additive.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+Sets = list[tuple[str, ...]]
+WEIGHTS = ("c", "a", "b", "r", "i", "j")
+
+
+def parts(
+    a: Sets, b: Sets, place: Callable[[list[str]], np.ndarray], axes: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """The six terms between two lists of sets, (|a|, |b|) each, before their weights; `place` gives vectors (n, q)."""
+    genes = sorted({gene for one in (*a, *b) for gene in one})
+    at = {gene: number for number, gene in enumerate(genes)}
+    text = place(genes)  # (n, q)
+    member_a, member_b = members(a, at), members(b, at)
+    linear = text @ text.T
+    square = np.maximum((text**2).sum(1)[:, None] + (text**2).sum(1)[None] - 2 * linear, 0)
+    near = {"c": np.ones_like(linear), "a": linear, "b": np.exp(-square / 2), "r": np.eye(len(genes))}
+    out = {name: member_a @ term @ member_b.T for name, term in near.items()}
+    (owner_a, p), (owner_b, q) = pairs_of(a, at), pairs_of(b, at)
+    told = linear[np.ix_(p[:, 0], q[:, 0])] * linear[np.ix_(p[:, 1], q[:, 1])]
+    told += linear[np.ix_(p[:, 0], q[:, 1])] * linear[np.ix_(p[:, 1], q[:, 0])]
+    same = (p[:, None] == q[None]).all(axis=-1).astype(float)
+    for name, term in (("i", told), ("j", same)):
+        out[name] = np.zeros((len(a), len(b)))
+        np.add.at(out[name], (owner_a[:, None], owner_b[None]), term)
+    if axes is not None:
+        out["i"] = products(owner_a, p, text, axes, len(a)) @ products(owner_b, q, text, axes, len(b)).T
+    return out
+
+
+def combined(terms: dict[str, np.ndarray], weights: dict[str, float]) -> np.ndarray:
+    return sum(weights[name] * terms[name] for name in WEIGHTS)
+
+
+def members(sets: Sets, at: dict[str, int]) -> np.ndarray:
+    """Which genes are in which set, (sets, genes) of 0 and 1."""
+    out = np.zeros((len(sets), len(at)))
+    for row, genes in enumerate(sets):
+        out[row, [at[gene] for gene in genes]] = 1
+    return out
+
+
+def pairs_of(sets: Sets, at: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Owner (m,) and genes (m, 2) of every unordered pair."""
+    found = [(row, at[g], at[h]) for row, one in enumerate(sets) for g, h in itertools.combinations(sorted(one), 2)]
+    array = np.array(found, dtype=np.int64).reshape(-1, 3)
+    return array[:, 0], array[:, 1:]
+
+
+def products(owner: np.ndarray, pairs: np.ndarray, text: np.ndarray, axes: np.ndarray, n_sets: int) -> np.ndarray:
+    """Products of the two genes' projections on the axes (q, R), summed over the pairs that a set owns: (n_sets, R)."""
+    projected = text @ axes
+    out = np.zeros((n_sets, axes.shape[1]))
+    np.add.at(out, owner, projected[pairs[:, 0]] * projected[pairs[:, 1]])
+    return out
