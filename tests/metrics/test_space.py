@@ -5,7 +5,7 @@ from sklearn.decomposition import PCA
 
 from scsave import keys
 from scsave.errors import UserError
-from scsave.metrics.space import expression, fit_pca, library_size
+from scsave.metrics.space import expression, fit_pca, library_size, softened
 from tests.metrics.cells import population
 
 
@@ -24,6 +24,12 @@ def test_legacy_projection_is_off_by_a_constant():
     assert pca(x, centred=False) - pca(x) == pytest.approx(np.tile(pca.mean @ pca.components, (40, 1)))
     assert pca(x) == pytest.approx((x.toarray() - pca.mean) @ pca.components, abs=1e-5)
     assert pca(x).mean(0) == pytest.approx(np.zeros(5), abs=1e-5)
+
+
+def test_softened_components_have_the_root_of_their_sd_and_keep_a_constant():
+    x = np.random.default_rng(0).normal(size=(50, 3)) * [9.0, 1.0, 0.04]
+    assert softened(x).std(0) == pytest.approx(np.sqrt(x.std(0)))
+    assert (softened(np.ones((4, 2))) == 1).all()
 
 
 def test_genes_are_matched_by_name():
