@@ -1,10 +1,8 @@
 """How will cells answer a perturbation of genes never perturbed, or never together? A Gaussian process over sets of genes.
 
-The change of a set is `sum of its genes' effects + sum of its pairs' interactions`, both unknown functions of what is
-written about the genes (kernel: `set_kernel.py`), on the scale where they add up best (`rates.py`). Without interactions
-and noise, on the scale of log1p, it gives back the additive prediction exactly. The noise of a perturbation is the sampling
-variance of its mean. Weights and scale are chosen on the training perturbations alone, by leaving out every perturbation,
-and every gene with all its sets, in closed form.
+The process (`set_process.py`) learns from the mean changes of the training perturbations; here they are taken from cells,
+and what it predicts is told of control cells: with what a perturbation does to its own gene, and with control means that
+few cells tell badly pooled.
 """
 
 from __future__ import annotations
@@ -21,43 +19,21 @@ from scsave.data.perturbations import canonical, parse
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 from scsave.metrics.differential import group_moments
-from scsave.response.pair_axes import learn_axes
-from scsave.response.rates import SCALES
-from scsave.response.set_kernel import Sets, combined, pairs_of, parts
+from scsave.response.set_kernel import Sets
+from scsave.response.set_process import START, SetProcess
 from scsave.response.text_space import TextSpace
-
-GRID: dict[str, tuple[float, ...]] = {
-    "c": (0.03, 0.1, 0.4, 1.0),  # never 0: an unseen gene without told effect would be predicted to do nothing at all
-    "a": (0.0, 0.1, 0.4, 1.0, 3.0),
-    "b": (0.0, 0.1, 0.4, 1.0),
-    "r": (0.03, 0.1, 0.3, 1.0),
-    "i": (0.0, 0.03, 0.1, 0.3, 1.0),
-    "j": (0.0, 0.03, 0.1, 0.3),
-    "noise": (0.5, 1.0, 2.0, 5.0, 15.0),
-}
-RANK, PENALTIES = 4, (0.3, 1.0)  # of the axes of interaction (docs/genetic.md)
-FEWEST_PAIRS, FOLDS = 10, 5
-STARTS, STARTS_A_FOLD = 8, 3
-GAIN = 0.02
-START = {"c": 0.4, "a": 0.4, "b": 0.1, "r": 0.3, "i": 0.03, "j": 0.1, "noise": 2.0}
 
 
 @dataclass(kw_only=True)
-class GeneSetResponse:
-    """The process above. `weights` fixes some of them (c, a, b, r, i, j, noise); the others are chosen.
+class GeneSetResponse(SetProcess):
+    """The process above, its options those of `SetProcess`. With `text=False` no network is told a vector either.
 
-    `text=False` leaves `a`, `b` and `i` out, and no network is told a vector; `interactions=False` leaves `i` and `j` out:
-    then it is additive. `scale`: on which effects add up, `auto` chooses.
     A perturbed gene without a vector is an error, or with `missing=mean` sits at the average vector and is counted.
     """
 
     vectors: Any
     n_text: Annotated[int, Field(gt=0)] = 20
-    text: bool = True
-    interactions: bool = True
     missing: Literal["error", "mean"] = "error"
-    weights: dict[str, float] | None = None
-    scale: Literal["auto", "log1p", "rate", "share"] = "auto"
 
     def __post_init__(self) -> None:
         self.weights = self.weights or {}
@@ -91,133 +67,8 @@ class GeneSetResponse:
         self.variance[single] = np.maximum(found.variance[at], self.variance[~single].max(axis=0, initial=0))
         self.seen = sorted({gene for genes in self.sets for gene in genes})
         self.space.learn(train, self.seen, self.organism)
-        self._choose_scale()
-        self._learn_axes()
-        self._solve()
+        self.learn()
         self._learn_own()
-
-    def _choose_scale(self) -> None:
-        """The scale whose left-out changes are missed by least; another one than log1p has to be better by `GAIN`."""
-        tried = {}
-        for name in SCALES if self.scale == "auto" else [self.scale]:
-            self._on(name)
-            self._choose()
-            tried[name] = self.left_out_error * (1.0 if name == "log1p" else 1 + GAIN)
-        best = min(tried, key=tried.get)
-        if best != self.on:
-            self._on(best)
-            self._choose()
-
-    def _solve(self) -> None:
-        kernel = combined(self.kernel(self.sets, self.sets), self.chosen)
-        self.solved = np.linalg.solve(kernel + np.diag(self._noise(self.chosen)), self.effects)  # (P, G)
-
-    def _on(self, name: str) -> None:
-        self.on = name
-        self.axes = None
-        self.effects = SCALES[name].to(self.changes, self.base)  # (P, G)
-        self.error = (self.variance * SCALES[name].slope(self.base) ** 2).mean(axis=1)  # (P,) of one gene, on average
-
-    def kernel(self, a: Sets, b: Sets) -> dict[str, np.ndarray]:
-        """Terms of the kernel between two lists of sets, (|a|, |b|) each."""
-        return parts(a, b, self.space.place, self.axes)
-
-    def _choose(self) -> None:
-        """Coordinate descent over `GRID`; the unit of a weight is the mean squared change of a training perturbation."""
-        self.chosen = START | {name: float(value) for name, value in self.weights.items()}
-        off = set() if self.text else {"a", "b", "i"}
-        off |= set() if self.interactions and any(len(genes) > 1 for genes in self.sets) else {"i", "j"}
-        self.chosen |= dict.fromkeys(off, 0.0)
-        self.unit = max(
-            float((self.effects**2).mean()) - float(self.error.mean()), 0.05 * float((self.effects**2).mean()), 1e-12
-        )
-        terms = self.kernel(self.sets, self.sets)
-        blocks = self._blocks()
-        free = [name for name in START if name not in off and name not in self.weights]
-        best = self._left_out(terms, blocks, self.chosen)
-        for _ in range(3):
-            before = best
-            for name in free if len(self.sets) > 2 else []:
-                for value in GRID[name]:
-                    loss = self._left_out(terms, blocks, self.chosen | {name: value})
-                    if loss < best - 1e-12:
-                        best, self.chosen = loss, self.chosen | {name: value}
-            if best > before * (1 - 1e-4):
-                break
-        self.left_out_error = best
-
-    def _learn_axes(self) -> None:
-        """Learned directions of interaction instead of all products, if they foretell pairs that they were not shown."""
-        pairs = np.array([p for p, genes in enumerate(self.sets) if len(genes) > 1])
-        if self.weights or not self.text or not self.interactions or len(pairs) < FEWEST_PAIRS:
-            return
-        folds = np.array_split(np.random.default_rng(0).permutation(pairs), FOLDS)
-        everything, plain = np.arange(len(self.sets)), self.chosen
-        missed = {None: sum(self._missed(rows, self.chosen, None) for rows in folds)}
-        for penalty in PENALTIES:
-            missed[penalty] = 0.0
-            for rows in folds:
-                weights, axes = self._with_axes(np.setdiff1d(everything, rows), plain, penalty, STARTS_A_FOLD)
-                missed[penalty] += self._missed(rows, weights, axes)
-        best = min(missed, key=missed.get)
-        if best is not None:
-            self.chosen, self.axes = self._with_axes(everything, plain, best, STARTS)
-
-    def _with_axes(
-        self, rows: np.ndarray, weights: dict[str, float], penalty: float, starts: int
-    ) -> tuple[dict[str, float], np.ndarray]:
-        """Weights and axes (q, R) learned from the perturbations `rows`."""
-        sets = [self.sets[p] for p in rows]
-        terms = self.kernel(sets, sets)
-        additive = combined(terms, weights | {"i": 0.0, "j": 0.0})
-        effects = self.effects[rows]
-        outer = effects @ effects.T / (self.unit * effects.shape[1])
-        genes = sorted({gene for one in sets for gene in one})
-        owner, pairs = pairs_of(sets, {gene: number for number, gene in enumerate(genes)})
-        start = (max(weights["j"], 0.05), weights["noise"])
-        found = learn_axes(
-            outer,
-            additive,
-            terms["j"],
-            self.error[rows] / self.unit,
-            owner,
-            pairs,
-            self.space.place(genes),
-            start,
-            RANK,
-            penalty,
-            starts,
-        )
-        scaled = {name: weights[name] * found.factor for name in "cabr"}
-        return weights | scaled | {"i": 1.0, "j": found.j, "noise": found.noise}, found.axes
-
-    def _missed(self, rows: np.ndarray, weights: dict[str, float], axes: np.ndarray | None) -> float:
-        """Squared error of the changes of perturbations `rows`, predicted from the others."""
-        self.axes = axes
-        kernel = combined(self.kernel(self.sets, self.sets), weights)
-        self.axes = None
-        known = np.setdiff1d(np.arange(len(self.sets)), rows)
-        inner = kernel[np.ix_(known, known)] + np.diag(self._noise(weights)[known])
-        effect = kernel[np.ix_(rows, known)] @ np.linalg.solve(inner, self.effects[known])
-        return float(((SCALES[self.on].back(effect, self.base) - self.changes[rows]) ** 2).sum())
-
-    def _noise(self, weights: dict[str, float]) -> np.ndarray:
-        return weights["noise"] * self.error / self.unit + 1e-6
-
-    def _blocks(self) -> list[np.ndarray]:
-        """What is left out together: every perturbation, and every gene with all its sets."""
-        alone = [np.array([p]) for p in range(len(self.sets))]
-        of_gene = [np.array([p for p, genes in enumerate(self.sets) if gene in genes]) for gene in self.seen]
-        return alone + [rows for rows in of_gene if 1 < len(rows) < len(self.sets)]
-
-    def _left_out(self, terms: dict[str, np.ndarray], blocks: list[np.ndarray], weights: dict[str, float]) -> float:
-        """Share of the squared changes that leaving out misses, averaged over what is left out."""
-        inverse = np.linalg.inv(combined(terms, weights) + np.diag(self._noise(weights)))
-        solved, missed, scale = inverse @ self.effects, [], SCALES[self.on]
-        for rows in blocks:
-            effect = self.effects[rows] - np.linalg.solve(inverse[np.ix_(rows, rows)], solved[rows])
-            missed.append(((scale.back(effect, self.base) - self.changes[rows]) ** 2).sum() / len(rows))
-        return float(np.mean(missed)) / float((self.changes**2).sum(axis=1).mean())
 
     def _learn_own(self) -> None:
         """What a perturbation does to its own gene: a mean change or a mean relative change, whichever varies less."""
@@ -259,8 +110,7 @@ class GeneSetResponse:
 
     def of_set(self, genes: tuple[str, ...]) -> np.ndarray:
         """Predicted change, (G,), of the perturbation of `genes`, a non-empty set."""
-        effect = combined(self.kernel([genes], self.sets), self.chosen)[0] @ self.solved
-        found = SCALES[self.on].back(effect, self.base)
+        found = self.changes_of([genes])[0]
         for gene in set(genes) - set(self.seen):
             if gene in self.genes:
                 at = self.genes.index(gene)
