@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from scsave.errors import UserError
 from scsave.metrics.integration import BATCH, BIO, IntegrationScorer, exact_neighbours, totals
@@ -27,7 +28,10 @@ def scored():
         "good": IntegrationScorer(corrected, "batch", "type", n_components=10).unintegrated,
         "noise": np.random.default_rng(0).normal(size=(cells.n_obs, 10)),
     }
-    return cells, scorer, embeddings, scorer.score(embeddings, {"good": corrected})
+    threads = torch.get_num_threads()
+    found = scorer.score(embeddings, {"good": corrected})
+    assert torch.get_num_threads() == threads
+    return cells, scorer, embeddings, found
 
 
 @pytest.mark.slow

@@ -147,6 +147,9 @@ class IntegrationScorer:
         return expression(cells, f"corrected cells of {name}", self.genes)[self.rows]
 
     def _scib(self, embeddings: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+        import torch
+
+        threads = torch.get_num_threads()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import scib_metrics
@@ -166,6 +169,9 @@ class IntegrationScorer:
                     )
                 )
                 scores[str(name)] = values
+        torch.set_num_threads(
+            threads
+        )  # the library leaves it at one a core, and what trains next fights its neighbours
         return scores
 
     def _benchmark(self, embeddings: dict[str, np.ndarray], cells: np.ndarray, with_labels: bool) -> pd.DataFrame:
