@@ -1,7 +1,7 @@
-"""How will a cell type that was never treated respond? Three closed-form experts on the means of the types that were.
+"""How will a cell type that was never treated respond? Two closed-form experts on the means of the types that were.
 
 Notation: training types t = 1..T with control means C (T, G), treated means S (T, G), variances of their cells, numbers of
-cells n (T, 2); x (G,) the mean of the control cells asked about; r_t = corr(C_t, x). All in log1p space. The prediction is
+cells n (T, 2); x (G,) the mean of the control cells asked about; r_t = corr(C_t, x). All in log1p space but for the process. The prediction is
 the mean of the experts, cut off so that no mean falls below zero. They were found on the Kang cells (docs/response.md).
 """
 
@@ -19,10 +19,12 @@ from scsave.baselines.predicted import mean_expression
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 from scsave.metrics.differential import group_moments
+from scsave.response.rates import Scale
 
 Positive = Annotated[float, Field(gt=0)]
 SMALL = 0.02  # added to a mean that is divided by: half a percent of cells with one molecule
 EVERY_CELL = "all cells"
+RATES = Scale(0.01)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,18 @@ class Types:
         """Sampling variance of `change`, (T, G)."""
         return self.control_variance / self.n_control[:, None] + self.treated_variance / self.n_treated[:, None]
 
+    def on(self, scale: Scale) -> Types:
+        """The same as log rates, variances to first order."""
+        stretch = [scale.slope(mean) ** 2 for mean in (self.control, self.treated)]
+        return Types(
+            scale.level(self.control),
+            scale.level(self.treated),
+            self.control_variance * stretch[0],
+            self.treated_variance * stretch[1],
+            self.n_control,
+            self.n_treated,
+        )
+
     def similarity(self, x: np.ndarray) -> np.ndarray:
         """Pearson correlation of each control profile with x, (T,)."""
         return _correlation(self.control, x[None])[:, 0]
@@ -58,13 +72,13 @@ class Types:
 
 @dataclass(kw_only=True)
 class LevelResponse:
-    """The mean of `line`, `process` and `relative_process`; `experts` names those in use."""
+    """The mean of `line` and `process`; `experts` names those in use."""
 
-    experts: list[str] = field(default_factory=lambda: ["line", "process", "relative_process"])
+    experts: list[str] = field(default_factory=lambda: ["line", "process"])
     temperature: Positive = 0.05  # of the line's weights
     shrinkage: Positive = 0.1  # of the line's slope towards 1
     profile_scale: Positive = 0.2  # distance 1 - r over which types stop sharing a response
-    known: ClassVar[tuple[str, ...]] = ("line", "process", "relative_process")
+    known: ClassVar[tuple[str, ...]] = ("line", "process")
 
     def __post_init__(self) -> None:
         if not self.experts or (unknown := sorted(set(self.experts) - set(self.known))):
@@ -130,32 +144,20 @@ class LevelResponse:
         return np.where((s < c) & (c > 0), fold, s + slope * (x - c) - x)
 
     def process(self, x: np.ndarray, types: Types) -> np.ndarray:
-        """A Gaussian process over types for each gene: constant + linear in the gene's control mean + profile kernel.
+        """A Gaussian process over types for each gene's log rate: constant + linear in control's + profile kernel.
 
         The control mean is clipped to what training types show: a linear kernel must not extrapolate.
         """
-        scale = np.sqrt(np.maximum((types.change**2).mean(axis=0), 1e-5))  # (G,)
-        centre = types.control.mean(axis=0)
-        seen = (types.control - centre) / scale  # (T, G)
-        asked = np.clip((x - centre) / scale, seen.min(axis=0), seen.max(axis=0))  # (G,)
+        rates, asked = types.on(RATES), RATES.level(x)
+        scale = np.sqrt(np.maximum((rates.change**2).mean(axis=0), 1e-5))  # (G,)
+        centre = rates.control.mean(axis=0)
+        seen = (rates.control - centre) / scale  # (T, G)
+        asked = np.clip((asked - centre) / scale, seen.min(axis=0), seen.max(axis=0))  # (G,)
         profile, own = self._profile_kernel(x, types)
         kernel = 0.1 + 0.15 * np.einsum("tg,ug->gtu", seen, seen) + 0.12 * profile  # (G, T, T)
         cross = 0.1 + 0.15 * (seen * asked).T + 0.12 * own  # (G, T)
-        return scale * _posterior_mean(kernel, cross, (types.change / scale).T, (types.noise / scale**2).T + 0.005)
-
-    def relative_process(self, x: np.ndarray, types: Types) -> np.ndarray:
-        """As `process`, but for genes that fall the relative change is modelled, with the profile kernel alone."""
-        falls = types.weights(x, 0.15) @ types.change < 0
-        base = np.maximum(types.control, 0) + SMALL
-        relative = np.clip(types.change / base, -1, 2)  # (T, G)
-        error = (types.noise + 1e-5) / base**2
-        scale = np.maximum((relative**2 / error).sum(axis=0) / (1 / error).sum(axis=0), 1e-3)  # (G,)
-        profile, own = self._profile_kernel(x, types)
-        kernel = np.broadcast_to(0.3 + 0.3 * profile, (len(scale), *profile.shape))
-        cross = np.broadcast_to(0.3 + 0.3 * own, (len(scale), len(own)))
-        root = np.sqrt(scale)
-        p = root * _posterior_mean(kernel, cross, (relative / root).T, (error / scale).T + 0.05)
-        return np.where(falls, np.clip(p, -1, 1) * (x + SMALL), self.process(x, types))
+        effect = scale * _posterior_mean(kernel, cross, (rates.change / scale).T, (rates.noise / scale**2).T + 0.005)
+        return RATES.back(effect, x)
 
     def _profile_kernel(self, x: np.ndarray, types: Types) -> tuple[np.ndarray, np.ndarray]:
         """`exp(-(1 - r) / scale)` between training types, (T, T), and from them to x, (T,)."""

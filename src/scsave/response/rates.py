@@ -19,18 +19,19 @@ class Scale:
     floor: float = np.inf
     closed: bool = False
 
-    def _level(self, log1p: np.ndarray) -> np.ndarray:
+    def level(self, log1p: np.ndarray) -> np.ndarray:
+        """Log rates, of any shape, for a finite floor."""
         return np.log(np.maximum(np.expm1(log1p), 0.0) + self.floor)
 
     def to(self, change: np.ndarray, base: np.ndarray) -> np.ndarray:
         """Changes (P, G) of log1p means from `base` (G,)."""
-        return change if np.isinf(self.floor) else self._level(base + change) - self._level(base)
+        return change if np.isinf(self.floor) else self.level(base + change) - self.level(base)
 
     def back(self, effect: np.ndarray, base: np.ndarray) -> np.ndarray:
         """The inverse of `to`, (P, G); with `closed` up to the total."""
         if np.isinf(self.floor):
             return effect
-        rates = np.maximum(np.exp(np.minimum(self._level(base) + effect, 50.0)) - self.floor, 0.0)
+        rates = np.maximum(np.exp(np.minimum(self.level(base) + effect, 50.0)) - self.floor, 0.0)
         if self.closed:
             rates *= np.expm1(base).sum() / np.maximum(rates.sum(axis=-1, keepdims=True), 1e-12)
         return np.log1p(rates) - base
