@@ -1,8 +1,9 @@
 """How will a cell type that was never treated respond? Two closed-form experts on the means of the types that were.
 
 Notation: training types t = 1..T with control means C (T, G), treated means S (T, G), variances of their cells, numbers of
-cells n (T, 2); x (G,) the mean of the control cells asked about; r_t = corr(C_t, x). All in log1p space but for the process. The prediction is
-the mean of the experts, cut off so that no mean falls below zero. They were found on the Kang cells (docs/response.md).
+cells n (T, 2); x (G,) the mean of the control cells asked about; r_t = corr(C_t, x). All in log1p space but for the process,
+which works on log rates. The prediction is the mean of the experts, cut off so that no mean falls below zero. They were found
+on the Kang cells (docs/response.md).
 """
 
 from __future__ import annotations
