@@ -119,3 +119,17 @@ def test_types_without_a_column_are_one_type():
     change = head.change(control, "y")
     truth = np.asarray(data[data.obs["state"] == "y"].X.mean(0) - control.X.mean(0)).ravel()
     assert pearsonr(change, truth)[0] > 0.95
+
+
+def test_the_rate_process_carries_ratios_over_and_the_process_differences():
+    """Every gene is multiplied by a factor of its own in all types, whose levels differ tenfold."""
+    rng = np.random.default_rng(0)
+    rates = rng.gamma(2, 5, size=(8, 200)) * rng.uniform(0.3, 3, size=(8, 1))
+    factor = np.exp(rng.normal(size=200))
+    control, treated = np.log1p(rates), np.log1p(rates * factor)
+    n, variance = np.full(7, 300.0), np.full((7, 200), 0.1)
+    types = Types(control[1:], treated[1:], variance, variance, n, n)
+    truth, head = treated[0] - control[0], LevelResponse()
+    missed = [np.square(expert(control[0], types) - truth).mean() for expert in (head.rate_process, head.process)]
+    assert missed[0] < 0.75 * missed[1]
+    assert missed[0] < 0.05 * np.square(truth).mean()

@@ -1,9 +1,9 @@
-"""How will a cell type that was never treated respond? Two closed-form experts on the means of the types that were.
+"""How will a cell type that was never treated respond? Four closed-form experts on the means of the types that were.
 
 Notation: training types t = 1..T with control means C (T, G), treated means S (T, G), variances of their cells, numbers of
-cells n (T, 2); x (G,) the mean of the control cells asked about; r_t = corr(C_t, x). All in log1p space but for the process,
-which works on log rates. The prediction is the mean of the experts, cut off so that no mean falls below zero. They were found
-on the Kang cells (docs/response.md).
+cells n (T, 2); x (G,) the mean of the control cells asked about; r_t = corr(C_t, x). All in log1p space but for
+`rate_process`. The prediction is the mean of the experts, cut off so that no mean falls below zero. They were found on the
+Kang cells (docs/response.md).
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ class Types:
 
 @dataclass(kw_only=True)
 class LevelResponse:
-    """The mean of `line` and `process`; `experts` names those in use."""
+    """The mean of `line`, `process`, `relative_process` and `rate_process`; `experts` names those in use."""
 
-    experts: list[str] = field(default_factory=lambda: ["line", "process"])
+    experts: list[str] = field(default_factory=lambda: ["line", "process", "relative_process", "rate_process"])
     temperature: Positive = 0.05  # of the line's weights
     shrinkage: Positive = 0.1  # of the line's slope towards 1
     profile_scale: Positive = 0.2  # distance 1 - r over which types stop sharing a response
-    known: ClassVar[tuple[str, ...]] = ("line", "process")
+    known: ClassVar[tuple[str, ...]] = ("line", "process", "relative_process", "rate_process")
 
     def __post_init__(self) -> None:
         if not self.experts or (unknown := sorted(set(self.experts) - set(self.known))):
@@ -145,20 +145,39 @@ class LevelResponse:
         return np.where((s < c) & (c > 0), fold, s + slope * (x - c) - x)
 
     def process(self, x: np.ndarray, types: Types) -> np.ndarray:
-        """A Gaussian process over types for each gene's log rate: constant + linear in control's + profile kernel.
+        """A Gaussian process over types for each gene: constant + linear in the gene's control mean + profile kernel.
 
         The control mean is clipped to what training types show: a linear kernel must not extrapolate.
         """
-        rates, asked = types.on(RATES), RATES.level(x)
-        scale = np.sqrt(np.maximum((rates.change**2).mean(axis=0), 1e-5))  # (G,)
-        centre = rates.control.mean(axis=0)
-        seen = (rates.control - centre) / scale  # (T, G)
-        asked = np.clip((asked - centre) / scale, seen.min(axis=0), seen.max(axis=0))  # (G,)
-        profile, own = self._profile_kernel(x, types)
+        return self._process(x, types, *self._profile_kernel(x, types))
+
+    def rate_process(self, x: np.ndarray, types: Types) -> np.ndarray:
+        """The same on log rates: ratios carry over between types whose levels differ, differences do not."""
+        effect = self._process(RATES.level(x), types.on(RATES), *self._profile_kernel(x, types))
+        return RATES.back(effect, x)
+
+    def _process(self, x: np.ndarray, types: Types, profile: np.ndarray, own: np.ndarray) -> np.ndarray:
+        scale = np.sqrt(np.maximum((types.change**2).mean(axis=0), 1e-5))  # (G,)
+        centre = types.control.mean(axis=0)
+        seen = (types.control - centre) / scale  # (T, G)
+        asked = np.clip((x - centre) / scale, seen.min(axis=0), seen.max(axis=0))  # (G,)
         kernel = 0.1 + 0.15 * np.einsum("tg,ug->gtu", seen, seen) + 0.12 * profile  # (G, T, T)
         cross = 0.1 + 0.15 * (seen * asked).T + 0.12 * own  # (G, T)
-        effect = scale * _posterior_mean(kernel, cross, (rates.change / scale).T, (rates.noise / scale**2).T + 0.005)
-        return RATES.back(effect, x)
+        return scale * _posterior_mean(kernel, cross, (types.change / scale).T, (types.noise / scale**2).T + 0.005)
+
+    def relative_process(self, x: np.ndarray, types: Types) -> np.ndarray:
+        """As `process`, but for genes that fall the relative change is modelled, with the profile kernel alone."""
+        falls = types.weights(x, 0.15) @ types.change < 0
+        base = np.maximum(types.control, 0) + SMALL
+        relative = np.clip(types.change / base, -1, 2)  # (T, G)
+        error = (types.noise + 1e-5) / base**2
+        scale = np.maximum((relative**2 / error).sum(axis=0) / (1 / error).sum(axis=0), 1e-3)  # (G,)
+        profile, own = self._profile_kernel(x, types)
+        kernel = np.broadcast_to(0.3 + 0.3 * profile, (len(scale), *profile.shape))
+        cross = np.broadcast_to(0.3 + 0.3 * own, (len(scale), len(own)))
+        root = np.sqrt(scale)
+        p = root * _posterior_mean(kernel, cross, (relative / root).T, (error / scale).T + 0.05)
+        return np.where(falls, np.clip(p, -1, 1) * (x + SMALL), self.process(x, types))
 
     def _profile_kernel(self, x: np.ndarray, types: Types) -> tuple[np.ndarray, np.ndarray]:
         """`exp(-(1 - r) / scale)` between training types, (T, T), and from them to x, (T,)."""
