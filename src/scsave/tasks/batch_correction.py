@@ -139,6 +139,6 @@ class BatchCorrection:
 
 
 def embedding_key(cells: AnnData) -> str:
-    """The one embedding that a method left."""
-    (name,) = [key for key in cells.obsm if np.asarray(cells.obsm[key]).ndim == 2]
+    """The one embedding that a method left, beside the components that the task adds."""
+    (name,) = [key for key in cells.obsm if np.asarray(cells.obsm[key]).ndim == 2 and key != COMPONENTS]
     return name
