@@ -22,7 +22,7 @@ from compare_runs import config_of, markdown, prepared, shown
 from scsave.cli import entry
 from scsave.components import build
 from scsave.errors import UserError
-from scsave.metrics.integration import OF_COMPONENTS, OF_EXPRESSION, UNINTEGRATED
+from scsave.metrics.integration import OF_CORRECTED, UNINTEGRATED
 from scsave.results.files import write_h5ad, write_json
 
 COSTS = ("steps", "cells_seen", "seconds_fit", "seconds_integrate", "parameters")
@@ -109,7 +109,7 @@ def score(problem: Problem, cells: dict[str, anndata.AnnData], paths: dict[str, 
     write_json(floor, scores[UNINTEGRATED][keys.ALL])
     for case, path in paths.items():
         if case in corrected:
-            for row in (case + OF_EXPRESSION, case + OF_COMPONENTS):
+            for row in (case + part for part in OF_CORRECTED):
                 write_json(floor.parents[1] / row / path.name, scores[row][keys.ALL])
         write_json(path, scores[case][keys.ALL] | dict(cells[case].uns["cost"]))
         path.with_suffix(".h5ad").unlink()
@@ -118,7 +118,7 @@ def score(problem: Problem, cells: dict[str, anndata.AnnData], paths: dict[str, 
 def table(grid: dict, folder: Path, name: str) -> pd.DataFrame:
     """Mean ± sd over seeds of each case."""
     rows = {}
-    for case in (UNINTEGRATED, *(case + part for case in grid["cases"] for part in ("", OF_EXPRESSION, OF_COMPONENTS))):
+    for case in (UNINTEGRATED, *(case + part for case in grid["cases"] for part in ("", *OF_CORRECTED))):
         found = [json.loads(path.read_text()) for path in sorted((folder / name / case).glob("*.json"))]
         frame = pd.DataFrame(found).reindex(columns=grid["columns"]).astype(float)
         if len(frame):

@@ -19,6 +19,7 @@ from scsave.metrics.registry import rows
 from scsave.models.conditions import level_shift
 from scsave.run import run
 from scsave.schema import validated
+from scsave.tasks.batch_correction import embedding_key
 from scsave.use import integrate
 
 TASK = ["task=batch_correction"]
@@ -46,10 +47,9 @@ def test_products(tiny, tmp_path, no_scib):
     run(tiny(*TASK), tmp_path / "run")
     cells = integrated(tmp_path / "run")
     assert cells.obsm[keys.LATENT].shape == (240, 6 * 2)
-    assert cells.obsm["X_components"].shape == (
-        240,
-        47,
-    )  # of corrected expression: 50 components, or one less than genes
+    # of corrected expression: 50 components, or one less than genes
+    assert cells.obsm["X_components"].shape == (240, 47)
+    assert embedding_key(cells) == keys.LATENT  # as figures find it in the file
     assert cells.X.min() >= 0
     assert (cells.layers[keys.COUNTS].data % 1 == 0).all()
     assert no_scib["corrected"]["scsave"].shape == cells.shape

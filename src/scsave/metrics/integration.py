@@ -22,6 +22,7 @@ from scsave.metrics.space import expression, fit_pca, softened
 UNINTEGRATED = "unintegrated"
 OF_EXPRESSION = " (expression)"  # the row of a method's corrected expression, as scIB takes it
 OF_COMPONENTS = " (components)"  # the same with softened components
+OF_CORRECTED = (OF_EXPRESSION, OF_COMPONENTS)
 FEWEST_CELLS = 100  # scIB looks at 90 neighbours
 BIO = {
     "isolated_labels": "isolated_labels",
@@ -128,7 +129,7 @@ class IntegrationScorer:
         for name, x in expressions.items():
             after = fold_changes(x[self.labelled], self._batch_codes, self._label_codes)
             kept = corrected_scores(self._before, after)
-            for part in ("", OF_EXPRESSION, OF_COMPONENTS):
+            for part in ("", *OF_CORRECTED):
                 scored[name + part] |= kept
         return {name: {keys.ALL: checked("batch_correction", values)} for name, values in scored.items()}
 
@@ -169,9 +170,8 @@ class IntegrationScorer:
                     )
                 )
                 scores[str(name)] = values
-        torch.set_num_threads(
-            threads
-        )  # the library leaves it at one a core, and what trains next fights its neighbours
+        # the library leaves it at one a core, and what trains next fights its neighbours
+        torch.set_num_threads(threads)
         return scores
 
     def _benchmark(self, embeddings: dict[str, np.ndarray], cells: np.ndarray, with_labels: bool) -> pd.DataFrame:

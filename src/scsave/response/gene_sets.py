@@ -142,7 +142,7 @@ class GeneSetResponse(SetProcess):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        state = {"on": "log1p", "axes": None} | state  # what checkpoints of before 0.2 mean
+        state = {"on": "log1p", "axes": None} | state  # checkpoints from before there were scales
         self.space.restore(state.pop("space"))
         self.sets = [tuple(genes) for genes in state.pop("sets")]
         for name, value in state.items():

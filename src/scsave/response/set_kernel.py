@@ -34,13 +34,18 @@ def parts(
     near = {"c": np.ones_like(linear), "a": linear, "b": np.exp(-square / 2), "r": np.eye(len(genes))}
     out = {name: member_a @ term @ member_b.T for name, term in near.items()}
     (owner_a, p), (owner_b, q) = pairs_of(a, at), pairs_of(b, at)
-    told = linear[np.ix_(p[:, 0], q[:, 0])] * linear[np.ix_(p[:, 1], q[:, 1])]
-    told += linear[np.ix_(p[:, 0], q[:, 1])] * linear[np.ix_(p[:, 1], q[:, 0])]
-    same = (p[:, None] == q[None]).all(axis=-1).astype(float)
-    for name, term in (("i", told), ("j", same)):
-        out[name] = np.zeros((len(a), len(b)))
-        np.add.at(out[name], (owner_a[:, None], owner_b[None]), term)
-    if axes is not None:
+
+    def over_pairs(term: np.ndarray) -> np.ndarray:
+        total = np.zeros((len(a), len(b)))
+        np.add.at(total, (owner_a[:, None], owner_b[None]), term)
+        return total
+
+    out["j"] = over_pairs((p[:, None] == q[None]).all(axis=-1).astype(float))
+    if axes is None:
+        told = linear[np.ix_(p[:, 0], q[:, 0])] * linear[np.ix_(p[:, 1], q[:, 1])]
+        told += linear[np.ix_(p[:, 0], q[:, 1])] * linear[np.ix_(p[:, 1], q[:, 0])]
+        out["i"] = over_pairs(told)
+    else:
         out["i"] = products(owner_a, p, text, axes, len(a)) @ products(owner_b, q, text, axes, len(b)).T
     return out
 

@@ -65,32 +65,32 @@ class SetProcess:
         for name in SCALES if self.scale == "auto" else [self.scale]:
             self._on(name)
             self._choose()
-            tried[name] = self.left_out_error * (1.0 if name == "log1p" else 1 + GAIN)
-        best = min(tried, key=tried.get)
-        if best != self.on:
-            self._on(best)
-            self._choose()
+            tried[name] = (self.left_out_error, self.chosen)
+        best = min(tried, key=lambda name: tried[name][0] * (1.0 if name == "log1p" else 1 + GAIN))
+        self._on(best)
+        self.left_out_error, self.chosen = tried[best]
 
     def _on(self, name: str) -> None:
-        """Take effects, and the variance of their sampling, on the scale `name`; axes belong to a scale."""
-        self.on = name
-        self.axes = None
+        """Take effects, the variance of their sampling and the unit of weights on the scale `name`; it has no axes yet.
+
+        The unit is the mean squared effect of a training perturbation without its sampling.
+        """
+        self.on, self.axes = name, None
         self.effects = SCALES[name].to(self.changes, self.base)  # (P, G)
         self.error = (self.variance * SCALES[name].slope(self.base) ** 2).mean(axis=1)  # (P,) of one gene, on average
+        square = float((self.effects**2).mean())
+        self.unit = max(square - float(self.error.mean()), 0.05 * square, 1e-12)
 
     def kernel(self, a: Sets, b: Sets) -> dict[str, np.ndarray]:
         """Terms of the kernel between two lists of sets, (|a|, |b|) each."""
         return parts(a, b, self.space.place, self.axes)
 
     def _choose(self) -> None:
-        """Coordinate descent over `GRID`; the unit of a weight is the mean squared change of a training perturbation."""
+        """Coordinate descent over `GRID`."""
         self.chosen = START | {name: float(value) for name, value in self.weights.items()}
         off = set() if self.text else {"a", "b", "i"}
         off |= set() if self.interactions and any(len(genes) > 1 for genes in self.sets) else {"i", "j"}
         self.chosen |= dict.fromkeys(off, 0.0)
-        self.unit = max(
-            float((self.effects**2).mean()) - float(self.error.mean()), 0.05 * float((self.effects**2).mean()), 1e-12
-        )
         terms = self.kernel(self.sets, self.sets)
         blocks = self._blocks()
         free = [name for name in START if name not in off and name not in self.weights]
@@ -153,9 +153,7 @@ class SetProcess:
 
     def _missed(self, rows: np.ndarray, weights: dict[str, float], axes: np.ndarray | None) -> float:
         """Squared error of the changes of perturbations `rows`, predicted from the others."""
-        self.axes = axes
-        kernel = combined(self.kernel(self.sets, self.sets), weights)
-        self.axes = None
+        kernel = combined(parts(self.sets, self.sets, self.space.place, axes), weights)
         known = np.setdiff1d(np.arange(len(self.sets)), rows)
         inner = kernel[np.ix_(known, known)] + np.diag(self._noise(weights)[known])
         effect = kernel[np.ix_(rows, known)] @ np.linalg.solve(inner, self.effects[known])
