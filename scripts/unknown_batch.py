@@ -43,8 +43,8 @@ def transfer(embedding: np.ndarray, labels: np.ndarray, known: np.ndarray, asked
     }
 
 
-def embedded(problem: Problem, overrides: list[str], without: np.ndarray) -> np.ndarray:
-    """Latent means of all cells, (N, D), of a model that was not shown the cells `without`, (N,) bool."""
+def embedded(problem: Problem, overrides: list[str], without: np.ndarray) -> dict[str, np.ndarray]:
+    """Latent means and components of all cells, (N, D), of a model that was not shown the cells `without`, (N,) bool."""
     from scsave.data.source import select_genes
     from scsave.data.split import make_split
     from scsave.methods import make_method
@@ -58,7 +58,8 @@ def embedded(problem: Problem, overrides: list[str], without: np.ndarray) -> np.
     method = make_method(cfg, config, build(config.task, "task"), problem.source, data[split.train], Path("unused"))
     method.workshop.folder, method.workshop.loggers = None, lambda stage: []
     method.fit(data, split, problem.source, problem.seed)
-    return method.integrate(data, problem.seed).obsm[keys.LATENT]
+    cells = method.integrate(data, problem.seed)
+    return {"latent": cells.obsm[keys.LATENT], "components": cells.obsm[keys.COMPONENTS]}
 
 
 def measure(batch: str, overrides: list[str]) -> dict[str, dict[str, float]]:
@@ -67,9 +68,11 @@ def measure(batch: str, overrides: list[str]) -> dict[str, dict[str, float]]:
     if batch not in batches:
         raise UserError(f"{batch}: no level of {problem.source.batch_key}; levels: {', '.join(np.unique(batches))}")
     held, labels = batches == batch, problem.cells.obs[problem.source.cell_type_key].astype(str).to_numpy()
+    models = {"trained with it": np.zeros_like(held), "trained without it": held}
     embeddings = {
-        "trained with it": embedded(problem, overrides, np.zeros_like(held)),
-        "trained without it": embedded(problem, overrides, held),
+        f"{model}: {part}": found
+        for model, without in models.items()
+        for part, found in embedded(problem, overrides, without).items()
     }
     scores = {name: row[keys.ALL] for name, row in problem.scorer.score(embeddings).items()}
     known = ~held & ~np.isin(batches, problem.task.unlabelled_batches)

@@ -13,20 +13,26 @@ from anndata import AnnData
 from torch import Tensor
 
 from scsave import __version__, keys
+from scsave.data.gene_selection import select_cells
 from scsave.decoding import CHUNK, inference, on
 from scsave.errors import UserError
 from scsave.flow.guidance import guided
+from scsave.metrics.distribution import subsample
+from scsave.metrics.space import Projection, fit_pca, softened
 
 if TYPE_CHECKING:
     from scsave.save import SAVE
 
 Route = Literal["decode", "translate"]
 MEAN = "mean over batches"
+AXES_CELLS = 20_000  # training cells that the axes of components are fitted on, at most
 COMBINATIONS = "decoder_combinations"  # model.info: levels that the decoder is averaged over, where it never saw [MASK]
 
 
 def integrate(model: SAVE, cells: AnnData, reference: str | None = None, route: Route = "decode") -> AnnData:
-    """The cells with `obsm["X_save"]` (N, L * d) and corrected log1p expression, the likelihood's mean, in `X`.
+    """The cells with `obsm["X_save"]` (N, L * d) and corrected log1p expression, the likelihood's mean, in `X`, (N, G).
+
+    `obsm["X_components"]` is that expression on the axes that `fit_axes` found in training cells, where the model has some.
 
     `decode`: the latent mean, which the decoder's knowledge of the batch lets forget it. `translate`: the latent first runs
     backwards through the flow under its own batch and forwards under the reference (`[MASK]` without one); a batch that
@@ -57,6 +63,8 @@ def integrate(model: SAVE, cells: AnnData, reference: str | None = None, route: 
     expression = mean_expression(model, z, library, told)
     out = AnnData(X=expression, obs=cells.obs.copy(), var=pd.DataFrame(index=pd.Index(model.genes)))
     out.obsm[keys.LATENT] = np.ascontiguousarray(latent, dtype=np.float32)
+    if model.axes is not None:
+        out.obsm[keys.COMPONENTS] = model.axes(expression).astype(np.float32)
     shared = cells.var_names.get_indexer(model.genes)
     if (shared >= 0).all():
         out.layers[keys.COUNTS] = sp.csr_matrix(cells.layers[keys.COUNTS])[:, shared]
@@ -69,6 +77,13 @@ def integrate(model: SAVE, cells: AnnData, reference: str | None = None, route: 
     }
     model.cost["seconds_integrate"] = time.perf_counter() - started
     return out
+
+
+def fit_axes(model: SAVE, train: AnnData, n_components: int, seed: int) -> Projection:
+    """Softened principal axes of the corrected expression of training cells, of `AXES_CELLS` at most."""
+    cells = select_cells(train, subsample(train.n_obs, AXES_CELLS, seed))
+    x = integrate(model, cells).X
+    return softened(fit_pca(x, n_components, seed), x)
 
 
 def told_levels(model: SAVE, reference: str | None) -> pd.DataFrame:
@@ -88,9 +103,9 @@ def told_levels(model: SAVE, reference: str | None) -> pd.DataFrame:
     return rows.assign(**{batch: reference})
 
 
-def mean_expression(model: SAVE, z: Tensor, library: Tensor, told: pd.DataFrame) -> sp.csr_matrix:
-    """log1p of the decoded means of latents (N, L, d), averaged over the rows of `told`: (N, G)."""
-    fitted, parts = model.fitted(), []
+def mean_expression(model: SAVE, z: Tensor, library: Tensor, told: pd.DataFrame) -> np.ndarray:
+    """log1p of the decoded means of latents (N, L, d), averaged over the rows of `told`: (N, G), dense as no mean is 0."""
+    fitted, out = model.fitted(), np.empty((len(z), len(model.genes)), dtype=np.float32)
     values = on(model.conditions.encode(told), model.device)
     with inference(fitted):
         for start in range(0, len(z), CHUNK):
@@ -99,8 +114,8 @@ def mean_expression(model: SAVE, z: Tensor, library: Tensor, told: pd.DataFrame)
             for row in range(len(told)):
                 one = {name: v[row : row + 1].expand(len(part), *v.shape[1:]) for name, v in values.items()}
                 total += fitted.likelihood.mean(fitted.decode(part, one), size)
-            parts.append(sp.csr_matrix(fitted.to_log1p(total / len(told), size).cpu().numpy()))
-    return sp.vstack(parts, format="csr")
+            out[start : start + CHUNK] = fitted.to_log1p(total / len(told), size).cpu().numpy()
+    return out
 
 
 def describe(model: SAVE, cells: AnnData, found: AnnData) -> str:

@@ -3,6 +3,7 @@
 COUNTS = "counts"  # layers: raw counts, CSR float32
 LIBRARY = "library_size"  # obs: counts of the cell over all genes of its file, before any gene selection
 LATENT = "X_save"  # obsm: latent mean, (N, L * d)
+COMPONENTS = "X_components"  # obsm: softened principal components of corrected expression
 UNS = "scsave"  # uns: what the object is and where it came from
 TARGET_SUM = 1e4  # log1p values are log(1 + counts / library_size * TARGET_SUM)
 SIMULATED = "simulated"  # uns: the truth behind simulated data

@@ -15,7 +15,7 @@ from scsave.blocking.schemes import BlockingContext
 from scsave.data.conditions import Conditions
 from scsave.data.dataset import CellDataset
 from scsave.data.gene_selection import select_cells
-from scsave.integrate import COMBINATIONS, combinations
+from scsave.integrate import COMBINATIONS, combinations, fit_axes
 from scsave.response import stored_control
 from scsave.response.perturbed_genes import gene_set_columns
 from scsave.training.fitting import fit_stages
@@ -74,6 +74,8 @@ def learn(save: SAVE, data: AnnData, split: Split, source: DataSource, seed: int
     log.info("blocks: %s of %s genes (%s) %s", blocks.n_blocks, blocks.block_size, blocks.scheme, _coverage(blocks))
     save.cost = {"parameters": sum(p.numel() for p in save.model.parameters())}
     save.cost |= fit_stages(save.model, save.plan, save.objective, rows, val_rows, save.workshop, seed, save.networks)
+    if save.n_axes:
+        save.axes = fit_axes(save, train, save.n_axes, seed)
     if save.networks == "none" and save.head is not None:  # no network was trained: the head's own budget
         numbers = sum(value.numel() for value in save.head.state().values() if isinstance(value, torch.Tensor))
         save.cost = {"parameters": numbers, "steps": 0, "cells_seen": train.n_obs}

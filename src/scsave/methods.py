@@ -51,6 +51,7 @@ def make_method(
         conditions=task.conditions(source),
         decoder_conditions=told,
         networks=task.networks,
+        n_axes=task.n_components if task.asks == "batch_correction" else 0,
         workshop=workshop,
         cache=Path(config.paths.cache),
     )

@@ -24,6 +24,7 @@ from scsave.errors import UserError
 from scsave.flow.guidance import Weight
 from scsave.integrate import Route, integrate
 from scsave.learn import learn
+from scsave.metrics.space import Projection
 from scsave.models.checkpoint import read_checkpoint, write_checkpoint
 from scsave.models.model import SAVEModel
 from scsave.predict import predict
@@ -61,6 +62,7 @@ class SAVE:
         conditions: list[str] | None = None,
         decoder_conditions: list[str] | None = None,
         networks: Networks = "flow",
+        n_axes: int = 0,
         workshop: Workshop | None = None,
         cache: Path | None = None,
     ):
@@ -73,7 +75,7 @@ class SAVE:
         self.scheme = blocking and build(blocking, "blocking")
         self.head: ResponseHead | None = response and build(response, "response")
         self.components |= {"response": response} if response else {}
-        self.guidance, self.networks = guidance, networks
+        self.guidance, self.networks, self.n_axes = guidance, networks, n_axes
         self.told, self.decoder_conditions = conditions, decoder_conditions
         self.workshop, self.cache = workshop or Workshop(), cache or Path("data/cache")
         self.cost: dict[str, Any] = {}
@@ -81,6 +83,7 @@ class SAVE:
         self.device = torch.device("cpu")
         self.model: SAVEModel | None = None
         self.crew: Crew | None = None  # other processes that generate a share
+        self.axes: Projection | None = None  # of corrected expression: `integrate` projects cells on them
         self.control: AnnData | None = None  # some control cells of training, where perturbations are sets of genes
 
     # --- training ---
@@ -176,7 +179,7 @@ class SAVE:
         return predict(self, perturbations, control, seed, route)
 
     def integrate(self, data: AnnData, seed: int = 0, reference: str | None = None, route: Route = "decode") -> AnnData:
-        """The cells (prepared; new ones too) with `obsm["X_save"]` and corrected expression: `scsave.integrate`."""
+        """The cells (prepared; new ones too), embedded, and their corrected expression: `scsave.integrate`."""
         return integrate(self, data, reference, route)
 
     def to(self, device: str | torch.device) -> SAVE:
@@ -196,6 +199,7 @@ class SAVE:
             "conditions": model.conditions.to_list(),
             "decoder_conditions": self.decoder_conditions,
             "state": model.state_dict(),
+            "axes": self.axes and {name: torch.from_numpy(values) for name, values in vars(self.axes).items()},
             "head": self.head.state() if self.head is not None else None,
             "control": stored_control.packed(self.control),
             "info": self.info,
@@ -217,6 +221,8 @@ class SAVE:
         self.model.load_state_dict(content["state"])
         self.model.requires_grad_(False).eval()
         self.info = content["info"]
+        if content.get("axes"):
+            self.axes = Projection(**{name: values.numpy() for name, values in content["axes"].items()})
         self.control = stored_control.unpacked(content.get("control"), self.genes)
         return self.to(device)
 

@@ -5,7 +5,7 @@ from sklearn.decomposition import PCA
 
 from scsave import keys
 from scsave.errors import UserError
-from scsave.metrics.space import expression, fit_pca, library_size, softened
+from scsave.metrics.space import Projection, expression, fit_pca, library_size, softened
 from tests.metrics.cells import population
 
 
@@ -28,8 +28,10 @@ def test_legacy_projection_is_off_by_a_constant():
 
 def test_softened_components_have_the_root_of_their_sd_and_keep_a_constant():
     x = np.random.default_rng(0).normal(size=(50, 3)) * [9.0, 1.0, 0.04]
-    assert softened(x).std(0) == pytest.approx(np.sqrt(x.std(0)))
-    assert (softened(np.ones((4, 2))) == 1).all()
+    axes = softened(fit_pca(x, 2, seed=0), x)
+    assert axes(x).std(0) == pytest.approx(np.sqrt(fit_pca(x, 2, seed=0)(x).std(0)))
+    flat = Projection(np.zeros(3), np.eye(3)[:, :2])
+    assert (softened(flat, np.ones((4, 3))).components == flat.components).all()
 
 
 def test_genes_are_matched_by_name():

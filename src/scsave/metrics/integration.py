@@ -21,7 +21,7 @@ from scsave.metrics.space import expression, fit_pca, softened
 
 UNINTEGRATED = "unintegrated"
 OF_EXPRESSION = " (expression)"  # the row of a method's corrected expression, as scIB takes it
-OF_COMPONENTS = " (components)"  # the same with softened components
+OF_COMPONENTS = " (components)"  # the row of its softened components
 OF_CORRECTED = (OF_EXPRESSION, OF_COMPONENTS)
 FEWEST_CELLS = 100  # scIB looks at 90 neighbours
 BIO = {
@@ -109,7 +109,7 @@ class IntegrationScorer:
         `embeddings` are (N, D) over the cells of `data`; `corrected` the same cells with corrected log1p in `X`, for
         rows that have it (NaN for the others). Corrected expression has two rows of its own too: `<name> (expression)`, scIB
         of its principal components, which is how scIB scores methods that return expression (Luecken et al. 2022), and
-        `<name> (components)`, of the same ones softened (`scsave.metrics.space.softened`).
+        `<name> (components)`, of its softened ones: `obsm["X_components"]` where the cells have it.
         Raises UserError for another shape, order of cells, genes, or NaN.
         """
         corrected = corrected or {}
@@ -120,8 +120,11 @@ class IntegrationScorer:
         expressions = {name: self._expression(name, cells) for name, cells in corrected.items()}
         components = {}
         for name, x in expressions.items():
-            components[name + OF_EXPRESSION] = fit_pca(x, self.n_components, self.seed)(x)
-            components[name + OF_COMPONENTS] = softened(components[name + OF_EXPRESSION])
+            pca, given_components = fit_pca(x, self.n_components, self.seed), corrected[name].obsm.get(keys.COMPONENTS)
+            components[name + OF_EXPRESSION] = pca(x)
+            components[name + OF_COMPONENTS] = (
+                softened(pca, x)(x) if given_components is None else self._embedding(name, given_components)
+            )
         scored = self._scib({UNINTEGRATED: self.unintegrated} | given | components)
         scored[UNINTEGRATED] |= corrected_scores(self._before, self._before)
         for name in given:
@@ -145,7 +148,7 @@ class IntegrationScorer:
         """Corrected log1p expression of the scored cells, (N, G)."""
         if not cells.obs_names.equals(self.obs_names):
             raise UserError(f"corrected cells of {name}: not the cells of the data in their order")
-        return expression(cells, f"corrected cells of {name}", self.genes)[self.rows]
+        return expression(cells[self.rows], f"corrected cells of {name}", self.genes)
 
     def _scib(self, embeddings: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
         import torch

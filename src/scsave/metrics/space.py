@@ -55,14 +55,14 @@ def fit_pca(x: Matrix, n_components: int, seed: int) -> Projection:
     return Projection(mean, (components * signs[:, None]).T)
 
 
-def softened(components: np.ndarray) -> np.ndarray:
-    """Components (N, D), each divided by the root of its sd: half of the way to sphered ones.
+def softened(pca: Projection, x: Matrix) -> Projection:
+    """`pca`, each component divided by the root of its sd among the cells `x` (N, G): half of the way to sphered ones.
 
     Where few components carry most of the variance, distances see those alone; sphered, they see noise. Its use for
     corrected expression was measured: docs/correction.md.
     """
-    spread = components.std(axis=0)
-    return components / np.sqrt(np.where(spread > 0, spread, 1.0))
+    spread = pca(x).std(axis=0)
+    return Projection(pca.mean, pca.components / np.sqrt(np.where(spread > 0, spread, 1.0)))
 
 
 def expression(cells: AnnData, what: str, genes: list[str] | None = None) -> sp.csr_matrix:

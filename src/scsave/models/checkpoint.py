@@ -1,8 +1,8 @@
 """One file that holds all that generation needs, in plain types: `torch.load(weights_only=True)` reads it.
 
 Format 1: format, version, components (config nodes of backbone, likelihood, objective, solver), guidance, genes and blocks,
-conditions, decoder_conditions, state (weights, with the velocity's EMA already in place), head (of responses), control
-(some control cells, where perturbations are sets of genes), info.
+conditions, decoder_conditions, state (weights, with the velocity's EMA already in place), axes (of corrected expression),
+head (of responses), control (some control cells, where perturbations are sets of genes), info.
 """
 
 from __future__ import annotations

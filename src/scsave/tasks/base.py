@@ -78,6 +78,7 @@ class Task(Protocol):
         """Refuse, by UserError, a data set that lacks what the task needs."""
 
     networks: str  # how much of SAVE has to be trained: none, autoencoder, flow (both)
+    n_components: int  # of the principal components that cells are compared in
 
     def conditions(self, source: DataSource) -> list[str]:
         """The condition columns that the model knows; the flow is told all of them."""

@@ -21,7 +21,6 @@ from scsave.results.files import write_h5ad
 from scsave.tasks.base import Context, Method, Outcome
 
 log = logging.getLogger("scsave")
-COMPONENTS = "X_components"  # in obsm: softened principal components of corrected expression
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -90,7 +89,6 @@ class BatchCorrection:
 
     def run(self, context: Context) -> Outcome:
         from scsave.metrics.integration import OF_COMPONENTS, UNINTEGRATED, IntegrationScorer
-        from scsave.metrics.space import fit_pca, softened
         from scsave.results.integration_figures import integration_figures
 
         data, source, method = context.data, context.source, context.method
@@ -106,10 +104,8 @@ class BatchCorrection:
         integrated = self.integrated(method, data, context.seed)
         embedding = integrated.obsm[embedding_key(integrated)]
         shown = {UNINTEGRATED: scorer.unintegrated, method.name: embedding[scorer.rows]}
-        if corrected := integrated.uns[keys.UNS].get("corrected_expression", False):
-            pca = fit_pca(integrated.X, self.n_components, context.seed)
-            integrated.obsm[COMPONENTS] = softened(pca(integrated.X))
-            shown[method.name + OF_COMPONENTS] = integrated.obsm[COMPONENTS][scorer.rows]
+        if corrected := keys.COMPONENTS in integrated.obsm:
+            shown[method.name + OF_COMPONENTS] = integrated.obsm[keys.COMPONENTS][scorer.rows]
         write_h5ad(context.folder / "integrated.h5ad", integrated)
         log.info("scoring by scib-metrics")
         scores = scorer.score({method.name: embedding}, {method.name: integrated} if corrected else None)
@@ -123,10 +119,19 @@ class BatchCorrection:
         return Outcome(scores=scores, info={"scorer": scorer.info, "route": self.route, "reference": self.reference})
 
     def integrated(self, method: Method, data: AnnData, seed: int) -> AnnData:
-        """The cells corrected by a fitted method; `route` and `reference` are SAVE's."""
+        """The cells corrected by a fitted method, with softened components of expression where it corrects that.
+
+        `route` and `reference` are SAVE's, which has components of its own.
+        """
+        from scsave.metrics.space import fit_pca, softened
+
         if method.name == "scsave":
             return method.integrate(data, seed, reference=self.reference, route=self.route)
-        return method.integrate(data, seed)
+        cells = method.integrate(data, seed)
+        if cells.uns[keys.UNS].get("corrected_expression", False):
+            axes = softened(fit_pca(cells.X, self.n_components, seed), cells.X)
+            cells.obsm[keys.COMPONENTS] = axes(cells.X).astype(np.float32)
+        return cells
 
     def validation_metrics(self, source: DataSource) -> dict[str, Metric]:
         raise UserError(
@@ -140,5 +145,5 @@ class BatchCorrection:
 
 def embedding_key(cells: AnnData) -> str:
     """The one embedding that a method left, beside the components that the task adds."""
-    (name,) = [key for key in cells.obsm if np.asarray(cells.obsm[key]).ndim == 2 and key != COMPONENTS]
+    (name,) = [key for key in cells.obsm if np.asarray(cells.obsm[key]).ndim == 2 and key != keys.COMPONENTS]
     return name
