@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,16 @@ def scored():
         "noise": np.random.default_rng(0).normal(size=(cells.n_obs, 10)),
     }
     threads = torch.get_num_threads()
+    said, listener = [], logging.Handler()
+    listener.emit = said.append
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(listener)
+    root.setLevel(logging.INFO)
     found = scorer.score(embeddings, {"good": corrected})
+    root.removeHandler(listener)
+    root.setLevel(level)
+    assert not said
     assert torch.get_num_threads() == threads
     return cells, scorer, embeddings, found
 

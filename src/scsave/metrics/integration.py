@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -151,14 +152,9 @@ class IntegrationScorer:
         return expression(cells[self.rows], f"corrected cells of {name}", self.genes)
 
     def _scib(self, embeddings: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-        import torch
-
-        threads = torch.get_num_threads()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with alone():
             import scib_metrics
 
-            logging.getLogger("scib_metrics").setLevel(logging.WARNING)
             table = self._benchmark(embeddings, self.labelled, with_labels=True)
             if not self.labelled.all():
                 everyone = self._benchmark(embeddings, np.ones(len(self.batch), dtype=bool), with_labels=False)
@@ -173,8 +169,6 @@ class IntegrationScorer:
                     )
                 )
                 scores[str(name)] = values
-        # the library leaves it at one a core, and what trains next fights its neighbours
-        torch.set_num_threads(threads)
         return scores
 
     def _benchmark(self, embeddings: dict[str, np.ndarray], cells: np.ndarray, with_labels: bool) -> pd.DataFrame:
@@ -200,6 +194,25 @@ class IntegrationScorer:
         benchmark.benchmark()
         table = benchmark.get_results(min_max_scale=False, clean_names=False)
         return table.loc[list(embeddings)].astype(float)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, scib-metrics and jax say nothing; after it, torch has its threads back.
+
+    The library leaves torch at one thread a core, and what trains next fights its neighbours.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    logging.disable(logging.INFO)  # some of what they say goes to the root logger
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+        torch.set_num_threads(threads)
 
 
 def exact_neighbours(x: np.ndarray, n_neighbors: int) -> Any:
