@@ -18,10 +18,9 @@ import anndata
 import pandas as pd
 from omegaconf import OmegaConf
 
-from compare_runs import config_of, markdown, prepared, shown
+from compare_runs import config_of, markdown, prepared, read_grid, shown
 from scsave.cli import entry
 from scsave.components import build
-from scsave.errors import UserError
 from scsave.metrics.integration import OF_CORRECTED, UNINTEGRATED
 from scsave.results.files import write_h5ad, write_json
 
@@ -70,15 +69,11 @@ class Problem:
         return cells
 
 
-def measure(grid: dict, folder: Path, paths: dict[str, str], more: list[str], only: dict[str, set[str]]) -> None:
+def measure(grid: dict, folder: Path, paths: dict[str, str], more: list[str]) -> None:
     """Fit what has not been fitted, then score it in one go for each data set and seed."""
-
-    def asked(kind: str, names: list) -> list:
-        return [name for name in names if str(name) in only.get(kind, {str(name)})]
-
-    for seed in asked("seed", grid["seeds"]):
-        for name in asked("data", list(grid["data"])):
-            cases = {case: folder / name / case / f"{seed}.json" for case in asked("case", list(grid["cases"]))}
+    for seed in grid["seeds"]:
+        for name in grid["data"]:
+            cases = {case: folder / name / case / f"{seed}.json" for case in grid["cases"]}
             cases = {case: path for case, path in cases.items() if not path.exists()}
             if not cases:
                 continue
@@ -134,16 +129,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--only", nargs="*", default=[], metavar="data|case|seed=NAME")
     parser.add_argument("--out", type=Path, default=Path("outputs/compare"))
     args = parser.parse_args(arguments)
-    grid = OmegaConf.to_container(OmegaConf.load(args.grid))
-    paths = dict(given.split("=", 1) for given in args.path)
-    if unknown := set(paths) - set(grid["data"]):
-        raise UserError(f"--path {sorted(unknown)[0]}: not in the grid; its data sets: {', '.join(grid['data'])}")
-    only: dict[str, set[str]] = {}
-    for asked in args.only:
-        kind, _, name = asked.partition("=")
-        only.setdefault(kind, set()).add(name)
+    grid, paths = read_grid(args.grid, args.path, args.only)
     folder = args.out / args.grid.stem
-    measure(grid, folder, paths, args.more, only)
+    measure(grid, folder, paths, args.more)
     for name in grid["data"]:
         if len(frame := table(grid, folder, name)):
             print(f"\n**{name}**\n\n{markdown(frame, 'method')}")

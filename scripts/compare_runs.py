@@ -1,7 +1,7 @@
 """Train a grid of settings on several data sets and seeds in one process, and print a table of mean and sd.
 
 python scripts/compare_runs.py scripts/grids/schemes.yaml --path pbmc3k=pbmc3k.h5ad --path pbmc_ifn=kang.h5ad \\
-    [--only data=pbmc68k] [--more trainer.limit_steps=5] [--out outputs/compare]
+    [--only data=pbmc68k case=zinb seed=0] [--more trainer.limit_steps=5] [--out outputs/compare]
 A grid (YAML) has `common` overrides, `data` (name: overrides), `cases` (name: overrides), `seeds`, `columns` (metrics,
 neutral protocol) and `group` (train, val or test: the cells that are scored against). Each run is kept as
 `<out>/<grid>/<data>/<case>/<seed>.json` and not made again; the rows `real` (noise floor) and `train_resample` too.
@@ -14,6 +14,7 @@ import sys
 import time
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from scsave.results.files import write_json
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FLOORS = ("real", "train_resample")
+PARTS = {"data": "data", "case": "cases", "seed": "seeds"}  # what --only can name, and where a grid has it
 COSTS = ("steps", "seconds_fit", "seconds_sample", "parameters")
 
 
@@ -92,16 +94,39 @@ def trained(problem: Problem, overrides: list[str]) -> dict[str, float]:
     return problem.score(cells) | {name: method.cost[name] for name in COSTS if name in method.cost} | blocks
 
 
-def measure(grid: dict, folder: Path, paths: dict[str, str], more: list[str], only: list[str]) -> None:
-    """Every run of the grid that has no file yet; cases outermost, so that a grid cut short has whole rows."""
-    names = [name for name in grid["data"] if not only or f"data={name}" in only]
-    cases = [name for name in grid["cases"] if not any(o.startswith("case=") for o in only) or f"case={name}" in only]
+def read_grid(path: Path, files: list[str], only: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The grid in a file, cut down to what `only` names ("case=zinb"), and `files` ("pbmc3k=<file>") by data set.
+
+    UserError for a missing file and for names that the grid lacks.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such grid; those of the project are in scripts/grids")
+    grid = OmegaConf.to_container(OmegaConf.load(path))
+    paths = dict(file.split("=", 1) for file in files if "=" in file)
+    if unknown := sorted({file.partition("=")[0] for file in files} - (set(paths) & set(grid["data"]))):
+        raise UserError(f"--path {unknown[0]}: NAME=FILE is expected; data sets of {path}: {', '.join(grid['data'])}")
+    asked: dict[str, set[str]] = {}
+    for kind, _, name in (one.partition("=") for one in only):
+        known = [str(name) for name in grid[PARTS[kind]]] if kind in PARTS else []
+        if name not in known:
+            there = f"{kind}s of {path}: {', '.join(known)}" if known else f"{', '.join(PARTS)} are what it can name"
+            raise UserError(f"--only {kind}={name}: unknown; {there}")
+        asked.setdefault(PARTS[kind], set()).add(name)
+    for part, names in asked.items():
+        whole = grid[part]
+        kept = [name for name in whole if str(name) in names]
+        grid[part] = {name: whole[name] for name in kept} if isinstance(whole, dict) else kept
+    return grid, paths
+
+
+def measure(grid: dict[str, Any], folder: Path, paths: dict[str, str], more: list[str]) -> None:
+    """Every run of the grid that has no file yet; seeds outermost, so that a grid cut short has whole rows."""
     for seed in grid["seeds"]:
-        for name in names:
+        for name in grid["data"]:
             given = [*grid["data"][name], *([f"data.path={paths[name]}"] if name in paths else []), f"seed={seed}"]
             base = [*grid.get("common", []), *given, *more, "figures=false"]
             problem = None
-            for case in (*FLOORS, *cases):
+            for case in (*FLOORS, *grid["cases"]):
                 path = folder / name / case / f"{seed}.json"
                 if path.exists():
                     continue
@@ -146,17 +171,15 @@ def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", type=Path)
     parser.add_argument("--path", action="append", default=[], metavar="DATA=FILE", help="a local file of a data set")
-    parser.add_argument("--only", nargs="+", default=[], metavar="data=NAME|case=NAME", help="part of the grid")
+    parser.add_argument("--only", nargs="+", default=[], metavar="data|case|seed=NAME", help="part of the grid")
     parser.add_argument("--more", nargs="+", default=[], help="overrides for every run")
     parser.add_argument("--out", type=Path, default=Path("outputs/compare"))
     parser.add_argument("--table", action="store_true", help="print what is there and train nothing")
     options = parser.parse_args(arguments)
-    if not options.grid.is_file():
-        raise UserError(f"{options.grid}: no such grid; those of the project are in scripts/grids")
-    grid = OmegaConf.to_container(OmegaConf.load(options.grid))
+    grid, paths = read_grid(options.grid, options.path, options.only)
     folder = options.out / options.grid.stem
     if not options.table:
-        measure(grid, folder, dict(p.split("=", 1) for p in options.path), options.more, options.only)
+        measure(grid, folder, paths, options.more)
     for name in grid["data"]:
         if len(frame := table(grid, folder, name)):
             print(f"\n**{name}**\n\n{markdown(frame, 'case')}")
