@@ -32,7 +32,8 @@ COMBINATIONS = "decoder_combinations"  # model.info: levels that the decoder is 
 def integrate(model: SAVE, cells: AnnData, reference: str | None = None, route: Route = "decode") -> AnnData:
     """The cells with `obsm["X_save"]` (N, L * d) and corrected log1p expression, the likelihood's mean, in `X`, (N, G).
 
-    `obsm["X_components"]` is that expression on the axes that `fit_axes` found in training cells, where the model has some.
+    `obsm["X_components"]` is expression under no reference on the axes that `fit_axes` found in training cells, where the
+    model has some: as one batch would show them, cells of panc8 are further from their own kind (docs/correction.md).
 
     `decode`: the latent mean, which the decoder's knowledge of the batch lets forget it. `translate`: the latent first runs
     backwards through the flow under its own batch and forwards under the reference (`[MASK]` without one); a batch that
@@ -64,7 +65,8 @@ def integrate(model: SAVE, cells: AnnData, reference: str | None = None, route: 
     out = AnnData(X=expression, obs=cells.obs.copy(), var=pd.DataFrame(index=pd.Index(model.genes)))
     out.obsm[keys.LATENT] = np.ascontiguousarray(latent, dtype=np.float32)
     if model.axes is not None:
-        out.obsm[keys.COMPONENTS] = model.axes(expression).astype(np.float32)
+        plain = expression if reference is None else mean_expression(model, z, library, told_levels(model, None))
+        out.obsm[keys.COMPONENTS] = model.axes(plain).astype(np.float32)
     shared = cells.var_names.get_indexer(model.genes)
     if (shared >= 0).all():
         out.layers[keys.COUNTS] = sp.csr_matrix(cells.layers[keys.COUNTS])[:, shared]

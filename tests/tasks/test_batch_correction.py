@@ -186,6 +186,7 @@ def test_expression_as_a_reference_batch_and_through_the_flow(tiny, tmp_path, no
     told = model.integrate(reference, reference="batch_1")
     assert told.uns[keys.UNS]["reference"] == "batch_1"
     assert np.abs(told.X - plain.X).max() > 0
+    assert (told.obsm[keys.COMPONENTS] == plain.obsm[keys.COMPONENTS]).all()
 
 
 @pytest.mark.slow
