@@ -29,6 +29,7 @@ class Plan:
     kl_warmup: Share = 0.5  # share of the steps over which the KL weight grows from 0
     mask_rate: Share = 0.2  # of the flow's conditions; the paper's p is 0.6
     decoder_mask_rate: Share = 0.1
+    input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of genes hidden from the encoder in a step
     latent_noise: Weight = 1.0  # the flow learns samples of q(z | x) (1) or its means (0)
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     val_every: Positive = 200

@@ -97,7 +97,7 @@ class Stage(L.LightningModule):
     def autoencoder_losses(self, batch: Batch, noise: StepNoise) -> tuple[dict[str, Tensor], Posterior]:
         model, counts, library = self.model, batch["counts"], batch["library"]
         scaled = model.scaled(counts, library)  # (N, G)
-        posterior = model.encode(scaled)
+        posterior = model.encode(self._seen(scaled, noise))
         z = posterior.sample(noise.normal(*posterior.mu.shape))  # (N, L, d)
         told = model.decoder_conditions.conditions
         values = {name: batch["values"][name] for name in told.names}
@@ -112,6 +112,13 @@ class Stage(L.LightningModule):
             kl_weight *= min(1.0, self.global_step / max(1, self.plan.kl_warmup * self.steps))
         loss = (reconstruction + kl_weight * kl) / counts.shape[1]
         return {"loss": loss, "reconstruction": reconstruction.detach(), "kl": kl.detach()}, posterior
+
+    def _seen(self, scaled: Tensor, noise: StepNoise) -> Tensor:
+        """What the encoder sees of cells (N, G): in training not every gene, lest it know the cells by heart."""
+        hidden = self.plan.input_dropout
+        if not (self.training and hidden):
+            return scaled
+        return scaled.masked_fill(noise.uniform(*scaled.shape) < hidden, 0.0) / (1 - hidden)
 
     def flow_loss(self, posterior: Posterior, batch: Batch, noise: StepNoise) -> Tensor:
         model = self.model
