@@ -192,7 +192,7 @@ def test_expression_as_a_reference_batch_and_through_the_flow(tiny, tmp_path, no
 @pytest.mark.slow
 def test_batches_mix_and_types_stay(composed, tmp_path, no_scib):
     cells = ["data=simulated", "data.n_cells=900", "data.n_genes=150", "data.batch_sd=0.8", "data.n_types=4"]
-    network = ["backbone.width=32", "backbone.velocity_width=32", "backbone.depth=1", "training.autoencoder_steps=400"]
+    network = ["backbone.width=32", "backbone.velocity_width=32", "backbone.depth=1", "training.autoencoder_steps=800"]
     run(composed(*cells, *network, *TASK, "figures=false"), tmp_path / "run")
     scorer, embedding = no_scib["scorer"], no_scib["embeddings"]["scsave"]
 
