@@ -1,9 +1,11 @@
-"""What does a batch cost that training did not have? Its cells embedded by a model without it, and by one with it.
+"""What does it cost a cell not to have been in training? Cells embedded by a model without them, and by one with them.
 
-python scripts/unknown_batch.py 10x_pbmc3k data=pbmc data.path=pbmc.h5ad data.max_cells=5000 [--seeds 0 1 2]
-Scored on all cells: scIB, the held-out batch embedded as mode=integrate embeds new cells; and label transfer: each cell of
-the held-out batch gets the type of most of its 15 nearest neighbours among the labelled cells of the other batches. Raw
-scores go to `<out>/<batch>/<seed>.json`, made once; `unintegrated` is the floor of both.
+python scripts/new_cells.py 10x_pbmc3k data=pbmc data.path=pbmc.h5ad data.max_cells=4000     # a batch that training lacks
+python scripts/new_cells.py 20% data=pbmc data.path=pbmc.h5ad data.max_cells=4000            # cells of known batches
+    [--seeds 0 1 2] [--out outputs/new_cells]
+Scored on all cells: scIB, the held-out ones embedded as mode=integrate embeds new cells; and label transfer: each held-out
+cell gets the type of most of its 15 nearest neighbours among the labelled others. Raw scores go to
+`<out>/<what>/<seed>.json`, made once; `unintegrated` is the floor of both.
 """
 
 import argparse
@@ -62,46 +64,62 @@ def embedded(problem: Problem, overrides: list[str], without: np.ndarray) -> dic
     return {"latent": cells.obsm[keys.LATENT], "components": cells.obsm[keys.COMPONENTS]}
 
 
-def measure(batch: str, overrides: list[str]) -> dict[str, dict[str, float]]:
+def held_out(what: str, batches: np.ndarray, problem: Problem) -> np.ndarray:
+    """Which cells are new, (N,) bool: those of a batch, or a share ("20%") drawn by the seed. UserError for anything else."""
+    if what in batches:
+        if what in problem.task.unlabelled_batches:
+            raise UserError(
+                f"{what}: its labels are not to be trusted (task.unlabelled_batches), so nothing can be scored"
+            )
+        return batches == what
+    try:
+        share = float(what.removesuffix("%")) / 100 if what.endswith("%") else 0.0
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        levels = ", ".join(np.unique(batches))
+        raise UserError(f"{what}: neither a share such as 20% nor a level of {problem.source.batch_key}: {levels}")
+    return np.random.default_rng(problem.seed).random(len(batches)) < share
+
+
+def measure(what: str, overrides: list[str]) -> dict[str, dict[str, float]]:
     problem = Problem(overrides)
     batches = problem.cells.obs[problem.source.batch_key].astype(str).to_numpy()
-    if batch not in batches:
-        raise UserError(f"{batch}: no level of {problem.source.batch_key}; levels: {', '.join(np.unique(batches))}")
-    held, labels = batches == batch, problem.cells.obs[problem.source.cell_type_key].astype(str).to_numpy()
-    models = {"trained with it": np.zeros_like(held), "trained without it": held}
+    labels = problem.cells.obs[problem.source.cell_type_key].astype(str).to_numpy()
+    held, trusted = held_out(what, batches, problem), ~np.isin(batches, problem.task.unlabelled_batches)
+    models = {"trained with them": np.zeros_like(held), "trained without them": held}
     embeddings = {
         f"{model}: {part}": found
         for model, without in models.items()
         for part, found in embedded(problem, overrides, without).items()
     }
     scores = {name: row[keys.ALL] for name, row in problem.scorer.score(embeddings).items()}
-    known = ~held & ~np.isin(batches, problem.task.unlabelled_batches)
     for name, embedding in (embeddings | {UNINTEGRATED: problem.scorer.unintegrated}).items():
         if len(embedding) == len(held):  # the floor is of the scored cells, all of them below task.max_cells
-            scores[name] |= transfer(embedding, labels, known, held)
+            scores[name] |= transfer(embedding, labels, ~held & trusted, held & trusted)
     return scores
 
 
 def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("batch")
+    parser.add_argument("what", help="a batch, or a share of all cells such as 20%%")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("outputs/unknown_batch"))
+    parser.add_argument("--out", type=Path, default=Path("outputs/new_cells"))
     options = parser.parse_args(arguments)
     found: dict[str, list[dict[str, float]]] = {}
     for seed in options.seeds:
-        path = options.out / options.batch / f"{seed}.json"
+        path = options.out / options.what / f"{seed}.json"
         if not path.exists():
             given = ["task=batch_correction", *options.overrides, f"seed={seed}", "figures=false"]
-            write_json(path, measure(options.batch, given))
+            write_json(path, measure(options.what, given))
         for name, row in json.loads(path.read_text()).items():
             found.setdefault(name, []).append(row)
     rows = {}
     for name, runs in found.items():
         frame = pd.DataFrame(runs).reindex(columns=COLUMNS).astype(float)
         rows[name] = {"runs": str(len(frame))} | {c: shown(frame[c].dropna().to_numpy()) for c in frame}
-    print(markdown(pd.DataFrame(rows).T, options.batch))
+    print(markdown(pd.DataFrame(rows).T, options.what))
 
 
 if __name__ == "__main__":
