@@ -34,6 +34,12 @@ _EXTRAS = {
     "hydra/launcher/submitit_slurm": "sweep",
     "hydra/launcher/ray": "ray",
 }
+# What Hydra's grammar says of an argument that it can't read, and what helps.
+_UNREADABLE = ("no viable alternative", "NoViableAlt", "missing EQUAL", "mismatched input", "extraneous input")
+_QUOTES = (
+    "write key=value without spaces around =, single quotes around the whole, and double quotes around a value with spaces "
+    """or signs: 'condition={cell type: "B cell (naive)"}'"""
+)
 
 
 def config_hash(cfg: DictConfig) -> str:
@@ -113,6 +119,8 @@ def one_line(error: Exception) -> str:
     text = text.split("; Config search path")[0].removeprefix("UserError raised while resolving interpolation: ")
     if text.startswith("Could not override '"):
         return f"{text.split(chr(39))[1]}: unknown key; `python train.py --cfg job` shows every key"
+    if any(sign in text for sign in _UNREADABLE):
+        return f"{text.split('; See https')[0]}; {_QUOTES}"
     for option, extra in _EXTRAS.items():
         if f"Could not find '{option}'" in text:
             group, _, name = option.rpartition("/")

@@ -34,10 +34,11 @@ class PerturbSeqH5AD(H5AD):
     perturbation_kind: Literal["genes"] = "genes"
 
     def __post_init__(self) -> None:
-        if self.perturbation_key is None or self.control is None:
-            raise UserError(
-                f"data={self.name} needs data.perturbation_key=<column of the perturbed genes> and data.control=<its "
-                "level without perturbation>"
-            )
+        needed = {
+            "data.perturbation_key=<column of the perturbed genes>": self.perturbation_key,
+            "data.control=<its level without perturbation>": self.control,
+        }
+        if missing := [what for what, given in needed.items() if given is None]:
+            raise UserError(f"data={self.name} needs {' and '.join(missing)}")
         self.conditions = self.conditions or [self.perturbation_key]
         super().__post_init__()

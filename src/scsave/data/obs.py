@@ -1,15 +1,19 @@
 """Which cells, and what are their conditions called? The columns of obs, checked."""
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from anndata.utils import make_index_unique
 
 from scsave.data import perturbations
 from scsave.errors import UserError
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
+
+log = logging.getLogger(__name__)
 
 
 def find_column(obs: pd.DataFrame, name: str, alternatives: list[str], where: str, option: str) -> str:
@@ -40,13 +44,16 @@ def prepare_obs(obs: pd.DataFrame, source: "DataSource", where: str) -> pd.DataF
     categorical = {source.cell_type_key, source.batch_key, source.perturbation_key}
     out = pd.DataFrame(index=pd.Index(obs.index.astype(str), name="cell"))
     if not out.index.is_unique:
-        out.index = pd.Index(out.index + "-" + out.groupby(level=0).cumcount().astype(str).to_numpy(), name="cell")
+        log.warning("%s: %d cell names are not unique: repeats get -1, -2, ...", where, out.index.duplicated().sum())
+        out.index = pd.Index(make_index_unique(out.index), name="cell")
+    options = {source.batch_key: "data.batch_key", source.cell_type_key: "data.cell_type_key"}
+    options |= {source.perturbation_key: "data.perturbation_key"}
+    options |= dict.fromkeys(source.conditions, "data.conditions")
     for name in source.obs_keys:
-        option = "data.conditions" if name in source.conditions else "the data key that names it"
         if name in source.from_names:
             found = obs.index.to_series().astype(str).str.extract(source.from_names[name], expand=False)
         else:
-            found = obs[find_column(obs, name, source.columns.get(name, []), where, option)]
+            found = obs[find_column(obs, name, source.columns.get(name, []), where, options.get(name, "data.keep"))]
         numeric = name in source.numeric or (pd.api.types.is_float_dtype(found) and name not in categorical)
         column = condition_column(found, numeric)
         if name in source.levels and not numeric:
