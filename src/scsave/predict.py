@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.gene_selection import prepared
-from scsave.data.perturbations import canonical, parse
+from scsave.data.perturbations import SEPARATOR, canonical, parse
 from scsave.errors import UserError
 from scsave.response.gene_sets import GeneSetResponse
 from scsave.response.perturbed_genes import meet
@@ -42,7 +42,7 @@ def predict(
             "this model knows no perturbed genes: predicting them needs a run of task=perturbation on data whose "
             "perturbations are sets of genes (data.perturbation_kind=genes)"
         )
-    names = list(dict.fromkeys(canonical(label, head.control) for label in perturbations))
+    names = list(dict.fromkeys(as_trained(head, label) for label in perturbations))
     if not names or head.control in names:
         raise UserError(f"perturbations={perturbations}: name one or more sets of genes, such as [KLF1, KLF1+CEBPA]")
     meet(model, sorted({gene for name in names for gene in parse(name, head.control)}))
@@ -61,6 +61,13 @@ def predict(
         table.loc[name, "strongest"] = ", ".join(f"{model.genes[g]} {change[g]:+.2f}" for g in order)
     cells.uns[SUMMARY] = table.astype({"cells": int})
     return cells
+
+
+def as_trained(head: GeneSetResponse, label: str) -> str:
+    """Canonical label with genes as training spelled them: `stat1` is STAT1 where that was perturbed."""
+    known = {gene.casefold(): gene for gene in head.seen}
+    genes = [known.get(gene.casefold(), gene) for gene in parse(label, head.control)]
+    return canonical(SEPARATOR.join(genes), head.control)
 
 
 def familiarity(head: GeneSetResponse, names: list[str]) -> pd.DataFrame:

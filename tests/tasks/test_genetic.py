@@ -177,6 +177,14 @@ def test_genes_never_seen_are_predicted_from_the_checkpoint_alone(tiny, whole, t
         assert again.n_obs == cells.n_obs
 
 
+def test_a_trained_gene_in_another_spelling_is_that_gene(whole):
+    model = SAVE.load(whole)
+    gene = next(iter(model.head.seen))
+    plain, other = (model.predict([name], seed=0, route="response") for name in (gene, gene.lower()))
+    assert list(other.uns["per_perturbation"].index) == [gene]
+    assert (plain.X != other.X).nnz == 0
+
+
 def test_a_gene_that_the_networks_had_no_place_for_gets_one_and_the_others_stay(whole, tmp_path):
     model = SAVE.load(whole)
     before = model.respond(model.control, model.genes[0], seed=0, route="transfer").X
