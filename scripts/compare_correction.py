@@ -18,7 +18,7 @@ import anndata
 import pandas as pd
 from omegaconf import OmegaConf
 
-from compare_runs import config_of, markdown, prepared, read_grid, shown
+from compare_runs import config_of, fitted, markdown, over_runs, prepared, read_grid
 from scsave.cli import entry
 from scsave.components import build
 from scsave.metrics.integration import OF_CORRECTED, UNINTEGRATED
@@ -52,18 +52,9 @@ class Problem:
 
     def integrated(self, overrides: list[str]) -> anndata.AnnData:
         """The cells after one method, its costs in `uns`."""
-        from scsave.methods import make_method
-        from scsave.schema import validated
-
         cfg = config_of(overrides)
-        config = validated(cfg)
-        task = build(config.task, "task")
-        method = make_method(cfg, config, task, self.source, self.data[self.split.train], Path("unused"))
-        if hasattr(method, "workshop"):
-            method.workshop.folder, method.workshop.loggers = None, lambda stage: []
-        started = time.perf_counter()
-        method.fit(self.data, self.split, self.source, self.seed)
-        method.cost.setdefault("seconds_fit", time.perf_counter() - started)
+        task = build(OmegaConf.to_container(cfg.task, resolve=True), "task")
+        method = fitted(cfg, self.source, self.data, self.split, self.seed)
         cells = task.integrated(method, self.data, self.seed)
         cells.uns["cost"] = {name: float(method.cost[name]) for name in COSTS if name in method.cost}
         return cells
@@ -97,7 +88,7 @@ def score(problem: Problem, cells: dict[str, anndata.AnnData], paths: dict[str, 
 
     started = time.perf_counter()
     embeddings = {case: found.obsm[embedding_key(found)] for case, found in cells.items()}
-    corrected = {case: found for case, found in cells.items() if found.uns[keys.UNS].get("corrected_expression", False)}
+    corrected = {case: found for case, found in cells.items() if keys.COMPONENTS in found.obsm}
     scores = problem.scorer.score(embeddings, corrected)
     took = time.perf_counter() - started
     print(f"{len(cells)} embeddings scored in {took:.0f} s", file=sys.stderr, flush=True)
@@ -115,9 +106,8 @@ def table(grid: dict, folder: Path, name: str) -> pd.DataFrame:
     rows = {}
     for case in (UNINTEGRATED, *(case + part for case in grid["cases"] for part in ("", *OF_CORRECTED))):
         found = [json.loads(path.read_text()) for path in sorted((folder / name / case).glob("*.json"))]
-        frame = pd.DataFrame(found).reindex(columns=grid["columns"]).astype(float)
-        if len(frame):
-            rows[case] = {"runs": str(len(frame))} | {c: shown(frame[c].dropna().to_numpy()) for c in frame}
+        if found:
+            rows[case] = over_runs(found, grid["columns"])
     return pd.DataFrame(rows).T
 
 

@@ -8,13 +8,16 @@ neutral protocol) and `group` (train, val or test: the cells that are scored aga
 A seed is a split, blocks and weights of its own. Without `--path`, a data set is downloaded as train.py would.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +29,13 @@ from scsave.cli import entry, register_resolvers
 from scsave.components import build
 from scsave.errors import UserError
 from scsave.results.files import write_json
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scsave.data.source import DataSource
+    from scsave.data.splits import Split
+    from scsave.tasks.base import Method
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FLOORS = ("real", "train_resample")
@@ -74,19 +84,24 @@ def config_of(overrides: list[str]) -> DictConfig:
         return compose("train", overrides=overrides)
 
 
-def trained(problem: Problem, overrides: list[str]) -> dict[str, float]:
-    """Fit one setting, generate the cells that are asked for, score them; the costs with the scores."""
+def fitted(cfg: DictConfig, source: DataSource, data: AnnData, split: Split, seed: int) -> Method:
+    """The method of a config, fitted without files and loggers, its seconds in `cost`."""
     from scsave.methods import make_method
     from scsave.schema import validated
 
-    cfg = config_of(overrides)
     config = validated(cfg)
-    method = make_method(cfg, config, build(config.task, "task"), problem.source, problem.data, Path("unused"))
+    method = make_method(cfg, config, build(config.task, "task"), source, data[split.train], Path("unused"))
     if hasattr(method, "workshop"):
         method.workshop.folder, method.workshop.loggers = None, lambda stage: []
     started = time.perf_counter()
-    method.fit(problem.data, problem.split, problem.source, problem.seed)
+    method.fit(data, split, source, seed)
     method.cost.setdefault("seconds_fit", time.perf_counter() - started)
+    return method
+
+
+def trained(problem: Problem, overrides: list[str]) -> dict[str, float]:
+    """Fit one setting, generate the cells that are asked for, score them; the costs with the scores."""
+    method = fitted(config_of(overrides), problem.source, problem.data, problem.split, problem.seed)
     started = time.perf_counter()
     cells = method.generate(problem.scorer.test.obs[problem.source.conditions], seed=problem.seed)
     method.cost["seconds_sample"] = time.perf_counter() - started
@@ -146,11 +161,15 @@ def table(grid: dict, folder: Path, name: str) -> pd.DataFrame:
     rows = {}
     for case in (*FLOORS, *grid["cases"]):
         found = [json.loads(path.read_text()) for path in sorted((folder / name / case).glob("*.json"))]
-        frame = pd.DataFrame(found).reindex(columns=grid["columns"]).astype(float)
-        if len(frame):
-            cells = {c: shown(frame[c].dropna().to_numpy()) for c in frame}
-            rows[case] = {"runs": str(len(frame))} | cells
+        if found:
+            rows[case] = over_runs(found, grid["columns"])
     return pd.DataFrame(rows).T
+
+
+def over_runs(found: list[dict[str, float]], columns: Sequence[str]) -> dict[str, str]:
+    """A row of a table: how many runs, and mean ± sd of each column over them."""
+    frame = pd.DataFrame(found).reindex(columns=columns).astype(float)
+    return {"runs": str(len(frame))} | {c: shown(frame[c].dropna().to_numpy()) for c in frame}
 
 
 def shown(values: np.ndarray) -> str:

@@ -17,10 +17,9 @@ import numpy as np
 import pandas as pd
 
 from compare_correction import Problem
-from compare_runs import config_of, markdown, shown
+from compare_runs import config_of, fitted, markdown, over_runs
 from scsave import keys
 from scsave.cli import entry
-from scsave.components import build
 from scsave.errors import UserError
 from scsave.metrics.integration import UNINTEGRATED
 from scsave.results.files import write_json
@@ -49,18 +48,11 @@ def embedded(problem: Problem, overrides: list[str], without: np.ndarray) -> dic
     """Latent means and components of all cells, (N, D), of a model that was not shown the cells `without`, (N,) bool."""
     from scsave.data.source import select_genes
     from scsave.data.split import make_split
-    from scsave.methods import make_method
-    from scsave.schema import validated
 
-    cfg = config_of(overrides)
-    config = validated(cfg)
     groups = {name: rows[~without[rows]] for name, rows in problem.split.groups.items()}
     split = make_split(groups, problem.cells.obs_names, "all", allow_no_test=True)
     data = select_genes(problem.cells, split.train, problem.source.n_top_genes, problem.source.min_cells)
-    method = make_method(cfg, config, build(config.task, "task"), problem.source, data[split.train], Path("unused"))
-    method.workshop.folder, method.workshop.loggers = None, lambda stage: []
-    method.fit(data, split, problem.source, problem.seed)
-    cells = method.integrate(data, problem.seed)
+    cells = fitted(config_of(overrides), problem.source, data, split, problem.seed).integrate(data, problem.seed)
     return {"latent": cells.obsm[keys.LATENT], "components": cells.obsm[keys.COMPONENTS]}
 
 
@@ -115,10 +107,7 @@ def run(arguments: list[str]) -> None:
             write_json(path, measure(options.what, given))
         for name, row in json.loads(path.read_text()).items():
             found.setdefault(name, []).append(row)
-    rows = {}
-    for name, runs in found.items():
-        frame = pd.DataFrame(runs).reindex(columns=COLUMNS).astype(float)
-        rows[name] = {"runs": str(len(frame))} | {c: shown(frame[c].dropna().to_numpy()) for c in frame}
+    rows = {name: over_runs(runs, COLUMNS) for name, runs in found.items()}
     print(markdown(pd.DataFrame(rows).T, options.what))
 
 

@@ -31,9 +31,9 @@ def prepare(cfg: DictConfig, info: bool) -> None:
     from omegaconf import OmegaConf
 
     plain = OmegaConf.to_container(cfg, resolve=True)
-    source = build(plain["data"], "data")
-    data = source.load(Path(plain["paths"]["cache"]))
-    source = source.fitted(Path(plain["paths"]["cache"]))
+    cache = Path(plain["paths"]["cache"])
+    source = build(plain["data"], "data").fitted(cache)
+    data = source.load(cache)
     print(f"{source.name}: {data.n_obs:,} cells x {data.n_vars:,} genes, ready in {plain['paths']['cache']}")
     if info:
         from scsave.data.describe import split_summary, summary

@@ -72,7 +72,7 @@ def integrate(model: SAVE, cells: AnnData, reference: str | None = None, route: 
         out.layers[keys.COUNTS] = sp.csr_matrix(cells.layers[keys.COUNTS])[:, shared]
     out.uns[keys.UNS] = {
         "made_by": f"scsave {__version__}",
-        "corrected_expression": True,
+        keys.CORRECTED: True,
         "route": route,
         "reference": reference or (MEAN if COMBINATIONS in model.info else keys.MASK),
         "cells_of_unknown_batch": int((~known).sum()),

@@ -5,6 +5,7 @@ LIBRARY = "library_size"  # obs: counts of the cell over all genes of its file, 
 LATENT = "X_save"  # obsm: latent mean, (N, L * d)
 COMPONENTS = "X_components"  # obsm: softened principal components of corrected expression
 UNS = "scsave"  # uns: what the object is and where it came from
+CORRECTED = "corrected_expression"  # uns[UNS]: does X of integrated cells hold corrected expression?
 TARGET_SUM = 1e4  # log1p values are log(1 + counts / library_size * TARGET_SUM)
 SIMULATED = "simulated"  # uns: the truth behind simulated data
 

@@ -63,11 +63,10 @@ def _stored(where: str, cfg: DictConfig) -> DictConfig:
     if not path.is_file():
         raise UserError(f"{where}: no {CONFIG} there; give the folder that a run wrote (outputs/<task>/<data>/...)")
     stored = OmegaConf.load(path)
-    kept = (
-        ("logger", "figures") if cfg.resume else ("logger",)
-    )  # a resumed run logs where it did, and draws what it would
     for key in ("analysis", "paths", "logger", "mode", "ckpt", "resume", "figures"):
-        if key not in kept or named_on_command_line(key):
+        # a resumed run logs where it did, and draws what it would have
+        kept = key == "logger" or (key == "figures" and cfg.resume)
+        if not kept or named_on_command_line(key):
             stored[key] = cfg.get(key)
     return stored
 
@@ -79,9 +78,9 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     source: DataSource = build(config.data, "data")
     task.check(source)
     optimised = check_sweep_metric(config.sweep_metric, task, source) if config.sweep_metric else None
-    cells, strategy = source.load(Path(config.paths.cache)), build(config.split, "split")
     source = source.fitted(Path(config.paths.cache))
     task.check(source)  # the file that is there may lack what the set usually has
+    cells, strategy = source.load(Path(config.paths.cache)), build(config.split, "split")
     folds = strategy.folds(cells, source) if hasattr(strategy, "folds") else {"": strategy}
     asked = stored_command(folder) if cfg.resume else command()
     if config.mode != "evaluate" and rank_zero():

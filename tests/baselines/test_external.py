@@ -4,7 +4,7 @@ import pytest
 
 from scsave import keys
 from scsave.baselines import packages
-from scsave.baselines.integration import CORRECTED, Harmony, Pca, Scanorama
+from scsave.baselines.integration import Harmony, Pca, Scanorama
 from scsave.baselines.scvi import Scvi
 from scsave.data.source import DataSource
 from scsave.errors import UserError
@@ -61,7 +61,7 @@ def test_correction_mixes_batches_and_keeps_types(make, package):
     embedding = after.obsm[f"X_{method.name}"]
     assert mixing(embedding, data.obs["batch"]) < 0.8
     assert mixing(embedding, data.obs["cell_type"]) > 0.9
-    assert after.uns[keys.UNS][CORRECTED] == (method.name != "harmony")
+    assert after.uns[keys.UNS][keys.CORRECTED] == (method.name != "harmony")
     again = method.integrate(data, 0).obsm[f"X_{method.name}"]
     np.testing.assert_allclose(embedding, again, atol=1e-4)
 

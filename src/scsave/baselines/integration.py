@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from scsave.data.source import DataSource
     from scsave.data.splits import Split
 
-CORRECTED = "corrected_expression"  # uns[keys.UNS]: does X of integrated cells hold corrected expression?
-
 
 class Integration(Baseline):
     """Looks at batches only, never at cell types; the work is done in `integrate`, on the cells given there."""
@@ -127,5 +125,5 @@ def integrated(
     out.obsm[key] = np.ascontiguousarray(embedding, dtype=np.float32)
     if expression is not None:
         out.X = sp.csr_matrix(expression, dtype=np.float32)
-    out.uns[keys.UNS] = dict(out.uns.get(keys.UNS, {})) | {"made_by": made_by, CORRECTED: expression is not None}
+    out.uns[keys.UNS] = dict(out.uns.get(keys.UNS, {})) | {"made_by": made_by, keys.CORRECTED: expression is not None}
     return out

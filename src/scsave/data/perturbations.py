@@ -52,7 +52,8 @@ def canonicalise(labels: pd.Series, control: str, where: str) -> pd.Series:
             f"of genes, {column}.astype(str).str.replace(r'_(sg|g)?[0-9]+$', '', regex=True), and name it in "
             "data.perturbation_key"
         )
-    taken = {str(level): int((levels == level).sum()) for level, name in names.items() if name == control}
+    cells = levels.value_counts()
+    taken = {str(level): int(cells[level]) for level, name in names.items() if name == control}
     others = [level for level in taken if level != control]
     if control in taken and others and not _CONTROL.match(control):
         raise UserError(
@@ -60,7 +61,7 @@ def canonicalise(labels: pd.Series, control: str, where: str) -> pd.Series:
             "leave out one of them in the file"
         )
     if len(taken) > 1:
-        counted = ", ".join(f"'{level}' {cells}" for level, cells in taken.items())
+        counted = ", ".join(f"'{level}' {n}" for level, n in taken.items())
         log.warning("%s: several labels of '%s' are taken as control: %s cells", where, labels.name, counted)
     out = levels.map(names).astype("category")
     if control not in out.cat.categories:

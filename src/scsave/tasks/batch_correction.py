@@ -128,7 +128,7 @@ class BatchCorrection:
         if method.name == "scsave":
             return method.integrate(data, seed, reference=self.reference, route=self.route)
         cells = method.integrate(data, seed)
-        if cells.uns[keys.UNS].get("corrected_expression", False):
+        if cells.uns[keys.UNS].get(keys.CORRECTED, False):
             axes = softened(fit_pca(cells.X, self.n_components, seed), cells.X)
             cells.obsm[keys.COMPONENTS] = axes(cells.X).astype(np.float32)
         return cells
