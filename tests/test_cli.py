@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 from anndata import AnnData
 
+from scsave.cli import run_dir
+from scsave.errors import UserError
+from scsave.schema import validated
+
 from .conftest import CELLS, NETWORK, ROOT, clean_environment
 
 
@@ -72,6 +76,27 @@ def test_a_file_with_a_missing_column_names_those_present(tmp_path):
     line = one_line_of(train(*arguments))
     assert "type" in line
     assert "kind" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["my.h5ad"]  # a run that was refused leaves no folder
+
+
+def test_a_file_s_runs_are_called_as_the_file_is(composed):
+    folders = [
+        run_dir(composed("data=h5ad", f"data.path={path}", "data.conditions=[a]"))
+        for path in ("one/lung.h5ad", "'two/gut, (v2).zarr'", "one/lung.h5ad")
+    ]
+    names = [folder.split("/")[1] for folder in folders]
+    assert names == ["lung", "gut_v2", "lung"]
+    assert folders[0] == folders[2]
+    assert composed("data=h5ad").data.name == "h5ad"
+
+
+def test_out_is_where_a_used_run_writes(composed, tmp_path):
+    (tmp_path / "run").mkdir()
+    asked = [f"ckpt={tmp_path}/run", f"out={tmp_path}/b"]
+    assert run_dir(composed("mode=generate", *asked)) == "../b"
+    assert run_dir(composed("mode=generate", asked[0])) == "../run/generate"
+    with pytest.raises(UserError, match=r"out=.*is for mode=generate"):
+        validated(composed("mode=evaluate", *asked))
 
 
 def test_a_sweep_by_joblib_writes_a_folder_for_each_job(tmp_path):

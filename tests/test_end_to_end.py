@@ -74,7 +74,7 @@ def test_same_seed_same_numbers_other_seed_others(trained, tiny, tmp_path):
     assert first["scsave"] != other["scsave"]
 
 
-def test_a_checkpoint_generates_without_the_data(trained, tiny, tmp_path):
+def test_a_checkpoint_generates_without_the_data(trained, tiny, tmp_path, capsys):
     moved = tmp_path / "elsewhere"
     shutil.copytree(trained / "checkpoints", moved)
     model = SAVE.load(moved)
@@ -87,6 +87,9 @@ def test_a_checkpoint_generates_without_the_data(trained, tiny, tmp_path):
     cells = anndata.read_h5ad(tmp_path / "asked" / "generated.h5ad")
     assert cells.n_obs == 9
     assert list(cells.var_names) == model.genes
+    assert "replaced" not in capsys.readouterr().out
+    run(tiny("mode=generate", f"ckpt={trained}", "n=9"), tmp_path / "asked")
+    assert "generated.h5ad: replaced; out=<folder> keeps both" in capsys.readouterr().out
 
 
 def test_evaluate_gives_the_numbers_of_the_run(trained, tiny, tmp_path):

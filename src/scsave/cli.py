@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +25,7 @@ INTERRUPTED = 130
 # What does not change the numbers of a run, and so not its folder.
 _UNHASHED = (
     "analysis", "hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep",
-    "experiment_name", "sweep_metric", "perturbations", "route",
+    "experiment_name", "sweep_metric", "perturbations", "route", "out",
 )  # fmt: skip
 
 
@@ -64,7 +66,7 @@ def method_name(cfg: DictConfig) -> str:
 
 
 def run_dir(_root_: DictConfig) -> str:
-    """Folder of a run below `paths.outputs`: `<task>/<data>/<method>/<hash>`; that of `resume` or `ckpt` where given."""
+    """Folder of a run below `paths.outputs`: `<task>/<data>/<method>/<hash>`; that of `resume`, `out` or `ckpt` where given."""
     cfg = _root_
     outputs = Path(cfg.paths.outputs)
     for key in ("resume", "ckpt"):
@@ -75,8 +77,15 @@ def run_dir(_root_: DictConfig) -> str:
     if cfg.ckpt and cfg.mode != "train":
         folder = Path(cfg.ckpt)
         folder = folder.parent.parent if folder.is_file() else folder
+        if cfg.out and cfg.mode != "evaluate":
+            return os.path.relpath(cfg.out, outputs)
         return os.path.relpath(folder / cfg.mode, outputs)
     return f"{cfg.task.name}/{cfg.data.name}/{method_name(cfg)}/{config_hash(cfg)}"
+
+
+def named_after(path: str | None, otherwise: str) -> str:
+    """What a data set that is anyone's file is called, in folders and tables: as the file, so that two files are two."""
+    return re.sub(r"[^\w+-]+", "_", Path(path).stem).strip("_") or otherwise if path else otherwise
 
 
 def command() -> str:
@@ -107,7 +116,7 @@ def sweep_arguments() -> list[str] | None:
 def register_resolvers() -> None:
     from scsave.search.study import study_name, study_storage, trials_left
 
-    for resolver in (run_dir, study_name, study_storage, trials_left):
+    for resolver in (run_dir, named_after, study_name, study_storage, trials_left):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
@@ -132,15 +141,27 @@ def guarded(cfg: DictConfig) -> float | None:
     """One job. A user's mistake ends a single run with its line and exit code 2; in a sweep the others go on."""
     from scsave.run import run
 
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        return run(cfg, Path(HydraConfig.get().runtime.output_dir))
+        return run(cfg, folder)
     except UserError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
+        remove_if_empty(folder)
         fail(str(error))
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"\n{stopped or 'stopped'}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def remove_if_empty(folder: Path) -> None:
+    """The folder that Hydra made for a run that was refused before it began, if the log is all that is in it."""
+    if folder.is_dir() and {path.suffix for path in folder.iterdir()} <= {".log"}:
+        shutil.rmtree(folder)
+        for parent in list(folder.parents)[:3]:  # <task>/<data>/<method>
+            if any(parent.iterdir()):
+                break
+            parent.rmdir()
 
 
 def fail(message: str) -> None:

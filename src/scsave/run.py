@@ -227,9 +227,7 @@ def fit(method: Method, data: AnnData, split: Split, source: DataSource, config:
     try:
         method.fit(data, split, source, config.seed)
     except Stopped as stopped:
-        if rank_zero():
-            print(f"{stopped}; go on with: python train.py resume={run_folder(folder)}")
-        raise KeyboardInterrupt from None
+        raise KeyboardInterrupt(f"{stopped}; go on with: python train.py resume={run_folder(folder)}") from None
     method.cost.setdefault("seconds_fit", time.perf_counter() - started)
     if isinstance(method, SAVE) and rank_zero():
         method.save(folder / CHECKPOINTS)

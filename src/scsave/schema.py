@@ -61,6 +61,7 @@ class RunConfig(_Strict):
     condition: dict[str, Any] | None  # null, not {}: Hydra merges into a dict only keys that it has
     perturbations: list[str] | None = None
     route: Literal["response", "transfer", "generate", "translate"] = "response"
+    out: str | None = None
     figures: bool
     task: Node
     data: Node
@@ -106,6 +107,8 @@ def validated(cfg: DictConfig) -> RunConfig:
         raise UserError("resume and ckpt are both set; resume goes on with a run, ckpt uses a finished one: give one")
     if config.mode != "train" and not config.ckpt:
         raise UserError(f"mode={config.mode} needs a trained model: ckpt=<run directory>")
+    if config.out and config.mode in ("train", "evaluate"):
+        raise UserError(f"out={config.out} is for mode=generate, predict and integrate; runs go below paths.outputs")
     return config
 
 

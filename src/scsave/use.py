@@ -33,8 +33,7 @@ def generate(config: RunConfig, folder: Path, model: SAVE) -> None:
     """Cells from noise under `condition`."""
     condition = config.condition or {}
     cells = model.generate(config.n, condition, seed=config.seed, guidance=_asked_guidance(config, model))
-    path = folder / "generated.h5ad"
-    write_h5ad(path, cells)
+    path = written(folder / "generated.h5ad", cells)
     told = ", ".join(f"{k}={v}" for k, v in condition.items()) or "no condition named: drawn over all"
     print(f"{cells.n_obs} cells x {cells.n_vars} genes ({told}): {path}")
 
@@ -45,7 +44,7 @@ def predict(config: RunConfig, folder: Path, model: SAVE) -> None:
 
     cells = model.predict(config.perturbations or [], control_cells(config), seed=config.seed, route=config.route)
     table = cells.uns[SUMMARY]
-    write_h5ad(folder / "predictions.h5ad", cells)
+    path = written(folder / "predictions.h5ad", cells)
     write_text(folder / f"{SUMMARY}.csv", table.to_csv())
     for name, row in table.iterrows():
         how = "seen in training" if row["in_training"] else "all of its genes seen in training"
@@ -54,7 +53,7 @@ def predict(config: RunConfig, folder: Path, model: SAVE) -> None:
         print(f"{name}: {how}; changes most: {row['strongest']}")
         if row["warning"]:
             print(f"warning: {name}: {row['warning']}")
-    print(f"{len(table)} perturbations x {table['cells'].iloc[0]} control cells: {folder / 'predictions.h5ad'}")
+    print(f"{len(table)} perturbations x {table['cells'].iloc[0]} control cells: {path}")
 
 
 def control_cells(config: RunConfig) -> AnnData | None:
@@ -84,9 +83,16 @@ def integrate(config: RunConfig, folder: Path, model: SAVE, given: list[str] | N
     task = config.task if any(o.startswith("task=") for o in given) else run["task"]
     cells = new_cells(node, asked_settings(given, "data"), model.conditions, Path(config.paths.cache))
     found = model.integrate(cells, config.seed, reference=task.get("reference"), route=task.get("route", "decode"))
-    path = folder / "integrated.h5ad"
-    write_h5ad(path, found)
+    path = written(folder / "integrated.h5ad", found)
     print(f"{describe(model, cells, found)}: {path}")
+
+
+def written(path: Path, cells: AnnData) -> Path:
+    """`path`, with `cells` in it; says so where it held others."""
+    if path.is_file():
+        print(f"{path}: replaced; out=<folder> keeps both")
+    write_h5ad(path, cells)
+    return path
 
 
 def stored(config: RunConfig) -> dict[str, Any]:

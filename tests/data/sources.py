@@ -10,6 +10,7 @@ from anndata import AnnData
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from scsave.cli import register_resolvers
 from scsave.components import build
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -18,6 +19,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 @cache
 def shipped(group: str, name: str) -> DictConfig:
     """The node of one option, as the run composes it."""
+    register_resolvers()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         node = compose("train", [f"{group}={name}"])[group]
     OmegaConf.set_struct(node, False)

@@ -36,6 +36,7 @@ def test_every_type_with_both_levels_is_held_out_in_turn(data):
     assert len(test) == 6
     assert len(split.train) + len(split.val) == data.n_obs - 6
     assert list(HoldOut(hold_out="A").folds(data, SOURCE)) == ["A"]
+    assert list(HoldOut(hold_out=["B", "A"]).folds(data, SOURCE)) == ["B", "A"]
     assert HoldOut()(data, SOURCE, 0).hash == folds["A"](data, SOURCE, 0).hash
 
 
@@ -79,6 +80,8 @@ def test_sets_of_genes_have_gears_split_or_one_fold_a_perturbation():
     assert set(data.obs["p"].iloc[split.parts()["combo_seen2"]]) == {"G0+G1"}
     assert "G0+G1" not in set(data.obs["p"].iloc[split.train])
     assert set(data.obs["p"].iloc[split.parts()["control"]]) == {"control"}
-    absent = HoldOut(hold_out="NOPE").folds(data, GENES)["NOPE"]
-    with pytest.raises(UserError, match="hold_out=NOPE: no such perturbation"):
-        absent(data, GENES, 0)
+    assert list(HoldOut(hold_out=["G1_G0", "ctrl+G7", "G7"]).folds(data, GENES)) == ["G0+G1", "G7"]
+    with pytest.raises(UserError, match=r"hold_out=G12: no such perturbation; there are .*G11, .*\(14 in all\)"):
+        HoldOut(hold_out="G12").folds(data, GENES)
+    with pytest.raises(UserError, match="hold_out=control: no such perturbation"):
+        HoldOut(hold_out="control").folds(data, GENES)

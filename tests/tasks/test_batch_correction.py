@@ -253,7 +253,7 @@ def test_a_batch_of_one_cell_is_refused(baseline, tiny, tmp_path, monkeypatch):
 
 
 def test_data_without_batches_is_refused_with_those_that_have_them(composed, tmp_path):
-    with pytest.raises(UserError, match=r"needs a batch column, data=pbmc68k names none.*pbmc, .*simulated"):
+    with pytest.raises(UserError, match=r"needs a batch column, pbmc68k names none.*pbmc, .*simulated"):
         run(composed(*TASK, "data=pbmc68k"), tmp_path / "run")
 
 

@@ -134,7 +134,7 @@ def test_mistakes_get_one_line(overrides, message, tiny, tmp_path):
 
 
 def test_data_without_a_perturbation_is_refused_with_those_that_have_one(composed, tmp_path):
-    with pytest.raises(UserError, match=r"data=pbmc68k names none.*pbmc_ifn, .*simulated"):
+    with pytest.raises(UserError, match=r"pbmc68k names none.*pbmc_ifn, .*simulated"):
         run(composed("task=perturbation", "data=pbmc68k"), tmp_path / "run")
 
 

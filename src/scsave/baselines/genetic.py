@@ -31,10 +31,10 @@ class Genetic(Baseline):
 
     def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
         if source.perturbation_key is None or source.control is None:
-            raise UserError(f"baseline={self.name}: data={source.name} names no perturbation_key and control")
+            raise UserError(f"baseline={self.name}: {source.name} names no perturbation_key and control")
         if source.perturbation_kind != "genes":
             raise UserError(
-                f"baseline={self.name} is for perturbed genes, but '{source.perturbation_key}' of data={source.name} "
+                f"baseline={self.name} is for perturbed genes, but '{source.perturbation_key}' of {source.name} "
                 "holds plain levels; use baseline=mean_shift, similar_shift, gene_slope or matching_mean"
             )
         self.key, self.control = source.perturbation_key, source.control

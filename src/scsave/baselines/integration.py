@@ -111,7 +111,7 @@ class Scanorama(Integration):
 def batch_column(source: DataSource, data: AnnData, name: str) -> str:
     """The batch column; raises UserError where the data names none."""
     if source.batch_key is None:
-        raise UserError(f"baseline={name} needs a batch column, but data={source.name} has none: set data.batch_key")
+        raise UserError(f"baseline={name} needs a batch column, but {source.name} has none: set data.batch_key")
     if source.batch_key not in data.obs:
         raise UserError(f"no column '{source.batch_key}' in obs; columns: {', '.join(map(str, data.obs.columns))}")
     return source.batch_key

@@ -53,7 +53,7 @@ class Response(Baseline):
 
     def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
         if source.perturbation_key is None or source.control is None:
-            raise UserError(f"baseline={self.name}: data={source.name} names no perturbation_key and control")
+            raise UserError(f"baseline={self.name}: {source.name} names no perturbation_key and control")
         self.key, self.control, self.type_key = source.perturbation_key, source.control, source.cell_type_key
         sets = "; for sets of genes take baseline=perturbed_mean, matching_mean, additive, bilinear or nearest_text"
         self.advice = sets if source.perturbation_kind == "genes" else ""

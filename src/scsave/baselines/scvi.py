@@ -77,7 +77,7 @@ class Scvi(Baseline):
             return [batch_column(source, data, self.name)], []
         if self.task == "perturbation":
             if source.perturbation_key is None or source.control is None:
-                raise UserError(f"baseline={self.name}: data={source.name} names no perturbation_key and control")
+                raise UserError(f"baseline={self.name}: {source.name} names no perturbation_key and control")
             return [source.perturbation_key, *([source.batch_key] if source.batch_key else [])], []
         numeric = [c for c in source.conditions if pd.api.types.is_numeric_dtype(data.obs[c])]
         return [c for c in source.conditions if c not in numeric], numeric

@@ -39,6 +39,6 @@ class PerturbSeqH5AD(H5AD):
             "data.control=<its level without perturbation>": self.control,
         }
         if missing := [what for what, given in needed.items() if given is None]:
-            raise UserError(f"data={self.name} needs {' and '.join(missing)}")
+            raise UserError(f"a Perturb-seq file needs {' and '.join(missing)}")
         self.conditions = self.conditions or [self.perturbation_key]
         super().__post_init__()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 from anndata import AnnData
 
 from scsave.data.perturbation_splits import Gears, assemble, control_cells, perturbation_sets, seen_group
+from scsave.data.perturbations import canonical
 from scsave.data.source import DataSource
 from scsave.data.split import Split, make_split
 from scsave.data.splits import LeaveOut, Share
@@ -30,9 +32,6 @@ class LeavePerturbation:
 
     def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
         labels, sets = perturbation_sets(data, source, "perturbation")
-        if self.label not in sets or not sets[self.label]:
-            known = ", ".join(label for label, genes in list(sets.items())[:12] if genes)
-            raise UserError(f"task.hold_out={self.label}: no such perturbation; there are {known}, ...")
         seen = {gene for label, genes in sets.items() if label != self.label for gene in genes}
         part = {self.label: seen_group(sets[self.label], seen)}
         shares = [self.control_val, self.control_test]
@@ -42,16 +41,22 @@ class LeavePerturbation:
 
 @dataclass(kw_only=True)
 class HoldOut:
-    """What `hold_out` names is never seen under the target; `all` holds every one out in turn.
+    """What `hold_out` names is never seen under the target: one, several in turn, or every one in turn (`all`).
 
     Levels (a drug, a cytokine, a disease): the cells under `target` of one cell type; null is `all`. Sets of genes: one
-    perturbation; null is GEARS' simulation split (`gears`: its options).
+    perturbation, in any spelling; null is GEARS' simulation split (`gears`: its options).
     """
 
-    hold_out: str | None = None
+    hold_out: str | list[str] | None = None
     target: str | int | None = None
     val: Share = 0.1
     gears: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def named(self) -> list[str]:
+        """What `hold_out` names, in its order, without repeats."""
+        names = self.hold_out if isinstance(self.hold_out, list) else [self.hold_out]
+        return list(dict.fromkeys(map(str, names)))
 
     def folds(self, data: AnnData, source: DataSource) -> dict[str, Strategy]:
         """Strategies by name of what they hold out; the name is empty where there is one split only.
@@ -62,12 +67,15 @@ class HoldOut:
             if self.hold_out is None:
                 return {"": Gears(**self.gears)}
             _, sets = perturbation_sets(data, source, "perturbation")
-            labels = [label for label, genes in sets.items() if genes] if self.hold_out == EVERY else [self.hold_out]
+            known = [label for label, genes in sets.items() if genes]
+            labels = known if self.hold_out == EVERY else [canonical(name, source.control) for name in self.named]
+            for name in set(labels) - set(known):
+                raise UserError(f"task.hold_out={name}: no such perturbation; there are {_some(known, name)}")
             return {label: LeavePerturbation(label=label) for label in labels}
         target = target_level(data, source, self.target)
         if source.cell_type_key is None:
             raise UserError(
-                f"task=perturbation holds cell types out, but data={source.name} names no column of them: set "
+                f"task=perturbation holds cell types out, but {source.name} names no column of them: set "
                 "data.cell_type_key, or a split of your own (split=leave_out split.column=...)"
             )
         fit, unfit = scorable_types(data, source, target)
@@ -77,17 +85,24 @@ class HoldOut:
                     f"task=perturbation needs two cell types with cells under {source.control} and {target}"
                 )
             chosen = fit
-        elif self.hold_out in fit:
-            chosen = [self.hold_out]
         else:
-            why = unfit.get(self.hold_out, "no such cell type")
-            raise UserError(f"task.hold_out={self.hold_out}: {why}; types that can be held out: {', '.join(fit)}")
+            chosen = self.named
+            for name in set(chosen) - set(fit):
+                why = unfit.get(name, "no such cell type")
+                raise UserError(f"task.hold_out={name}: {why}; types that can be held out: {', '.join(fit)}")
         where = {source.perturbation_key: target}
         return {t: LeaveOut(column=source.cell_type_key, level=t, where=where, val=self.val) for t in chosen}
 
     def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
         """The first fold: for commands that want one split, such as `prepare_data.py --info`."""
         return next(iter(self.folds(data, source).values()))(data, source, seed)
+
+
+def _some(known: list[str], asked: str) -> str:
+    """Names to choose from: all of a dozen; of more, those that look like `asked` or else the first."""
+    if len(known) <= 12:
+        return ", ".join(known)
+    return f"{', '.join(get_close_matches(asked, known, n=5) or known[:12])}, ... ({len(known)} in all)"
 
 
 def target_level(data: AnnData, source: DataSource, target: str | int | None) -> str:

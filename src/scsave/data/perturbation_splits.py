@@ -22,7 +22,7 @@ CONTROL = "control"  # the part of each group that holds its control cells
 def perturbation_sets(data: AnnData, source: DataSource, split: str) -> tuple[pd.Series, dict[str, tuple[str, ...]]]:
     """The perturbation of each cell and the genes of each perturbation (control: none)."""
     if source.perturbation_key is None or source.control is None:
-        raise UserError(f"split={split} needs data.perturbation_key and data.control; data={source.name} has none")
+        raise UserError(f"split={split} needs data.perturbation_key and data.control; {source.name} has none")
     labels = data.obs[source.perturbation_key].astype(str)
     return labels, {label: parse(label, source.control) for label in sorted(labels.unique())}
 
@@ -126,7 +126,7 @@ class AhlmannEltze:
         doubles = [label for label, genes in sets.items() if len(genes) > 1]
         if len(doubles) < 2:
             raise UserError(
-                f"split=ahlmann_eltze holds out half of the double perturbations, but data={source.name} has "
+                f"split=ahlmann_eltze holds out half of the double perturbations, but {source.name} has "
                 f"{len(doubles)}; use split=gears or split=random"
             )
         order = np.random.default_rng(seed).permutation(doubles).tolist()

@@ -81,7 +81,7 @@ class Unseen:
         codes, levels = combinations(data.obs, source.conditions)
         if levels.shape[1] < 2:
             raise UserError(
-                f"split=unseen holds out combinations of conditions, but data={source.name} has {levels.shape[1]} "
+                f"split=unseen holds out combinations of conditions, but {source.name} has {levels.shape[1]} "
                 "categorical condition; use split=random or split=leave_out"
             )
         chosen = self.named(data, codes) if self.hold_out else self.drawn(codes, levels, seed)

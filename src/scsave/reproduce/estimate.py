@@ -21,7 +21,9 @@ def modelled(cfg: DictConfig) -> float:
     most = UNKNOWN_GENES[bool(cfg.data.path or cfg.data.get("mirrors"))]
     genes = min(cfg.data.get(key) or most for key in ("n_top_genes", "max_genes", "n_genes"))
     every_type = cfg.task.name == "perturbation" and cfg.data.perturbation_kind == "level"
-    folds = UNKNOWN_TYPES if every_type and cfg.task.hold_out in (None, "all") else 1
+    held = cfg.task.get("hold_out")
+    named = [held] if held is None or isinstance(held, str) else held
+    folds = UNKNOWN_TYPES if every_type and held in (None, "all") else len(named)
     if cfg.baseline.get("_target_"):
         return START + folds * FOLD
     plan, network = cfg.training, cfg.backbone

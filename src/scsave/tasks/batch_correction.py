@@ -50,7 +50,7 @@ class BatchCorrection:
         for key, what in (("batch_key", "a batch column"), ("cell_type_key", "cell types to score by")):
             if getattr(source, key) is None:
                 raise UserError(
-                    f"task=batch_correction needs {what}, data={source.name} names none: set data.{key}; data sets with "
+                    f"task=batch_correction needs {what}, {source.name} names none: set data.{key}; data sets with "
                     f"both: {', '.join(data_with('batch_key', 'cell_type_key'))}"
                 )
         if source.cell_type_key in self.nuisance:

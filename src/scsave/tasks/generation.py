@@ -43,9 +43,7 @@ class Generation:
 
     def check(self, source: DataSource) -> None:
         if not source.conditions:
-            raise UserError(
-                f"task=generation needs condition columns, data={source.name} names none: set data.conditions"
-            )
+            raise UserError(f"task=generation needs condition columns, {source.name} names none: set data.conditions")
 
     def conditions(self, source: DataSource) -> list[str]:
         return list(source.conditions)

@@ -40,7 +40,7 @@ class Perturbation:
     """
 
     name: str = "perturbation"
-    hold_out: str | None = None
+    hold_out: str | list[str] | None = None
     target: str | int | None = None
     route: Route = "response"
     routes: list[Route] = field(default_factory=lambda: ["response", "transfer", "generate", "translate"])
@@ -65,7 +65,7 @@ class Perturbation:
     def check(self, source: DataSource) -> None:
         if source.perturbation_key is None or source.control is None:
             raise UserError(
-                f"task=perturbation needs a perturbation column and its control level, data={source.name} names none: set "
+                f"task=perturbation needs a perturbation column and its control level, {source.name} names none: set "
                 f"data.perturbation_key and data.control; data sets with them: {', '.join(data_with('perturbation_key'))}"
             )
 
