@@ -15,7 +15,7 @@ from anndata import AnnData
 
 from scsave.components import Node, build
 from scsave.data.h5ad import H5AD
-from scsave.data.raw import open_h5ad
+from scsave.data.raw import open_cells
 from scsave.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def new_cells(stored: Node, asked: dict[str, Any], conditions: Conditions, cache
         raise UserError("mode=integrate needs the new cells: data.path=<file>.h5ad")
     known = {f.name for f in fields(H5AD)}
     settings = {k: v for k, v in stored.items() if k in known and k not in _OF_THE_RUN} | {"min_level_cells": 1} | asked
-    with open_h5ad(Path(settings["path"])) as raw:
+    with open_cells(Path(settings["path"])) as raw:
         there = set(map(str, raw.obs.columns)) | set(settings.get("from_names") or {})
     names = settings.get("columns") or {}
 

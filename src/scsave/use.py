@@ -52,7 +52,7 @@ def predict(config: RunConfig, folder: Path, model: SAVE) -> None:
             how = f"nearest training gene {row['nearest_gene'] or '-'}, {row['distance']:.2f} times the usual distance"
         print(f"{name}: {how}; changes most: {row['strongest']}")
         if row["warning"]:
-            print(f"warning: {name}: {row['warning']}")
+            print(f"warning: {row['warning']}")
     print(f"{len(table)} perturbations x {table['cells'].iloc[0]} control cells: {path}")
 
 
@@ -75,14 +75,19 @@ def integrate(config: RunConfig, folder: Path, model: SAVE, given: list[str] | N
     How the run read its data (or another option of the group that the command picks) is how the new file is read, and its
     `task.route` and `task.reference` hold unless the command says task=batch_correction.
     """
+    from scsave.data.obs import rejoined
+    from scsave.data.raw import open_cells
     from scsave.integrate import describe
     from scsave.query import asked_settings, new_cells
 
     given, run = overrides() if given is None else given, stored(config)
     node = config.data if any(o.startswith("data=") for o in given) else run["data"]
     task = config.task if any(o.startswith("task=") for o in given) else run["task"]
-    cells = new_cells(node, asked_settings(given, "data"), model.conditions, Path(config.paths.cache))
+    asked = asked_settings(given, "data")
+    cells = new_cells(node, asked, model.conditions, Path(config.paths.cache))
     found = model.integrate(cells, config.seed, reference=task.get("reference"), route=task.get("route", "decode"))
+    with open_cells(Path(asked["path"])) as raw:
+        found.obs = rejoined(found.obs, raw.obs)
     path = written(folder / "integrated.h5ad", found)
     print(f"{describe(model, cells, found)}: {path}")
 

@@ -113,10 +113,12 @@ def test_a_file_of_new_cells_is_embedded_by_a_checkpoint(tiny, tmp_path, no_scib
     run(tiny(*TASK), folder)
     cells = integrated(folder)
     asked = cells[5:25, ::-1].copy()
+    asked.obs["mine"] = [f"note {n}" for n in range(20)]
     found = embed(folder, asked)
     assert np.allclose(found.obsm[keys.LATENT], cells.obsm[keys.LATENT][5:25], atol=1e-5)
     assert np.allclose(found.X, cells.X[5:25], atol=1e-4)
     assert list(found.obs["batch"]) == list(asked.obs["batch"])
+    assert list(found.obs["mine"]) == list(asked.obs["mine"])  # further columns of the file stay
     asked.obs = asked.obs[["cell_type"]]
     unknown = embed(folder / "checkpoints" / "model.ckpt", asked)
     assert np.allclose(unknown.obsm[keys.LATENT], found.obsm[keys.LATENT], atol=1e-5)  # the encoder is never told
@@ -125,6 +127,24 @@ def test_a_file_of_new_cells_is_embedded_by_a_checkpoint(tiny, tmp_path, no_scib
     bare.obs = bare.obs[[]]
     assert np.isfinite(embed(folder, bare).obsm[keys.LATENT]).all()
     assert "8 of the model's 48 genes are not in the file and count as zero" in capsys.readouterr().out
+
+
+def test_further_columns_of_a_file_come_out_again(tiny, tmp_path, no_scib, embed):
+    cells = Simulated(name="s", conditions=["batch"], n_cells=240, n_genes=48, n_batches=2).load(tmp_path)
+    obs = cells.obs.assign(mine=[f"note {n}" for n in range(240)], kind=list("ab") * 120)
+    obs.index = ["twice", "twice", *obs.index[2:]]
+    AnnData(X=cells.layers[keys.COUNTS], obs=obs, var=cells.var[[]]).write_zarr(tmp_path / "mine.zarr")
+    own = [
+        f"data.path={tmp_path}/mine.zarr",
+        "data.conditions=[batch]",
+        "data.batch_key=batch",
+        "data.cell_type_key=kind",
+    ]
+    run(tiny(*TASK, cells=["data=h5ad", "blocking=random", *own]), tmp_path / "run")
+    assert list(integrated(tmp_path / "run").obs["mine"]) == list(obs["mine"])
+    cfg = tiny("mode=integrate", f"ckpt={tmp_path}/run", cells=[own[0]])
+    integrate(validated(cfg), tmp_path / "new", SAVE.load(tmp_path / "run"), [own[0]])
+    assert list(integrated(tmp_path / "new").obs["mine"]) == list(obs["mine"])
 
 
 def test_mistakes_of_new_cells_get_one_line(tiny, composed, tmp_path, no_scib, embed):

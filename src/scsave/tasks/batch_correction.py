@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -13,6 +14,9 @@ from pydantic import Field
 
 from scsave import keys
 from scsave.data.catalog import data_with
+from scsave.data.h5ad import H5AD
+from scsave.data.obs import rejoined
+from scsave.data.raw import open_cells
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 from scsave.integrate import Route
@@ -106,6 +110,9 @@ class BatchCorrection:
         shown = {UNINTEGRATED: scorer.unintegrated, method.name: embedding[scorer.rows]}
         if corrected := keys.COMPONENTS in integrated.obsm:
             shown[method.name + OF_COMPONENTS] = integrated.obsm[keys.COMPONENTS][scorer.rows]
+        if isinstance(context.source, H5AD):
+            with open_cells(Path(context.source.path)) as raw:
+                integrated.obs = rejoined(integrated.obs, raw.obs)
         write_h5ad(context.folder / "integrated.h5ad", integrated)
         log.info("scoring by scib-metrics")
         scores = scorer.score({method.name: embedding}, {method.name: integrated} if corrected else None)
