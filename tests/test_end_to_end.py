@@ -83,6 +83,8 @@ def test_a_checkpoint_generates_without_the_data(trained, tiny, tmp_path, capsys
     assert list(a.obs["cell_type"].unique()) == ["type_A"]
     assert list(a.obs["batch"].unique()) == [keys.MASK]
     assert a.uns[keys.UNS]["what"] == "generated cells"
+    with pytest.raises(UserError, match=r"condition='type_A': give \{column: level\}"):
+        model.generate(5, "type_A")
     run(tiny("mode=generate", f"ckpt={trained}", "n=9", "condition={cell_type: type_B}"), tmp_path / "asked")
     cells = anndata.read_h5ad(tmp_path / "asked" / "generated.h5ad")
     assert cells.n_obs == 9

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
 
-from scsave import keys
-from scsave.data.gene_selection import prepared
+from scsave.data.ordinary import as_prepared, with_genes
 from scsave.data.perturbations import SEPARATOR, canonical, parse
 from scsave.errors import UserError
 from scsave.response.gene_sets import GeneSetResponse
@@ -28,11 +26,11 @@ SHOWN = 5  # genes that change most
 
 
 def predict(
-    model: SAVE, perturbations: list[str], control: AnnData | None = None, seed: int = 0, route: str = "response"
+    model: SAVE, perturbations: str | list[str], control: AnnData | None = None, seed: int = 0, route: str = "response"
 ) -> AnnData:
     """Control cells under each perturbation (`KLF1+BAK1`, any usual spelling), stacked, and how much to trust each.
 
-    `control` are prepared cells without perturbation, by default those that the checkpoint carries. The table
+    `control` are cells without perturbation (`as_prepared`), by default those that the checkpoint carries. The table
     `uns["per_perturbation"]` has a row for each perturbation, see `familiarity`. UserError for a model of levels, for a
     gene that nothing is known of, and without control cells.
     """
@@ -42,11 +40,12 @@ def predict(
             "this model knows no perturbed genes: predicting them needs a run of task=perturbation on data whose "
             "perturbations are sets of genes (data.perturbation_kind=genes)"
         )
-    names = list(dict.fromkeys(as_trained(head, label) for label in perturbations))
+    asked = [perturbations] if isinstance(perturbations, str) else perturbations
+    names = list(dict.fromkeys(as_trained(head, label) for label in asked))
     if not names or head.control in names:
         raise UserError(f"perturbations={perturbations}: name one or more sets of genes, such as [KLF1, KLF1+CEBPA]")
     meet(model, sorted({gene for name in names for gene in parse(name, head.control)}))
-    start = model.control if control is None else with_genes(control, model.genes)
+    start = model.control if control is None else with_genes(as_prepared(control), model.genes)
     if start is None or not start.n_obs:
         raise UserError("this checkpoint carries no control cells; give a file that has some: data.path=<file>.h5ad")
     parts = {name: respond(model, start, name, seed + number, route) for number, name in enumerate(names)}
@@ -112,13 +111,3 @@ def warning(head: GeneSetResponse, unseen: list[str], farthest: str, row: dict) 
             "perturbations share speaks for this prediction"
         )
     return ""
-
-
-def with_genes(cells: AnnData, genes: list[str]) -> AnnData:
-    """Prepared cells with the model's genes (n, G), by name; a gene that they lack counts as zero."""
-    place = cells.var_names.get_indexer(genes)
-    if (place < 0).all():
-        raise UserError(f"none of the model's {len(genes)} genes is among the control cells' genes; e.g. {genes[0]!r}")
-    counts = sp.csr_matrix(cells.layers[keys.COUNTS])
-    counts = sp.hstack([counts, sp.csr_matrix((cells.n_obs, 1), dtype=counts.dtype)], format="csr")[:, place]
-    return prepared(counts, cells.obs, pd.DataFrame(index=pd.Index(genes)), {})

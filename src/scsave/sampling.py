@@ -71,6 +71,10 @@ def asked(save: SAVE, cells: int | pd.DataFrame, condition: dict[str, Any] | Non
     if isinstance(cells, pd.DataFrame):
         return cells[[name for name in save.conditions.names if name in cells]].copy()
     condition = condition or {}
+    if not isinstance(condition, dict):
+        raise UserError(
+            f"condition={condition!r}: give {{column: level}}, such as {{{save.conditions.names[0]!r}: ...}}"
+        )
     if unknown := set(condition) - set(save.conditions.names):
         known = ", ".join(save.conditions.names) or "none"
         raise UserError(f"condition names {', '.join(sorted(unknown))}; the model's conditions are: {known}")

@@ -19,6 +19,7 @@ from scsave import __version__, sampling
 from scsave.blocking.blocks import GeneBlocks
 from scsave.components import Node, build
 from scsave.data.conditions import Conditions
+from scsave.data.ordinary import as_prepared, with_genes
 from scsave.decoding import batches, decoded, inference, on
 from scsave.errors import UserError
 from scsave.flow.guidance import Weight
@@ -42,7 +43,10 @@ if TYPE_CHECKING:
 
 
 class SAVE:
-    """A multi-condition generative model of single cells. Components are config nodes (dicts with a `_target_`)."""
+    """A multi-condition generative model of single cells. Components are config nodes (dicts with a `_target_`).
+
+    Cells are given as AnnData, prepared by a `DataSource` or as their owner has them (`scsave.data.ordinary`).
+    """
 
     name = "scsave"
     tasks = frozenset({"generation", "batch_correction", "perturbation"})
@@ -143,11 +147,11 @@ class SAVE:
         Columns that either lacks are masked. Drawn from the likelihood, or its mean with `draw=False`. The objective has to
         be a velocity field or an invertible sampler. UserError on unknown levels.
         """
-        return sampling.translate(self, cells, target, seed, guidance, draw)
+        return sampling.translate(self, as_prepared(cells), target, seed, guidance, draw)
 
     def encode(self, cells: AnnData) -> np.ndarray:
         """Latent means of cells, (N, L * d). Genes are matched by name; a gene that the cells lack counts as zero."""
-        model, parts = self.fitted(), []
+        model, parts, cells = self.fitted(), [], as_prepared(cells)
         with inference(model):
             for counts, library in batches(model, cells, self.device):
                 parts.append(model.encode(model.scaled(counts, library)).mu.flatten(1).cpu())
@@ -162,25 +166,25 @@ class SAVE:
         return decoded(model, z.to(self.device), library, values, None, obs, self.info)
 
     def respond(self, control: AnnData, target: str, seed: int = 0, route: str = "response") -> AnnData:
-        """The cells of `control` (prepared, one level of the perturbation column) as they would be under `target`.
+        """The cells of `control` (one level of the perturbation column) as they would be under `target`.
 
         Routes (method.md section 6): `response`, `transfer`, `generate`, `translate`; see `scsave.response.routes`.
         """
-        return respond(self, control, target, seed, route)
+        return respond(self, with_genes(as_prepared(control), self.genes), target, seed, route)
 
     def predict(
-        self, perturbations: list[str], control: AnnData | None = None, *, seed: int = 0, route: str = "response"
+        self, perturbations: str | list[str], control: AnnData | None = None, *, seed: int = 0, route: str = "response"
     ) -> AnnData:
         """Cells under sets of genes, never perturbed in training or never together: `scsave.predict`.
 
-        `control` are prepared control cells, by default those in the checkpoint. `uns["per_perturbation"]` says how far
+        `control` are control cells, by default those in the checkpoint. `uns["per_perturbation"]` says how far
         each perturbation is from training.
         """
         return predict(self, perturbations, control, seed, route)
 
     def integrate(self, data: AnnData, seed: int = 0, reference: str | None = None, route: Route = "decode") -> AnnData:
-        """The cells (prepared; new ones too), embedded, and their corrected expression: `scsave.integrate`."""
-        return integrate(self, data, reference, route)
+        """The cells (new ones too), embedded, and their corrected expression: `scsave.integrate`."""
+        return integrate(self, as_prepared(data), reference, route)
 
     def to(self, device: str | torch.device) -> SAVE:
         self.device = torch.device(device)

@@ -122,7 +122,12 @@ def test_a_file_of_new_cells_is_embedded_by_a_checkpoint(tiny, tmp_path, no_scib
     asked.obs = asked.obs[["cell_type"]]
     unknown = embed(folder / "checkpoints" / "model.ckpt", asked)
     assert np.allclose(unknown.obsm[keys.LATENT], found.obsm[keys.LATENT], atol=1e-5)  # the encoder is never told
+    assert "no column batch in obs, so every cell's is [MASK]" in capsys.readouterr().out
+    asked.obs["batch"] = "new"
+    embed(folder, asked)
     assert "20 cells of a batch that training did not have, embedded as [MASK]" in capsys.readouterr().out
+    model, mine = SAVE.load(folder), AnnData(X=asked.layers[keys.COUNTS], obs=asked.obs, var=asked.var)
+    assert np.allclose(model.integrate(mine).obsm[keys.LATENT], found.obsm[keys.LATENT], atol=1e-5)  # from Python
     bare = asked[:, :40].copy()
     bare.obs = bare.obs[[]]
     assert np.isfinite(embed(folder, bare).obsm[keys.LATENT]).all()

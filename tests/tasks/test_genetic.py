@@ -189,7 +189,7 @@ def test_a_gene_that_the_networks_had_no_place_for_gets_one_and_the_others_stay(
     model = SAVE.load(whole)
     before = model.respond(model.control, model.genes[0], seed=0, route="transfer").X
     model.head.space.at["BRANDNEW"] = np.ones(len(model.head.space.axes))
-    cells = model.predict(["BRANDNEW"], route="translate")
+    cells = model.predict("BRANDNEW", route="translate")  # one name is a list of one
     assert cells.n_obs == model.control.n_obs
     after = model.respond(model.control, model.genes[0], seed=0, route="transfer").X
     assert (before != after).nnz == 0
