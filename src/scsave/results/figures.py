@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.source import DataSource
-from scsave.results.style import GENERATED, REAL, figure, save, tidy
+from scsave.results.style import GENERATED, REAL, figure, level_colors, save, scatter_levels, tidy
 
 MAX_LEVELS, MAX_CELLS = 20, 5000
 
@@ -65,24 +65,15 @@ def umap_by_condition(folder: Path, real: AnnData, generated: AnnData, columns: 
         for ax, at, cells, name in zip(
             pair, (at_real, at_generated), (real, generated), ("real", "generated"), strict=True
         ):
-            for level, color in zip(levels, palette, strict=True):
-                rows = (cells.obs[column].astype(str) == str(level)).to_numpy()
-                ax.scatter(*at[rows].T, s=6, color=color, label=str(level), linewidths=0)
+            codes = pd.Categorical(cells.obs[column].astype(str), levels.astype(str)).codes
+            scatter_levels(ax, at, codes, levels, palette)
             ax.set_title(f"{name}, by {column}")
-            tidy(ax)
         if len(levels) <= MAX_LEVELS:
-            pair[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=2, fontsize=7)
+            pair[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=7)
     for row in axes:  # one frame a row, so that places can be compared
         row[1].set_xlim(row[0].get_xlim())
         row[1].set_ylim(row[0].get_ylim())
     return [save(fig, folder / "umap.png")]
-
-
-def level_colors(n: int) -> list:
-    import matplotlib
-    import seaborn as sns
-
-    return list(matplotlib.colormaps["tab20"].colors[:n]) if n <= 20 else sns.husl_palette(n)
 
 
 def _column_stats(data: AnnData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,26 +96,37 @@ def gene_statistics(folder: Path, real: AnnData, generated: AnnData) -> Path:
     return save(fig, folder / "genes.png")
 
 
-def marker_genes(real: AnnData, key: str | None, n: int = 5) -> list[str]:
-    """Genes whose mean differs most between the levels of `key`, in units of their spread."""
-    x = real.X.tocsr()
-    if key is None:
-        order = np.argsort(-_column_stats(real)[1], kind="stable")
-    else:
-        levels = real.obs[key].astype(str)
-        means = np.stack(
-            [np.asarray(x[(levels == level).to_numpy()].mean(0)).ravel() for level in sorted(levels.unique())]
-        )
-        order = np.argsort(-means.std(0) / np.sqrt(_column_stats(real)[1] + 0.05), kind="stable")
-    return list(real.var_names[order[:n]])
+def marker_genes(real: AnnData, key: str | None, n: int = 5) -> dict[str, str]:
+    """Genes to look at, and the level of `key` that each marks: one for each of the levels that are told best, then more.
+
+    A gene marks a level by how far its mean there is above the other cells', in units of its spread; a level of few cells
+    counts less, as a violin of all cells would not show it. Without `key`, or with
+    one level, the genes that vary most mark nothing.
+    """
+    from scsave.metrics.differential import group_moments
+
+    variance = _column_stats(real)[1]
+    codes, levels = pd.factorize(real.obs[key].astype(str), sort=True) if key else (np.zeros(real.n_obs, int), [""])
+    if len(levels) < 2:
+        return dict.fromkeys(real.var_names[np.argsort(-variance, kind="stable")[:n]], "")
+    means, size = group_moments(real.X.tocsr(), codes, len(levels)).mean, np.bincount(codes)[:, None]
+    others = (size.T @ means - size * means) / (real.n_obs - size)
+    share, found = size / real.n_obs, {}
+    score = np.sqrt(share * (1 - share)) * (means - others) / np.sqrt(variance + 0.05)  # (levels, G)
+    ranked = np.argsort(-score, axis=1, kind="stable")
+    for place in range(min(n, real.n_vars)):
+        for level in np.argsort(-score[np.arange(len(levels)), ranked[:, place]], kind="stable"):
+            if len(found) < n:
+                found.setdefault(str(real.var_names[ranked[level, place]]), str(levels[level]))
+    return found
 
 
 def violins(folder: Path, real: AnnData, generated: AnnData, key: str | None) -> Path:
-    """Library size and a few marker genes, real beside generated."""
+    """Library size and marker genes of several levels of `key`, real beside generated."""
     import seaborn as sns
 
     genes = marker_genes(real, key)
-    shown = {"log10 library size": lambda d: np.log10(d.obs[keys.LIBRARY].to_numpy())}
+    shown = {"log10 of library size": lambda d: np.log10(d.obs[keys.LIBRARY].to_numpy())}
     shown |= {gene: (lambda d, gene=gene: d[:, gene].X.toarray().ravel()) for gene in genes}
     fig, axes = figure(1, len(shown), width=1.9, height=3.0)
     for ax, (name, values) in zip(axes, shown.items(), strict=True):
@@ -142,7 +144,8 @@ def violins(folder: Path, real: AnnData, generated: AnnData, key: str | None) ->
             linewidth=0.8,
             ax=ax,
         )
-        ax.set(xlabel="", ylabel="", title=name)
+        ax.set(xlabel="", ylabel="log1p of counts per 10,000" if name == next(iter(genes)) else "")
+        ax.set_title(f"{name}\n{genes.get(name, '')}", fontsize=8)
         ax.tick_params(axis="x", rotation=30)
     return save(fig, folder / "violins.png")
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from scsave import keys
 from scsave.metrics.registry import rows as metric_rows
+from scsave.results.response_figures import apart
 from scsave.results.style import GENERATED, OTHER, figure, save
 from scsave.tasks.base import Outcome
 
@@ -49,14 +50,15 @@ def perturbations(path: Path, outcome: Outcome) -> Path:
             p = names.index(name)
             x, y = arrays["truth"][p], arrays[f"change/{row}"][p]
             ax.scatter(x, y, s=5, c=OTHER, linewidths=0)
-            for gene in np.argsort(-np.abs(x))[:3]:
-                inward = {"xytext": (-4, 0), "ha": "right"} if x[gene] > 0 else {"xytext": (4, 0), "ha": "left"}
-                here = (x[gene], y[gene])
-                ax.annotate(arrays["panel"][gene], here, fontsize=6, textcoords="offset points", va="center", **inward)
             ends = [min(x.min(), y.min()), max(x.max(), y.max())]
+            most, step = np.argsort(-np.abs(x))[:3], (ends[1] - ends[0]) / 16
+            for gene, height in zip(most, apart(y[most], step), strict=True):
+                side, align = (-0.4 * step, "right") if x[gene] > 0 else (0.4 * step, "left")
+                name_at = (x[gene] + side, height)
+                ax.annotate(arrays["panel"][gene], name_at, fontsize=6, va="center", ha=align)
             ax.plot(ends, ends, color="black", lw=0.5)
             title = f"{group}, {what} of {sum(group_of.get(n, keys.ALL) == group for n in names)}"
-            ax.set(title=f"{title}\n{name} (r {quality[name]:.2f})", xlabel="real change", ylabel="predicted")
+            ax.set(title=f"{title}\n{name} (r {quality[name]:.2f})", xlabel="real change of log1p", ylabel="predicted")
     return save(fig, path)
 
 
@@ -73,6 +75,7 @@ def chosen(ranked: list[str]) -> dict[str, str]:
 def groups(path: Path, outcome: Outcome) -> Path:
     """Mean and bootstrap 95% interval of every row, by group."""
     names = [group for group in next(iter(outcome.scores.values())) if outcome.info["counts"].get(group)]
+    names = names[1:] if len(names) == 2 else names  # one group is all there is
     fig, axes = figure(len(names), len(SHOWN), width=3.1, height=2.5)
     axes = np.asarray(axes).reshape(len(names), len(SHOWN))
     rows, registry = list(outcome.scores), metric_rows("genetic")
@@ -84,8 +87,7 @@ def groups(path: Path, outcome: Outcome) -> Path:
                 ax.barh(y, value, color=GENERATED if y == 0 else OTHER, alpha=0.8)
                 if np.isfinite(low):
                     ax.plot([low, high], [y, y], color="black", lw=1)
-            better = {"max": "↑", "min": "↓"}.get(registry[metric].best, "")
-            ax.set(title=f"{group}: {registry[metric].label} {better}", yticks=range(len(rows)))
+            ax.set(title=f"{group}: {registry[metric].label} {registry[metric].arrow}", yticks=range(len(rows)))
             ax.set_yticklabels(rows if ax is line[0] else [])
             ax.invert_yaxis()
     return save(fig, path)

@@ -178,8 +178,9 @@ def study_of_run(folder: Path, results: dict[str, Any], seeds: list[int], say: S
     config, path = results["config"], folder / "generated.h5ad"
     if not path.is_file():
         raise UserError(f"{folder}: no generated.h5ad there; run it again: python train.py resume={folder}")
-    source = build(config["data"], "data")
-    cells = source.load(Path(config["paths"]["cache"]))
+    cache = Path(config["paths"]["cache"])
+    source = build(config["data"], "data").fitted(cache)
+    cells = source.load(cache)
     split = Split.load(folder / "split.csv", cells.obs_names)
     scorer = make_scorer(cells, source, split, config["task"], config["seed"])
     found = study(scorer, anndata.read_h5ad(path), results["method"], source.name, str(folder), say)
@@ -193,8 +194,9 @@ def study_without_run(config: dict[str, Any], seeds: list[int], say: Say = lambd
     from scsave.components import build
     from scsave.data.source import select_genes
 
-    source = build(config["data"], "data")
-    cells = source.load(Path(config["paths"]["cache"]))
+    cache = Path(config["paths"]["cache"])
+    source = build(config["data"], "data").fitted(cache)
+    cells = source.load(cache)
     split = build(config["split"], "split")(cells, source, config["seed"])
     scorer = make_scorer(cells, source, split, config["task"], config["seed"])
     method = PcaGaussian()

@@ -9,9 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scsave.metrics.registry import rows
 from scsave.results.figures import joint_umap, sample_cells
 from scsave.results.folds import slug
-from scsave.results.style import GENERATED, OTHER, REAL, figure, save, tidy
+from scsave.results.style import GENERATED, OTHER, REAL, figure, save, scatter_levels
 from scsave.tasks.base import Scores
 
 SHOWN_CELLS = 600
@@ -91,17 +92,16 @@ def umap(path, name, control, real, predicted, headline):
     parts = [sample_cells(cells, SHOWN_CELLS) for cells in (control, real, predicted)]
     fig, ax = figure(1, 1, width=4.4, height=3.8)
     placed = joint_umap(*parts)
-    for at, label, color in zip(placed, ("control", "real", headline), (OTHER, REAL, GENERATED), strict=True):
-        ax.scatter(*at.T, s=6, c=color, label=label, linewidths=0, alpha=0.7)
+    codes = np.repeat(np.arange(3), [len(at) for at in placed])
+    scatter_levels(ax, np.concatenate(placed), codes, ("control", "real", headline), (OTHER, REAL, GENERATED))
     ax.set_title(name)
-    ax.legend(frameon=False, markerscale=2)
-    tidy(ax)
+    ax.legend(frameon=False)
     return save(fig, path)
 
 
 def draw_summary(folder: Path, scores: Scores, metrics: tuple[str, ...] = ("pcc_delta", "r2", "w1", "energy")) -> Path:
     """Every type, every row: where each method stands between the no-skill rows and the ceiling."""
-    types = [group for group in next(iter(scores.values())) if group != "all"]
+    types, registry = [group for group in next(iter(scores.values())) if group != "all"], rows("response")
     fig, axes = figure(1, len(metrics), width=3.0, height=0.9 + 0.28 * max(len(types), 6))
     at = np.arange(len(types))
     for ax, metric in zip(axes, metrics, strict=True):
@@ -113,7 +113,7 @@ def draw_summary(folder: Path, scores: Scores, metrics: tuple[str, ...] = ("pcc_
                 else {"s": 16, "marker": "osD^vPX*"[number % 8]}
             )
             ax.scatter(values, at, label=row, alpha=0.85, **style)
-        ax.set(title=metric, yticks=at)
+        ax.set(title=f"{registry[metric].label} {registry[metric].arrow}", yticks=at)
         ax.set_yticklabels(types if ax is axes[0] else [])
         ax.invert_yaxis()
         ax.grid(axis="y", lw=0.3)

@@ -40,8 +40,9 @@ def test_cells(result: Result):
     from scsave.data.source import select_genes
     from scsave.data.split import Split
 
-    source = build(result.config["data"], "data")
-    cells = source.load(Path(result.config["paths"]["cache"]))
+    cache = Path(result.config["paths"]["cache"])
+    source = build(result.config["data"], "data").fitted(cache)
+    cells = source.load(cache)
     split = Split.load(result.folder / "split.csv", cells.obs_names)
     return select_genes(cells, split.train, source.n_top_genes, source.min_cells)[split.test].copy(), source
 

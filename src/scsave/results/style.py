@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 REAL, GENERATED, OTHER = "#4C72B0", "#DD8452", "#8C8C8C"
 _ALSO: list[str] = []  # further endings that `save` writes, set by `formats`
@@ -35,6 +37,28 @@ def palette(n: int) -> list:
     import seaborn as sns
 
     return sns.color_palette("deep", 10)[1:][:n] if n <= 9 else sns.husl_palette(n)
+
+
+def level_colors(n: int) -> list:
+    """Colours of `n` levels, neighbours told apart: up to ten by the colour-blind too; then dark ones before pale ones."""
+    import seaborn as sns
+
+    if n <= 10:
+        return sns.color_palette("colorblind", n)
+    pairs = sns.color_palette("tab20", 20)
+    return [*pairs[::2], *pairs[1::2]][:n] if n <= 20 else sns.husl_palette(n)
+
+
+def scatter_levels(
+    ax, at: np.ndarray, codes: np.ndarray, names: Sequence[str], colors: Sequence, size: float = 6
+) -> None:
+    """Points (N, 2), coloured and named by `codes` (N,), -1 being left out; in random order, so that none hides another."""
+    order = np.random.default_rng(0).permutation(len(at))
+    order = order[codes[order] >= 0]
+    ax.scatter(*at[order].T, s=size, c=np.asarray(colors)[codes[order]], linewidths=0, alpha=0.8)
+    for name, color in zip(names, colors, strict=True):
+        ax.scatter([], [], s=14, color=color, label=str(name))
+    tidy(ax)
 
 
 @contextmanager
