@@ -205,6 +205,34 @@ def test_what_leaving_out_misses_is_what_refitting_misses(trained):
     assert any(len(rows) > 1 for rows in blocks)  # a gene with all its sets
 
 
+def loud(size: float):
+    """Small effects that the vectors tell, and four genes whose effect is large, alike, and their own."""
+    data = cells(["control", *GENES], noise=0.1)
+    x = data.X.toarray()
+    x[data.obs["pert"].isin(GENES[:4])] += size
+    data.X = sp.csr_matrix(x)
+    return data
+
+
+def test_an_effect_that_the_others_foretell_badly_is_the_gene_s_own(tmp_path):
+    data = loud(4.0)
+    head, plain = fitted(data), fitted(data, surplus=False)
+    assert plain.own_variance == {}
+    assert set(sorted(head.own_variance, key=head.own_variance.get)[-4:]) == set(GENES[:4])
+
+    def off(one):
+        return np.mean([np.linalg.norm(of(one, gene) - effect(gene)) for gene in UNSEEN])
+
+    assert off(head) < 0.8 * off(plain)
+    for gene in GENES[:4]:  # its own cells are believed as before
+        assert np.linalg.norm(of(head, gene) - effect(gene) - 4.0) < 1.0
+    assert fitted(loud(0.0)).own_variance == {}
+    write_checkpoint(tmp_path / "h.ckpt", head.state())
+    again = GeneSetResponse(vectors=Table(VECTORS))
+    again.restore(read_checkpoint(tmp_path / "h.ckpt"))
+    assert np.array_equal(of(again, "U0"), of(head, "U0"))
+
+
 def test_the_own_gene_of_an_unseen_perturbation_moves_as_own_genes_do():
     panel_genes = PANEL[:8]
     data = cells(["control", *panel_genes])

@@ -23,7 +23,10 @@ CELLS = [
 TASK = ["task=perturbation", "response=default", "task.perturbation_cells=30"]
 HEAD = [*TASK, "task.routes=[response]"]
 OURS = ["scsave", "scsave_transfer", "scsave_generate", "scsave_translate"]
-OTHERS = ["no_change", "perturbed_mean", "matching_mean", "additive", "bilinear", "nearest_text", "ceiling"]
+OTHERS = [
+    "no_change", "pooled_control", "perturbed_mean", "matching_mean", "additive", "bilinear", "bilinear_carry", "nearest_text",
+    "ceiling",
+]  # fmt: skip
 
 
 def results(folder):

@@ -1,7 +1,8 @@
 """Baselines of genetic perturbation that need no knowledge of the genes: centroids of training, averaged or added up.
 
-Each predicts a change of the mean, (G,) in log1p space, from the set of perturbed genes, and moves every control cell
-by it. A change is measured from the training control cells.
+Each predicts a change of the mean, (G,) in log1p space, from the set of perturbed genes, measured from the training control
+cells. Route `shift` moves every control cell by it; route `carry` has what SAVE's head has besides its own prediction: control
+cells whose mean is pooled with training's (`response/pooling.py`), and counts made of the change (`response/carry.py`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ import pandas as pd
 from anndata import AnnData
 
 from scsave.baselines.base import ROUTE, Baseline
-from scsave.baselines.predicted import group_means, shifted_cells
+from scsave.baselines.predicted import shifted_cells
+from scsave.baselines.response import CARRY
 from scsave.data.perturbations import canonical, parse
 from scsave.errors import UserError
+from scsave.metrics.differential import group_moments
+from scsave.response.carry import carried_cells
+from scsave.response.pooling import to_pooled
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
@@ -27,7 +32,7 @@ class Genetic(Baseline):
     """Changes of the P training perturbations, (P, G); a class turns them into the change of a set of genes."""
 
     tasks: ClassVar[frozenset[str]] = frozenset({"perturbation"})
-    routes: ClassVar[tuple[str, ...]] = (ROUTE,)
+    routes: ClassVar[tuple[str, ...]] = (ROUTE, CARRY)
 
     def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
         if source.perturbation_key is None or source.control is None:
@@ -44,8 +49,9 @@ class Genetic(Baseline):
         codes, labels = pd.factorize(levels.map(names), sort=True)
         if self.control not in labels:
             raise UserError(f"baseline={self.name}: no training cell has {self.key}={self.control}")
-        means = group_means(train.X, codes, len(labels))  # (P + 1, G)
-        at = labels.get_loc(self.control)
+        found = group_moments(train.X, codes, len(labels))
+        means, at = found.mean, labels.get_loc(self.control)  # (P + 1, G)
+        self.training_control = means[at], found.variance[at], int(found.n[at])
         self.sets = [parse(label, self.control) for label in labels.delete(at)]
         self.changes = np.delete(means, at, axis=0) - means[at]  # (P, G)
         if not self.sets:
@@ -62,11 +68,25 @@ class Genetic(Baseline):
     def respond(self, control: AnnData, target: str, seed: int, route: str = ROUTE) -> AnnData:
         genes = parse(target, self.control)
         change = self.change(genes) if genes else np.zeros(control.n_vars)
+        if route == CARRY:
+            change = change + (to_pooled(control, *self.training_control) if genes else 0.0)
+            return carried_cells(control, change, self.key, target, seed, self.name)
         return shifted_cells(control, change, self.key, target, self.name)
 
     def change(self, genes: tuple[str, ...]) -> np.ndarray:
         """Predicted change, (G,), of the perturbation of `genes` (at least one)."""
         raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class PooledControl(Genetic):
+    """No change, but from the pooled mean of control: what starting from better known control cells gives alone."""
+
+    name: ClassVar[str] = "pooled_control"
+    routes: ClassVar[tuple[str, ...]] = (CARRY,)
+
+    def change(self, genes: tuple[str, ...]) -> np.ndarray:
+        return np.zeros(self.changes.shape[1])
 
 
 @dataclass(kw_only=True)

@@ -19,6 +19,7 @@ from scsave.data.perturbations import canonical, parse
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 from scsave.metrics.differential import group_moments
+from scsave.response.pooling import to_pooled
 from scsave.response.set_kernel import Sets
 from scsave.response.set_process import START, SetProcess
 from scsave.response.text_space import TextSpace
@@ -94,19 +95,8 @@ class GeneSetResponse(SetProcess):
         genes = parse(target, self.control)
         if not genes:
             return np.zeros(len(self.genes))
-        return self.of_set(genes) + (0.0 if control is None else self.to_pooled(control))
-
-    def to_pooled(self, control: AnnData) -> np.ndarray:
-        """From the mean of these control cells, (G,), to the one that they share with the training control cells.
-
-        A few hundred cells tell their own mean with an error of the size of many effects. As far as the two means differ
-        by no more than that error they are pooled; where they differ by more (James & Stein's factor), less so.
-        """
-        here = group_moments(control.X, np.zeros(control.n_obs, dtype=np.int64), 1).mean[0]
-        apart = self.base - here
-        expected = float((self.base_variance * (1 / control.n_obs + 1 / self.n_base)).sum())
-        share = min(1.0, expected / max(float((apart**2).sum()), 1e-12))
-        return share * apart * self.n_base / (self.n_base + control.n_obs)
+        pooled = 0.0 if control is None else to_pooled(control, self.base, self.base_variance, self.n_base)
+        return self.of_set(genes) + pooled
 
     def of_set(self, genes: tuple[str, ...]) -> np.ndarray:
         """Predicted change, (G,), of the perturbation of `genes`, a non-empty set."""
@@ -128,6 +118,7 @@ class GeneSetResponse(SetProcess):
             "seen",
             "chosen",
             "own",
+            "own_variance",
             "unit",
             "left_out_error",
             "n_base",
@@ -142,7 +133,8 @@ class GeneSetResponse(SetProcess):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        state = {"on": "log1p", "axes": None} | state  # checkpoints from before there were scales
+        # checkpoints from before there were scales, from before there was surplus
+        state = {"on": "log1p", "axes": None, "own_variance": {}} | state
         self.space.restore(state.pop("space"))
         self.sets = [tuple(genes) for genes in state.pop("sets")]
         for name, value in state.items():

@@ -54,6 +54,12 @@ def combined(terms: dict[str, np.ndarray], weights: dict[str, float]) -> np.ndar
     return sum(weights[name] * terms[name] for name in WEIGHTS)
 
 
+def owned(a: Sets, b: Sets, variance: dict[str, float]) -> np.ndarray:
+    """Covariance of two lists of sets by effects that are their genes' own, of these variances, (|a|, |b|)."""
+    at = {gene: number for number, gene in enumerate(sorted({gene for one in (*a, *b) for gene in one}))}
+    return (members(a, at) * [variance.get(gene, 0.0) for gene in at]) @ members(b, at).T
+
+
 def members(sets: Sets, at: dict[str, int]) -> np.ndarray:
     """Which genes are in which set, (sets, genes) of 0 and 1."""
     out = np.zeros((len(sets), len(at)))

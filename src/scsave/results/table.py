@@ -20,6 +20,7 @@ ROLES = {
     "ceiling": CEILING,
     "mean": NO_SKILL,
     "no_change": NO_SKILL,
+    "pooled_control": NO_SKILL,
     "perturbed_mean": NO_SKILL,
     "unintegrated": NO_SKILL,
 }

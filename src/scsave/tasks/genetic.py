@@ -127,6 +127,9 @@ def run_genetic(task: Perturbation, context: Context) -> Outcome:
 
 def methods(task: Perturbation, context: Context) -> list[tuple[str, Method, str]]:
     """Row, method and route: the method with all its routes, then what it must be read against."""
+    from scsave.baselines.knowledge import Bilinear
+    from scsave.baselines.response import CARRY
+
     method = context.method
     routes = [task.route, *(r for r in task.routes if r != task.route)] if method.name == "scsave" else method.routes
     rows = [(method.name if n == 0 else f"{method.name}_{route}", method, route) for n, route in enumerate(routes)]
@@ -134,12 +137,14 @@ def methods(task: Perturbation, context: Context) -> list[tuple[str, Method, str
         if reference.name != method.name:
             reference.fit(context.data, context.split, context.source, context.seed)
             rows.append((reference.name, reference, reference.routes[0]))
+            if isinstance(reference, Bilinear):  # the strongest, also with what our head has: pooled control, counts
+                rows.append((f"{reference.name}_{CARRY}", reference, CARRY))
     return rows
 
 
 def reference_methods(task: Perturbation, context: Context) -> list[Method]:
     """The baselines that must be beaten, always in the table."""
-    from scsave.baselines.genetic import Additive, PerturbedMean
+    from scsave.baselines.genetic import Additive, PerturbedMean, PooledControl
     from scsave.baselines.knowledge import Bilinear, NearestText
     from scsave.baselines.matching_mean import MatchingMean
     from scsave.baselines.response import NoChange
@@ -149,7 +154,7 @@ def reference_methods(task: Perturbation, context: Context) -> list[Method]:
     labels = context.data.obs[context.source.perturbation_key].astype(str).iloc[context.split.train].unique()
     if any(len(parse(label, context.source.control)) == 1 for label in labels):
         texts.append(NearestText(vectors=vectors, missing="mean"))
-    return [NoChange(), PerturbedMean(), MatchingMean(), Additive(), *texts]
+    return [NoChange(), PooledControl(), PerturbedMean(), MatchingMean(), Additive(), *texts]
 
 
 def predicted(method: Method, control: AnnData, names: list[str], seed: int, route: str) -> AnnData:

@@ -22,6 +22,7 @@ ROWS = {
     "unintegrated": "PCA of the uncorrected cells: what no correction gives",
     "mean": "every cell the mean of its conditions' training cells: no variation at all",
     "no_change": "the control cells themselves: no response at all",
+    "pooled_control": "control cells whose mean is pooled with training's: no response, from a better known start",
     "perturbed_mean": "the mean over all training perturbations, whatever is asked",
 }
 
