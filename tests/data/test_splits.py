@@ -122,6 +122,23 @@ def test_ahlmann_eltze_trains_on_all_singles_and_half_of_the_doubles():
     assert set(split.parts()) == {"combo_seen2", "control"}
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_random_perturbations_are_held_out_whole(seed):
+    data, source = perturbed()
+    split = make("split", "random_perturbations")(data, source, seed)
+    label = data.obs["condition"].astype(str).to_numpy()
+    train, val, test = (set(label[rows]) - {"ctrl"} for rows in (split.train, split.val, split.test))
+    assert not train & test
+    assert not train & val
+    assert not val & test
+    assert len(test) == round(0.2 * len(train | val | test))
+    seen = {gene for one in train for gene in one.split("+")}
+    for name, rows in split.parts().items():
+        for one in set(label[rows]) - {"ctrl"}:
+            assert name.endswith(f"seen{sum(g in seen for g in one.split('+'))}" if "+" in one else "_single")
+    assert split.hash != make("split", "random_perturbations")(data, source, seed + 2).hash
+
+
 def test_saved_split_comes_back_by_name_in_any_order(tmp_path):
     data, source = perturbed()
     split = make("split", "gears")(data, source, 0)

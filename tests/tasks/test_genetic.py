@@ -47,6 +47,15 @@ def whole(tiny, outputs):
     return folder
 
 
+def test_a_split_of_cells_is_called_what_it_is(tiny, tmp_path, caplog):
+    run(tiny(*HEAD, "split=random", cells=CELLS), tmp_path / "cells")
+    assert "test perturbations have cells in training, so they are not unseen" in caplog.text
+    caplog.clear()
+    run(tiny(*HEAD, "split=random_perturbations", cells=CELLS), tmp_path / "whole")
+    assert "have cells in training" not in caplog.text
+    assert results(tmp_path / "whole")["info"]["perturbations"] > 2
+
+
 def test_every_route_and_baseline_is_scored_by_group_and_leaves_its_files(whole):
     got = results(whole)
     assert list(got["metrics"]) != []

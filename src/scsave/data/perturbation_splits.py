@@ -90,7 +90,8 @@ def describe_parts(train: list[str], test: dict[str, str], val: dict[str, str], 
 class Gears:
     """GEARS `simulation`: parts `unseen_single`, `combo_seen0`, `combo_seen1`, `combo_seen2` and `control`.
 
-    Validation repeats the same draw on the training perturbations only, with `val_gene_share`. `seed` overrides the
+    Validation repeats the same draw on the training perturbations only, with `val_gene_share`; parts of the test count the
+    genes of training and validation as seen, as GEARS does, though methods are fitted on training alone. `seed` overrides the
     run's seed (GEARS' default split is 1); the draw is numpy's Generator, so the genes are not those of GEARS' files.
     """
 
@@ -113,6 +114,31 @@ class Gears:
 
 
 @dataclass(kw_only=True)
+class RandomPerturbations:
+    """Whole perturbations at random, in parts by how many of their genes the training perturbations have."""
+
+    val: Share = 0.1
+    test: Share = 0.2
+    control_val: Share = 0.1
+    control_test: Share = 0.2
+
+    def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
+        labels, sets = perturbation_sets(data, source, "random_perturbations")
+        perturbed = [label for label, genes in sets.items() if genes]
+        if len(perturbed) < 2:
+            raise UserError(
+                f"split=random_perturbations shares out perturbations, but {source.name} has {len(perturbed)}"
+            )
+        order = np.random.default_rng(seed).permutation(perturbed).tolist()
+        n_test, n_val = max(1, round(len(order) * self.test)), int(len(order) * self.val)
+        held, watched, train = order[:n_test], order[n_test : n_test + n_val], order[n_test + n_val :]
+        seen = {gene for label in train for gene in sets[label]}
+        test, val = ({label: seen_group(sets[label], seen) for label in part} for part in (held, watched))
+        groups = assemble(labels, control_cells(labels, sets), test, val, [self.control_val, self.control_test], seed)
+        return make_split(groups, data.obs_names, "random_perturbations", describe_parts(train, test, val, seed))
+
+
+@dataclass(kw_only=True)
 class AhlmannEltze:
     """All singles and half of the doubles train, the other doubles are the test (Ahlmann-Eltze et al. 2025)."""
 
@@ -127,7 +153,7 @@ class AhlmannEltze:
         if len(doubles) < 2:
             raise UserError(
                 f"split=ahlmann_eltze holds out half of the double perturbations, but {source.name} has "
-                f"{len(doubles)}; use split=gears or split=random"
+                f"{len(doubles)}; use split=gears or split=random_perturbations"
             )
         order = np.random.default_rng(seed).permutation(doubles).tolist()
         trained = order[: int(len(order) * self.double_share)]

@@ -59,12 +59,19 @@ def problem(task: Perturbation, context: Context) -> Problem:
     real = data[test[labels[test] != source.control]].copy()
     if not real.n_obs:
         raise UserError(
-            f"split {split.name} leaves no perturbed test cell; use split=perturbation, gears or ahlmann_eltze"
+            f"split {split.name} leaves no perturbed test cell; use split=perturbation, gears, ahlmann_eltze or "
+            "random_perturbations"
         )
     real.obs[source.perturbation_key] = labels[test[labels[test] != source.control]]
     held, seen = test[labels[test] == source.control], np.sort(np.concatenate([split.train, split.val]))
     if len(held) < 2:  # a split that shares out no control cells: those of training
         held = seen[labels[seen] == source.control]
+    tested, known = set(labels[test]) - {source.control}, set(labels[split.train])
+    if shown := tested & known:
+        log.warning(
+            "split %s: %d of %d test perturbations have cells in training, so they are not unseen; "
+            "split=random_perturbations, gears and ahlmann_eltze hold out whole ones", split.name, len(shown), len(tested),
+        )  # fmt: skip
     start, truth = split_control(data[held].copy(), context.seed)
     start = limited(start, task.perturbation_cells, context.seed)  # a change is measured from the cells that were moved
     groups = test_groups(context, labels)
