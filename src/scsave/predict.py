@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import anndata as ad
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scsave import keys
 from scsave.data.ordinary import as_prepared, with_genes
 from scsave.data.perturbations import SEPARATOR, canonical, parse
 from scsave.errors import UserError
@@ -19,8 +21,10 @@ from scsave.response.routes import respond
 if TYPE_CHECKING:
     from scsave.save import SAVE
 
+log = logging.getLogger(__name__)
 SUMMARY = "per_perturbation"
 FAR = 0.9  # of the training genes lie nearer to their nearest
+SAME = 1e-6  # distance of two names of one gene
 FEWEST = 3  # training genes that a distance can be judged against
 SHOWN = 5  # genes that change most
 
@@ -45,6 +49,7 @@ def predict(
     if not names or head.control in names:
         raise UserError(f"perturbations={perturbations}: name one or more sets of genes, such as [KLF1, KLF1+CEBPA]")
     meet(model, sorted({gene for name in names for gene in parse(name, head.control)}))
+    names = list(dict.fromkeys(without_aliases(head, name) for name in names))
     start = model.control if control is None else with_genes(as_prepared(control), model.genes)
     if start is None or not start.n_obs:
         raise UserError("this checkpoint carries no control cells; give a file that has some: data.path=<file>.h5ad")
@@ -52,9 +57,11 @@ def predict(
     cells = ad.concat(parts, merge="same", uns_merge="first", index_unique="-")
     table = familiarity(head, names)
     before = np.asarray(start.X.mean(axis=0)).ravel()
+    absent = ~np.isin(model.genes, model.genes if control is None else control.var_names)
+    cells.uns[keys.UNS]["absent_genes"] = int(absent.sum())
     for name, part in parts.items():
         change = np.asarray(part.X.mean(axis=0)).ravel() - before  # (G,)
-        order = np.argsort(-np.abs(change), kind="stable")[:SHOWN]
+        order = np.argsort(-np.abs(np.where(absent, 0, change)), kind="stable")[:SHOWN]
         table.loc[name, "cells"] = part.n_obs
         table.loc[name, "change"] = float(np.linalg.norm(change))
         table.loc[name, "strongest"] = ", ".join(f"{model.genes[g]} {change[g]:+.2f}" for g in order)
@@ -63,10 +70,24 @@ def predict(
 
 
 def as_trained(head: GeneSetResponse, label: str) -> str:
-    """Canonical label with genes as training spelled them: `stat1` is STAT1 where that was perturbed."""
-    known = {gene.casefold(): gene for gene in head.seen}
+    """Canonical label with genes as training, the model's genes or the vectors spell them: `stat1` is STAT1."""
+    listed = head.space.vectors.load().genes if hasattr(head.space.vectors, "load") else ()
+    known = {gene.casefold(): gene for gene in (*listed, *head.genes, *head.seen)}
     genes = [known.get(gene.casefold(), gene) for gene in parse(label, head.control)]
     return canonical(SEPARATOR.join(genes), head.control)
+
+
+def without_aliases(head: GeneSetResponse, name: str) -> str:
+    """`name` with genes that stand at the very place of a training gene called as that one is: EKLF is KLF1."""
+    genes = parse(name, head.control)
+    new = [gene for gene in genes if gene not in head.seen and gene not in head.space.without]
+    if not head.text or not new:
+        return name
+    near, distance = head.space.nearest(new, head.seen)
+    same = {gene: other for gene, other, far in zip(new, near, distance, strict=True) if far < SAME}
+    for gene, other in same.items():
+        log.warning("%s is taken as %s: their vectors are the same", gene, other)
+    return canonical(SEPARATOR.join(same.get(gene, gene) for gene in genes), head.control)
 
 
 def familiarity(head: GeneSetResponse, names: list[str]) -> pd.DataFrame:
@@ -100,6 +121,11 @@ def warning(head: GeneSetResponse, unseen: list[str], farthest: str, row: dict) 
     """What a reader of the prediction must know, "" if nothing."""
     if not head.text:
         return f"the model knows no texts: {', '.join(unseen)} predicted as the average perturbation"
+    if not any(head.chosen[name] for name in "abi"):
+        return (
+            f"texts foretold none of the training perturbations, so they have no weight: {', '.join(unseen)} predicted as "
+            "the average perturbation"
+        )
     if blank := [gene for gene in unseen if gene in head.space.without]:
         return f"no vector for {', '.join(blank)}: predicted as an average gene"
     if np.isnan(row["further_than"]):

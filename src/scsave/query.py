@@ -48,7 +48,13 @@ def new_cells(stored: Node, asked: dict[str, Any], conditions: Conditions, cache
     known = {f.name for f in fields(H5AD)}
     settings = {k: v for k, v in stored.items() if k in known and k not in _OF_THE_RUN} | {"min_level_cells": 1} | asked
     with open_cells(Path(settings["path"])) as raw:
-        there = set(map(str, raw.obs.columns)) | set(settings.get("from_names") or {})
+        cell_names = raw.obs.index.to_series().astype(str)
+        there = set(map(str, raw.obs.columns))
+    ways = settings.get("from_names") or {}
+    settings["from_names"] = {
+        column: way for column, way in ways.items() if cell_names.str.extract(way, expand=False).notna().all()
+    }
+    there |= set(settings["from_names"])
     names = settings.get("columns") or {}
 
     def has(column: str | None) -> bool:
@@ -62,5 +68,5 @@ def new_cells(stored: Node, asked: dict[str, Any], conditions: Conditions, cache
         settings["keep"] = [column for column in settings.get("keep") or [] if has(column)]
     if not settings["conditions"]:  # prepared cells carry one at least: a column of empty text, a batch of nobody's
         settings["conditions"] = [BLANK]
-        settings["from_names"] = (settings.get("from_names") or {}) | {BLANK: "^()"}
+        settings["from_names"] |= {BLANK: "^()"}
     return build(settings | {"_target_": "scsave.data.h5ad.H5AD"}, "data").load(cache)

@@ -59,7 +59,7 @@ class RunConfig(_Strict):
     resume: str | None
     n: Annotated[int, Field(gt=0)]
     condition: dict[str, Any] | None  # null, not {}: Hydra merges into a dict only keys that it has
-    perturbations: list[str] | None = None
+    perturbations: str | list[str] | None = None
     route: Literal["response", "transfer", "generate", "translate"] = "response"
     out: str | None = None
     figures: bool

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from anndata import AnnData
 from omegaconf import OmegaConf
 
+from scsave import keys
 from scsave.cli import overrides
-from scsave.components import build
 from scsave.errors import UserError
 from scsave.results.files import write_h5ad, write_text
 from scsave.results.folds import run_folder
@@ -42,7 +42,9 @@ def predict(config: RunConfig, folder: Path, model: SAVE) -> None:
     """Control cells under each of `perturbations`, and how far each of those is from training."""
     from scsave.predict import SUMMARY
 
-    cells = model.predict(config.perturbations or [], control_cells(config), seed=config.seed, route=config.route)
+    cells = model.predict(
+        config.perturbations or [], control_cells(config, model), seed=config.seed, route=config.route
+    )
     table = cells.uns[SUMMARY]
     path = written(folder / "predictions.h5ad", cells)
     write_text(folder / f"{SUMMARY}.csv", table.to_csv())
@@ -53,20 +55,35 @@ def predict(config: RunConfig, folder: Path, model: SAVE) -> None:
         print(f"{name}: {how}; changes most: {row['strongest']}")
         if row["warning"]:
             print(f"warning: {row['warning']}")
+    if absent := cells.uns[keys.UNS]["absent_genes"]:
+        print(f"{absent} of the model's {cells.n_vars} genes are not in the file and count as zero")
     print(f"{len(table)} perturbations x {table['cells'].iloc[0]} control cells: {path}")
 
 
-def control_cells(config: RunConfig) -> AnnData | None:
-    """At most `n` control cells of `data.path`, read as the run read its own data; None where no path is given."""
-    path = config.data.get("path")
-    if path is None:
-        return None
+def control_cells(config: RunConfig, model: SAVE) -> AnnData | None:
+    """At most `n` control cells of `data.path`; None where no path is given.
+
+    The file is read as the run read its own, but for the settings of the command line. Without a column of perturbations
+    every cell is control. UserError where none is.
+    """
+    from scsave.data.perturbations import parse
+    from scsave.query import asked_settings, new_cells
     from scsave.response.stored_control import drawn
 
-    source = build(stored(config)["data"] | {"path": path}, "data")
-    data = source.load(Path(config.paths.cache))
-    is_control = (data.obs[source.perturbation_key].astype(str) == source.control).to_numpy()
-    return drawn(data, is_control, config.seed, config.n)
+    asked = asked_settings(overrides(), "data") or {"path": config.data.get("path")}
+    if asked.get("path") is None:
+        return None
+    cells = new_cells(stored(config)["data"], asked, model.conditions, Path(config.paths.cache))
+    key, control = model.info["perturbation_key"], model.head.control
+    if key not in cells.obs:
+        print(f"{asked['path']}: no column '{key}', so every cell is taken as control")
+        cells.obs[key] = control
+    is_control = cells.obs[key].astype(str).map(lambda label: not parse(label, control)).to_numpy()
+    if not is_control.any():
+        some = ", ".join(map(str, cells.obs[key].astype(str).unique()[:8]))
+        raise UserError(f"{asked['path']}: no control cell: no level of '{key}' reads as {control}; found {some}")
+    cells.obs[key] = cells.obs[key].astype(str).where(~is_control, control)
+    return drawn(cells, is_control, config.seed, config.n)
 
 
 def integrate(config: RunConfig, folder: Path, model: SAVE, given: list[str] | None = None) -> None:

@@ -197,6 +197,65 @@ def test_a_trained_gene_in_another_spelling_is_that_gene(whole):
     assert (plain.X != other.X).nnz == 0
 
 
+def test_another_name_of_a_trained_gene_is_that_gene(whole, caplog):
+    model = SAVE.load(whole)
+    gene = model.head.seen[0]
+    model.head.space.at["ALIAS"] = model.head.space.at[gene].copy()
+    assert list(model.predict("ALIAS").uns["per_perturbation"].index) == [gene]
+    assert f"ALIAS is taken as {gene}" in caplog.text
+
+
+def test_who_gave_texts_no_weight_says_so(whole):
+    model = SAVE.load(whole)
+    new = next(gene for gene in model.genes if gene not in model.head.seen)
+    model.head.chosen |= dict.fromkeys("abi", 0.0)
+    assert (
+        "texts foretold none of the training perturbations"
+        in model.predict(new).uns["per_perturbation"]["warning"].iloc[0]
+    )
+
+
+@pytest.fixture
+def control_file(whole, tmp_path):
+    """Counts of 20 control cells in a layer, log1p in X; its obs and genes as asked."""
+
+    def written(genes, **obs):
+        model = SAVE.load(whole)
+        cells = model.control[:20, genes]
+        frame = pd.DataFrame(obs, index=cells.obs_names)
+        data = anndata.AnnData(cells.X, frame, cells.var[[]], layers={"mine": cells.layers[keys.COUNTS]})
+        data.write_h5ad(tmp_path / "controls.h5ad")
+        return ["mode=predict", f"ckpt={whole}", f"data.path={tmp_path}/controls.h5ad"]
+
+    return written
+
+
+def test_control_cells_of_another_file(whole, control_file, composed, tmp_path, monkeypatch, capsys):
+    model = SAVE.load(whole)
+    genes, new = model.genes[5:], next(g for g in model.genes[8:] if g not in model.head.seen)
+
+    def predicted(asked, *settings):
+        given = [*asked, f"perturbations={new}", *settings]
+        monkeypatch.setattr("scsave.use.overrides", lambda: given)
+        run(composed(*given, "data=simulated_perturbseq"), tmp_path / "predict")
+        return anndata.read_h5ad(tmp_path / "predict" / "predictions.h5ad"), capsys.readouterr().out
+
+    asked = control_file(genes)
+    with pytest.raises(UserError, match=r"already logged; set data.layer to where the counts are \(found: mine, X"):
+        predicted(asked)
+    cells, out = predicted(asked, "data.layer=mine")
+    assert cells.n_obs == 20
+    assert f"5 of the model's {len(model.genes)} genes are not in the file and count as zero" in out
+    assert "no column 'condition', so every cell is taken as control" in out
+    assert not set(cells.uns["per_perturbation"]["strongest"].iloc[0].split()) & set(model.genes[:5])
+    one_of_two = ["NT", model.head.seen[0]] * 10
+    assert predicted(control_file(genes, condition=one_of_two), "data.layer=mine")[0].n_obs == 10
+    with pytest.raises(
+        UserError, match=f"no control cell: no level of 'condition' reads as control; found {one_of_two[1]}"
+    ):
+        predicted(control_file(genes, condition=one_of_two[1:2] * 20), "data.layer=mine")
+
+
 def test_a_gene_that_the_networks_had_no_place_for_gets_one_and_the_others_stay(whole, tmp_path):
     model = SAVE.load(whole)
     before = model.respond(model.control, model.genes[0], seed=0, route="transfer").X

@@ -11,6 +11,7 @@ from anndata import AnnData
 from scsave import keys
 from scsave.data.genes import detected_most, prepare_genes
 from scsave.data.obs import check_levels, choose_cells, prepare_obs
+from scsave.data.perturbations import respelt
 from scsave.data.preprocess import as_counts, check_library, log1p_normalise, undo_log1p
 from scsave.data.raw import RawCells
 from scsave.data.store import CountsWriter
@@ -33,6 +34,9 @@ def write_prepared(path: Path, raw: RawCells, source: "DataSource", where: str, 
     keep = sample_cells(keep, source.max_cells)
     given = source.library_column(raw.obs, where)
     var, mapper = prepare_genes(var, source, where)
+    if source.perturbation_kind == "genes":
+        key = source.perturbation_key
+        obs[key] = respelt(obs[key], var.index, source.control, where)
     if source.max_genes is not None and source.max_genes < len(var):
         chosen = detected_most(raw, matrix, keep, mapper, source.max_genes)
         var, mapper = var.iloc[chosen], select_columns(mapper, matrix.shape[1], chosen)

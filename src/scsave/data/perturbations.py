@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -10,6 +11,7 @@ from scsave.errors import UserError
 log = logging.getLogger(__name__)
 SEPARATOR = "+"
 _GUIDE = re.compile(r"^(g|sg|grna|sgrna|guide)?[-.]?\d+$", re.I)  # the end of a guide's name: no gene is called so
+_OTHER_SEPARATORS = re.compile(r"[,;|&]")
 _CONTROL = re.compile(
     r"^(|ctrl|control|ctl|nt|non[-_ ]?targeting|unperturbed|neg[-_ ]?ctrl\d*|negative[-_ ]control)$", re.I
 )
@@ -52,6 +54,8 @@ def canonicalise(labels: pd.Series, control: str, where: str) -> pd.Series:
             f"of genes, {column}.astype(str).str.replace(r'_(sg|g)?[0-9]+$', '', regex=True), and name it in "
             "data.perturbation_key"
         )
+    if strange := [level for level in levels.cat.categories if _OTHER_SEPARATORS.search(str(level))]:
+        raise UserError(f"{where}: '{labels.name}' has '{strange[0]}': write sets of genes as A+B or A_B")
     cells = levels.value_counts()
     taken = {str(level): int(cells[level]) for level, name in names.items() if name == control}
     others = [level for level in taken if level != control]
@@ -59,6 +63,11 @@ def canonicalise(labels: pd.Series, control: str, where: str) -> pd.Series:
         raise UserError(
             f"{where}: data.control={control}, but '{others[0]}' ({taken[others[0]]} cells) reads as control too; rename or "
             "leave out one of them in the file"
+        )
+    if others and control not in taken and not _CONTROL.match(control):
+        raise UserError(
+            f"{where}: data.control={control} is no level of '{labels.name}', but '{others[0]}' ({taken[others[0]]} cells) reads "
+            f"as control; set data.control={others[0]}"
         )
     if len(taken) > 1:
         counted = ", ".join(f"'{level}' {n}" for level, n in taken.items())
@@ -71,3 +80,30 @@ def canonicalise(labels: pd.Series, control: str, where: str) -> pd.Series:
             "give data.control=<the level of the unperturbed cells>"
         )
     return out
+
+
+def respelt(labels: pd.Series, panel: Iterable[str], control: str, where: str) -> pd.Series:
+    """Canonical labels whose genes are each spelled one way, whatever their case: as in `panel`, else as most cells have it.
+
+    Otherwise `stat1` would be a perturbation of its own, held out while STAT1 is trained on. Says what was respelt.
+    """
+    cells = labels.value_counts()
+    genes = {gene: 0 for level in labels.cat.categories for gene in parse(level, control)}
+    for level, n in cells.items():
+        for gene in parse(level, control):
+            genes[gene] += int(n)
+    spelled = {gene.casefold(): gene for gene in sorted(genes, key=genes.get)}
+    exact = set(panel)
+    spelled |= {gene.casefold(): gene for gene in exact if gene.casefold() in spelled}
+    changed = {
+        gene: spelled[gene.casefold()] for gene in genes if gene not in exact and spelled[gene.casefold()] != gene
+    }
+    if not changed:
+        return labels
+    told = ", ".join(f"{old} as {new}" for old, new in sorted(changed.items())[:5])
+    log.warning("%s: %d perturbed genes respelt: %s%s", where, len(changed), told, ", ..." if len(changed) > 5 else "")
+    names = {
+        level: canonical(SEPARATOR.join(changed.get(gene, gene) for gene in parse(level, control)), control)
+        for level in labels.cat.categories
+    }
+    return labels.map(names).astype("category")

@@ -22,7 +22,7 @@ from scsave.errors import UserError
 
 __all__ = ["DataSource", "select_cells", "select_genes", "variable_genes"]
 
-VERSION = 2  # of the prepared files: raise it when preparing the same file gives other cells
+VERSION = 3  # of the prepared files: raise it when preparing the same file gives other cells
 # Fields that say what the set is, or what is done after loading: the prepared cells are the same without them.
 _NOT_PREPARATION = {"name", "citation", "licence", "n_top_genes", "min_cells", "path", "mirrors"}
 

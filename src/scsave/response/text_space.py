@@ -79,8 +79,8 @@ class TextSpace:
         near = [names[name] for name in get_close_matches(genes[0].casefold(), names, 4, 0.7)]
         meant = f" (names like {genes[0]}: {', '.join(near)})" if near else ""
         return (
-            f"no gene vector for {', '.join(genes[:8])}{meant}; correct the name, give other vectors (vectors=...), or "
-            "response.genes.missing=mean to take the average vector"
+            f"no gene vector for {', '.join(genes[:8])}{meant}; correct the name, or train with other vectors "
+            "(vectors=...) or with response.genes.missing=mean, which takes the average vector"
         )
 
     def _remember(self, genes: list[str], vectors: np.ndarray, found: np.ndarray | None = None) -> None:
