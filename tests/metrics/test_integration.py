@@ -118,6 +118,22 @@ def test_labels_of_an_unlabelled_batch_do_not_matter(scored):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_without_labels_only_what_needs_none(scored):
+    """The same values as for the cells of all batches beside labels, and nothing else."""
+    cells, _, embeddings, found = scored
+    scorer = IntegrationScorer(cells, "batch", None, n_components=10)
+    values = scorer.score(embeddings, {"good": batches()[1]})
+    for row, groups in values.items():
+        told = {name for name, value in groups["all"].items() if not np.isnan(value)}
+        assert told == {"ilisi", "pcr"}, row
+        for name in told:
+            assert groups["all"][name] == pytest.approx(found[row]["all"][name], abs=1e-5)
+    assert scorer.info["labels"] == []
+    with pytest.raises(UserError, match="need two levels of batch and 100 cells, found 1 and 120"):
+        IntegrationScorer(cells[cells.obs["batch"] == "b1"].copy(), "batch", None)
+
+
 def test_neighbours_are_the_nearest_with_the_cell_itself_first():
     x = np.random.default_rng(0).normal(size=(50, 3))
     found = exact_neighbours(x, 7)

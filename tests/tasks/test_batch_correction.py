@@ -282,6 +282,15 @@ def test_data_without_batches_is_refused_with_those_that_have_them(composed, tmp
         run(composed(*TASK, "data=pbmc68k"), tmp_path / "run")
 
 
+def test_cells_without_types_are_corrected_all_the_same(tiny, tmp_path, no_scib, caplog):
+    caplog.set_level("INFO")
+    run(tiny(*TASK, "data.cell_type_key=null", "data.conditions=[batch]", "figures=true"), tmp_path / "run")
+    assert no_scib["scorer"].info["labelled_cells"] == 0
+    assert integrated(tmp_path / "run").obsm[keys.COMPONENTS].shape[0] == 240
+    assert (tmp_path / "run" / "figures" / "umap.png").is_file()
+    assert "only iLISI and PCR can be computed" in caplog.text
+
+
 def test_a_baseline_without_corrected_expression_runs_through_the_same_door(tiny, tmp_path, no_scib):
     run(tiny(*TASK, "baseline=pca"), tmp_path / "run")
     assert list(no_scib["embeddings"]) == ["pca"]

@@ -47,7 +47,8 @@ class IntegrationScorer:
     """Scores embeddings and corrected expression of the cells of `data` (prepared, uncorrected).
 
     Batches in `unlabelled_batches` have no labels to trust: their cells count for iLISI and PCR only, everything else
-    is measured on the others. Above `max_cells`, all rows are scored on one random subset.
+    is measured on the others. Without `label_key` nobody has: all but iLISI and PCR is NaN.
+    Above `max_cells`, all rows are scored on one random subset.
     Raises UserError for missing columns, fewer than two batches or labels, and labels that no two batches share.
     """
 
@@ -55,13 +56,13 @@ class IntegrationScorer:
         self,
         data: AnnData,
         batch_key: str,
-        label_key: str,
+        label_key: str | None,
         unlabelled_batches: Sequence[str] = (),
         n_components: int = 50,
         seed: int = 0,
         max_cells: int = 20_000,
     ):
-        for column in (batch_key, label_key):
+        for column in filter(None, (batch_key, label_key)):
             if column not in data.obs:
                 present = ", ".join(map(str, data.obs.columns))
                 raise UserError(f"batch correction: no column {column} in obs; columns: {present}")
@@ -70,15 +71,16 @@ class IntegrationScorer:
         self.genes = list(data.var_names)
         self.n_components, self.seed = n_components, seed
         self.batch = data.obs[batch_key].astype(str).to_numpy()[self.rows]
-        self.label = data.obs[label_key].astype(str).to_numpy()[self.rows]
+        self.label = data.obs[label_key].astype(str).to_numpy()[self.rows] if label_key else np.full(len(self.rows), "")
         if absent := sorted(set(map(str, unlabelled_batches)) - set(self.batch)):
             raise UserError(f"unlabelled batches: {', '.join(absent)} not in {batch_key}: {', '.join(set(self.batch))}")
-        self.labelled = ~np.isin(self.batch, list(map(str, unlabelled_batches)))
+        self.labelled = ~np.isin(self.batch, list(map(str, unlabelled_batches))) & (label_key is not None)
         self._check(batch_key, label_key)
         self._batch_codes = pd.factorize(self.batch[self.labelled], sort=True)[0]
         self._label_codes = pd.factorize(self.label[self.labelled], sort=True)[0]
         x = expression(data, "uncorrected cells")[self.rows]
-        self._before = fold_changes(x[self.labelled], self._batch_codes, self._label_codes)
+        self._before = self._changes(x)
+        self._unchanged = self._kept(x)
         self.unintegrated = fit_pca(x, n_components, seed)(x)  # (N, D)
         self.info: dict[str, Any] = {
             "cells": len(self.rows),
@@ -86,12 +88,29 @@ class IntegrationScorer:
             "unlabelled_batches": sorted(set(self.batch[~self.labelled])),
             "batches": sorted(set(self.batch)),
             "labels": sorted(set(self.label[self.labelled])),
-            "fold_change_groups": len(self._before.pairs),
+            "fold_change_groups": len(self._before.pairs) if self._before else 0,
             "components": int(self.unintegrated.shape[1]),
             "seed": seed,
         }
 
-    def _check(self, batch_key: str, label_key: str) -> None:
+    def _changes(self, x: Any) -> Any:
+        """Fold changes of labelled cells in expression (N, G); None where no cell is labelled."""
+        if not self.labelled.any():
+            return None
+        return fold_changes(x[self.labelled], self._batch_codes, self._label_codes)
+
+    def _kept(self, x: Any) -> dict[str, float]:
+        """Scores of corrected expression (N, G)."""
+        return corrected_scores(self._before, self._changes(x)) if self._before else dict.fromkeys(EXPRESSION_ROWS, NAN)
+
+    def _check(self, batch_key: str, label_key: str | None) -> None:
+        if label_key is None:
+            if len(set(self.batch)) < 2 or len(self.batch) < FEWEST_CELLS:
+                raise UserError(
+                    f"batch correction scores need two levels of {batch_key} and {FEWEST_CELLS} cells, found "
+                    f"{len(set(self.batch))} and {len(self.batch)}"
+                )
+            return
         batch, label = self.batch[self.labelled], self.label[self.labelled]
         for key, levels in ((batch_key, set(batch)), (label_key, set(label))):
             if len(levels) < 2:
@@ -127,12 +146,11 @@ class IntegrationScorer:
                 softened(pca, x)(x) if given_components is None else self._embedding(name, given_components)
             )
         scored = self._scib({UNINTEGRATED: self.unintegrated} | given | components)
-        scored[UNINTEGRATED] |= corrected_scores(self._before, self._before)
+        scored[UNINTEGRATED] |= self._unchanged
         for name in given:
             scored[name] |= dict.fromkeys(EXPRESSION_ROWS, NAN)
         for name, x in expressions.items():
-            after = fold_changes(x[self.labelled], self._batch_codes, self._label_codes)
-            kept = corrected_scores(self._before, after)
+            kept = self._kept(x)
             for part in ("", *OF_CORRECTED):
                 scored[name + part] |= kept
         return {name: {keys.ALL: checked("batch_correction", values)} for name, values in scored.items()}
@@ -155,9 +173,13 @@ class IntegrationScorer:
         with alone():
             import scib_metrics
 
-            table = self._benchmark(embeddings, self.labelled, with_labels=True)
+            everyone = None
             if not self.labelled.all():
                 everyone = self._benchmark(embeddings, np.ones(len(self.batch), dtype=bool), with_labels=False)
+            if not self.labelled.any():
+                return {str(name): self._unlabelled(row) for name, row in everyone.iterrows()}
+            table = self._benchmark(embeddings, self.labelled, with_labels=True)
+            if everyone is not None:
                 table[list(WITHOUT_LABELS)] = everyone[list(WITHOUT_LABELS)]
             scores = {}
             for name, row in table.iterrows():
@@ -170,6 +192,13 @@ class IntegrationScorer:
                 )
                 scores[str(name)] = values
         return scores
+
+    def _unlabelled(self, row: pd.Series) -> dict[str, float]:
+        """What can be told without labels; NaN for all else."""
+        values = {
+            ours: float(row[theirs]) if theirs in WITHOUT_LABELS else NAN for theirs, ours in (BIO | BATCH).items()
+        }
+        return values | dict.fromkeys(("bio_conservation", "batch_removal", "total", "silhouette_batch"), NAN)
 
     def _benchmark(self, embeddings: dict[str, np.ndarray], cells: np.ndarray, with_labels: bool) -> pd.DataFrame:
         """The library's table, embedding x metric, not scaled between embeddings."""

@@ -81,7 +81,7 @@ def draw_integrated(folder: Path, results: Sequence[Result]) -> list[Path]:
         cells = anndata.read_h5ad(path)
         if labels is None:
             columns = {"batch": data["batch_key"], "cell type": data["cell_type_key"]}
-            labels = pd.DataFrame({name: cells.obs[key].astype(str) for name, key in columns.items()})
+            labels = pd.DataFrame({name: cells.obs[key].astype(str) for name, key in columns.items() if key})
         embeddings[result.method] = np.asarray(cells[labels.index].obsm[embedding_key(cells)])
     where = folder / f"cells_{slug(results[0].data)}_integrated"  # has no logs, so no loss curves are drawn
     return integration_figures(where, labels, embeddings, where)

@@ -51,12 +51,11 @@ class BatchCorrection:
         return "flow" if self.route == "translate" else "autoencoder"
 
     def check(self, source: DataSource) -> None:
-        for key, what in (("batch_key", "a batch column"), ("cell_type_key", "cell types to score by")):
-            if getattr(source, key) is None:
-                raise UserError(
-                    f"task=batch_correction needs {what}, {source.name} names none: set data.{key}; data sets with "
-                    f"both: {', '.join(data_with('batch_key', 'cell_type_key'))}"
-                )
+        if source.batch_key is None:
+            raise UserError(
+                f"task=batch_correction needs a batch column, {source.name} names none: set data.batch_key; data sets with "
+                f"one: {', '.join(data_with('batch_key', 'cell_type_key'))}"
+            )
         if source.cell_type_key in self.nuisance:
             raise UserError(f"task.nuisance={source.cell_type_key}: what is to be kept can't be corrected away")
         if lost := [column for column in self.nuisance if column not in source.obs_keys]:
@@ -105,6 +104,8 @@ class BatchCorrection:
             seed=context.seed,
             max_cells=self.max_cells,
         )
+        if source.cell_type_key is None:
+            log.info("no cell types are named (data.cell_type_key): of the scores only iLISI and PCR can be computed")
         integrated = self.integrated(method, data, context.seed)
         embedding = integrated.obsm[embedding_key(integrated)]
         shown = {UNINTEGRATED: scorer.unintegrated, method.name: embedding[scorer.rows]}
@@ -119,7 +120,7 @@ class BatchCorrection:
         if context.figures:
             integration_figures(
                 context.folder / "figures",
-                pd.DataFrame({"batch": scorer.batch, "cell type": scorer.label}),
+                pd.DataFrame({"batch": scorer.batch} | ({"cell type": scorer.label} if source.cell_type_key else {})),
                 shown,
                 context.folder,
             )
