@@ -216,7 +216,7 @@ def loud(size: float):
 
 def test_an_effect_that_the_others_foretell_badly_is_the_gene_s_own(tmp_path):
     data = loud(4.0)
-    head, plain = fitted(data), fitted(data, surplus=False)
+    head, plain = fitted(data), fitted(data, surplus=0)
     assert plain.own_variance == {}
     assert set(sorted(head.own_variance, key=head.own_variance.get)[-4:]) == set(GENES[:4])
 

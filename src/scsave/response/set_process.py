@@ -6,16 +6,17 @@ and noise, on the scale of log1p, it gives back the additive prediction exactly.
 variance of its mean. Weights and scale are chosen on the training perturbations alone, by leaving out every perturbation,
 and every gene with all its sets, in closed form; axes of interaction by leaving out pairs.
 
-Few perturbations do much and most do little, and squares see only the few. So what the others miss of a gene may count as
-variance of its own effect (`surplus`, as under heavy tails: reweighted least squares): then it tells less of other genes.
+Few perturbations do much and most do little, and squares see only the few. So part of what the others miss of a gene may count
+as variance of its own effect (`surplus`, as under heavy tails: reweighted least squares): then it tells less of other genes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from scsave.response.pair_axes import learn_axes
 from scsave.response.rates import SCALES
@@ -34,7 +35,7 @@ RANK, PENALTIES = 4, (0.3, 1.0)  # of the axes of interaction (docs/genetic.md)
 FEWEST_PAIRS, FOLDS = 10, 5
 STARTS, STARTS_A_FOLD = 8, 3
 GAIN = 0.02
-REWEIGHTED = 3  # times that surpluses are estimated
+REWEIGHTED, SHARES = 3, (0.1, 0.3, 1.0)  # times that surpluses are estimated; shares of them that are tried
 START = {"c": 0.4, "a": 0.4, "b": 0.1, "r": 0.3, "i": 0.03, "j": 0.1, "noise": 2.0}
 
 
@@ -43,17 +44,16 @@ class SetProcess:
     """`weights` fixes some of them (c, a, b, r, i, j, noise), and leaves axes out; the others are chosen.
 
     `text=False` leaves `a`, `b` and `i` out; `interactions=False` leaves `i` and `j` out: then effects add up. `scale`: on
-    which they do, `auto` chooses. With `surplus=False` no gene's effect is taken for its own alone.
-
-    Who inherits sets, before `learn`: `sets` and `seen` genes, `space` of their vectors,
-    `base` (G,), `changes` and their sampling `variance`, (P, G) each.
+    which they do, `auto` chooses. `surplus`: how much of what the others miss of a gene counts as its own, 0 nothing, 1 all;
+    `auto` chooses. Who inherits sets, before `learn`: `sets` and `seen` genes, `space` of their vectors, `base` (G,),
+    `changes` and their sampling `variance`, (P, G) each.
     """
 
     text: bool = True
     interactions: bool = True
     weights: dict[str, float] | None = None
     scale: Literal["auto", "log1p", "rate", "share"] = "auto"
-    surplus: bool = True
+    surplus: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
 
     def learn(self) -> None:
         self._choose_scale()
@@ -172,33 +172,40 @@ class SetProcess:
         return float(((SCALES[self.on].back(effect, self.base) - self.changes[rows]) ** 2).sum())
 
     def _learn_surplus(self) -> None:
-        """Variance that a gene's own effect has beyond `r`, if with it left-out changes are nearer on average, by `GAIN`.
+        """Variance that a gene's own effect has beyond `r`: a share of the mean square that the others miss of it.
 
-        Of a gene: the mean square that leaving out all its sets misses of its single perturbation, or of its sets.
+        Of a gene: of its single perturbation, or else of its sets, all its sets being left out. `auto` takes the share with
+        which left-out changes are nearest on average, if that is by `GAIN` and their squares miss no more than that more.
         """
-        if self.weights or not self.surplus or len(self.seen) <= 2:
+        if self.weights or self.surplus == 0 or len(self.seen) <= 2:
             return
-        noise, before = np.diag(self._noise(self.chosen)), self._distance()
+        noise, (far, square) = np.diag(self._noise(self.chosen)), self._missing()
         of_gene = {gene: np.array([p for p, genes in enumerate(self.sets) if gene in genes]) for gene in self.seen}
         for _ in range(REWEIGHTED):
             covariance = self.covariance(self.sets, self.sets) + noise
             missed = left_out(covariance, self.effects, list(of_gene.values()))
             for (gene, rows), effect in zip(of_gene.items(), missed, strict=True):
                 size = np.array([len(self.sets[p]) for p in rows])
-                square = (effect**2).mean(axis=1) / size
-                self.own_variance[gene] = float(square[size == size.min()].mean()) / self.unit
-        if self._distance() > before * (1 - GAIN):
-            self.own_variance = {}
+                one = (effect**2).mean(axis=1) / size
+                self.own_variance[gene] = float(one[size == size.min()].mean()) / self.unit
+        whole, tried = self.own_variance, {0.0: far * (1 - GAIN)}
+        for share in SHARES if self.surplus == "auto" else [self.surplus]:
+            self.own_variance = {gene: share * variance for gene, variance in whole.items()}
+            nearer, squares = self._missing()
+            if squares <= square * (1 + GAIN) or self.surplus != "auto":
+                tried[share] = nearer
+        best = min(tried, key=tried.get) if self.surplus == "auto" else self.surplus
+        self.own_variance = {gene: best * variance for gene, variance in whole.items()} if best else {}
 
-    def _distance(self) -> float:
-        """How far left-out changes are from the predicted ones, averaged over what is left out."""
+    def _missing(self) -> tuple[float, float]:
+        """How far left-out changes are from the predicted ones, and their squares, averaged over what is left out."""
         blocks, scale = self._blocks(), SCALES[self.on]
         covariance = self.covariance(self.sets, self.sets) + np.diag(self._noise(self.chosen))
-        missed = left_out(covariance, self.effects, blocks)
-        return float(np.mean([
-            np.linalg.norm(scale.back(self.effects[rows] - effect, self.base) - self.changes[rows], axis=1).mean()
-            for rows, effect in zip(blocks, missed, strict=True)
-        ]))  # fmt: skip
+        far = [
+            np.linalg.norm(scale.back(self.effects[rows] - off, self.base) - self.changes[rows], axis=1)
+            for rows, off in zip(blocks, left_out(covariance, self.effects, blocks), strict=True)
+        ]
+        return float(np.mean([one.mean() for one in far])), float(np.mean([(one**2).mean() for one in far]))
 
     def _noise(self, weights: dict[str, float]) -> np.ndarray:
         return weights["noise"] * self.error / self.unit + 1e-6
