@@ -119,6 +119,7 @@ class GeneSetResponse(SetProcess):
             "chosen",
             "own",
             "own_variance",
+            "share",
             "unit",
             "left_out_error",
             "n_base",
@@ -134,7 +135,7 @@ class GeneSetResponse(SetProcess):
 
     def restore(self, state: dict[str, Any]) -> None:
         # checkpoints from before there were scales, from before there was surplus
-        state = {"on": "log1p", "axes": None, "own_variance": {}} | state
+        state = {"on": "log1p", "axes": None, "own_variance": {}, "share": 0.0} | state
         self.space.restore(state.pop("space"))
         self.sets = [tuple(genes) for genes in state.pop("sets")]
         for name, value in state.items():

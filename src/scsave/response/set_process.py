@@ -83,7 +83,7 @@ class SetProcess:
 
         The unit is the mean squared effect of a training perturbation without its sampling.
         """
-        self.on, self.axes, self.own_variance = name, None, {}
+        self.on, self.axes, self.own_variance, self.share = name, None, {}, 0.0
         self.effects = SCALES[name].to(self.changes, self.base)  # (P, G)
         self.error = (self.variance * SCALES[name].slope(self.base) ** 2).mean(axis=1)  # (P,) of one gene, on average
         square = float((self.effects**2).mean())
@@ -175,11 +175,12 @@ class SetProcess:
         """Variance that a gene's own effect has beyond `r`: a share of the mean square that the others miss of it.
 
         Of a gene: of its single perturbation, or else of its sets, all its sets being left out. `auto` takes the share with
-        which left-out changes are nearest on average, if that is by `GAIN` and their squares miss no more than that more.
+        the least product of mean squared distance and squared mean distance of left-out changes, if it is less by `GAIN`:
+        squares alone see the few perturbations that do much, distances the many that do little.
         """
         if self.weights or self.surplus == 0 or len(self.seen) <= 2:
             return
-        noise, (far, square) = np.diag(self._noise(self.chosen)), self._missing()
+        noise, tried = np.diag(self._noise(self.chosen)), {0.0: self._missing() * (1 - GAIN)}
         of_gene = {gene: np.array([p for p, genes in enumerate(self.sets) if gene in genes]) for gene in self.seen}
         for _ in range(REWEIGHTED):
             covariance = self.covariance(self.sets, self.sets) + noise
@@ -188,24 +189,22 @@ class SetProcess:
                 size = np.array([len(self.sets[p]) for p in rows])
                 one = (effect**2).mean(axis=1) / size
                 self.own_variance[gene] = float(one[size == size.min()].mean()) / self.unit
-        whole, tried = self.own_variance, {0.0: far * (1 - GAIN)}
-        for share in SHARES if self.surplus == "auto" else [self.surplus]:
+        whole = self.own_variance
+        for share in SHARES if self.surplus == "auto" else ():
             self.own_variance = {gene: share * variance for gene, variance in whole.items()}
-            nearer, squares = self._missing()
-            if squares <= square * (1 + GAIN) or self.surplus != "auto":
-                tried[share] = nearer
-        best = min(tried, key=tried.get) if self.surplus == "auto" else self.surplus
-        self.own_variance = {gene: best * variance for gene, variance in whole.items()} if best else {}
+            tried[share] = self._missing()
+        self.share = float(min(tried, key=tried.get) if self.surplus == "auto" else self.surplus)
+        self.own_variance = {gene: self.share * variance for gene, variance in whole.items()} if self.share else {}
 
-    def _missing(self) -> tuple[float, float]:
-        """How far left-out changes are from the predicted ones, and their squares, averaged over what is left out."""
+    def _missing(self) -> float:
+        """Of the distances of left-out changes from the predicted ones: the mean square times the squared mean."""
         blocks, scale = self._blocks(), SCALES[self.on]
         covariance = self.covariance(self.sets, self.sets) + np.diag(self._noise(self.chosen))
         far = [
             np.linalg.norm(scale.back(self.effects[rows] - off, self.base) - self.changes[rows], axis=1)
             for rows, off in zip(blocks, left_out(covariance, self.effects, blocks), strict=True)
         ]
-        return float(np.mean([one.mean() for one in far])), float(np.mean([(one**2).mean() for one in far]))
+        return float(np.mean([(one**2).mean() for one in far]) * np.mean([one.mean() for one in far]) ** 2)
 
     def _noise(self, weights: dict[str, float]) -> np.ndarray:
         return weights["noise"] * self.error / self.unit + 1e-6

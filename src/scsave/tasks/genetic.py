@@ -194,6 +194,7 @@ def vectors_info(task: Perturbation, context: Context, names: list[str]) -> dict
         info |= {
             "response_weights": dict(head.chosen),
             "response_scale": head.on,
+            "response_surplus": head.share,
             "left_out_error": head.left_out_error,
         }
     return info
