@@ -11,7 +11,7 @@ from pathlib import Path
 from anndata import AnnData
 from omegaconf import DictConfig, OmegaConf
 
-from scsave.cli import command, config_hash, named_on_command_line, sweep_arguments
+from scsave.cli import command, config_hash, named_on_command_line, overrides, sweep_arguments
 from scsave.components import build
 from scsave.data.source import DataSource, select_genes
 from scsave.data.split import Split
@@ -43,12 +43,23 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
         cfg.resume = str(folder)
     if cfg.resume:
         cfg, folder = _stored(cfg.resume, cfg), Path(cfg.resume)
+    elif cfg.mode == "train":
+        check_data_named(overrides(), cfg.data.name)
     config = validated(cfg)
     if not rank_zero():
         log.setLevel(logging.WARNING)
     processes = config.trainer["devices"] * config.trainer["num_nodes"]
     with own_processes(sweep_arguments(), processes), closing(build(config.logger, "logger"), job_of(cfg, folder)):
         return train(cfg, config, folder)
+
+
+def check_data_named(given: list[str], default: str) -> None:
+    """UserError where a file is named and no data set, lest it be read as the default one."""
+    names = {argument.lstrip("+").partition("=")[0] for argument in given}
+    if "data.path" in names and not names & {"data", "experiment"}:
+        raise UserError(
+            f"data.path is given, but not whose it is: data=h5ad for a file of your own, data={default} for a copy of that set"
+        )
 
 
 def requeued(folder: Path) -> bool:

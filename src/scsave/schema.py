@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scsave.components import Node, check
+from scsave.components import Node, check, right_form
 from scsave.errors import UserError
 
 COMPONENTS = (
@@ -118,4 +118,4 @@ def explain_at(error: ValidationError, where: str) -> str:
     if first["type"] == "extra_forbidden" and known:
         return f"{first['loc'][0]}: unknown key; the config takes: {', '.join(known)}"
     key = ".".join(str(part) for part in first["loc"])
-    return f"{key}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{key}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}{right_form(error, key)}"

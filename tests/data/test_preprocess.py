@@ -79,7 +79,7 @@ def test_ensembl_ids_with_symbols(tmp_path):
     data = tiny()
     data.var["feature_name"] = [*data.var_names[:-1], None]
     data.var_names = [f"ENSG000000000{g:02d}.3" for g in range(data.n_vars)]
-    cells = load(tmp_path, data, gene_id="ensembl", symbol_key="feature_name")
+    cells = load(tmp_path, data, symbol_key="feature_name")  # which says that the names are Ensembl ids
     assert cells.var_names[0] == "G0"
     assert cells.var_names[-1] == "ENSG00000000011.3"
     assert cells.var[keys.GENE_ID].iloc[0] == "ENSG00000000000"

@@ -160,6 +160,7 @@ def test_what_is_no_store_is_named(tmp_path):
         "none.zarr": "no such file",
         "empty.zarr": "damaged or not a zarr store",
         "a.csv": "cannot read a '.csv'",
+        ".": "a folder; data.path names one file; in it: empty.zarr",
     }
     for name, message in messages.items():
         with pytest.raises(UserError, match=message):

@@ -28,6 +28,7 @@ def write_prepared(path: Path, raw: RawCells, source: "DataSource", where: str, 
     """
     layer, matrix, var = raw.matrix(source.layers, where)
     hint = f"set data.layer to where the counts are (found: {', '.join(raw.matrices)}; read: {layer})"
+    hint += ", or data.normalised_by to the column of each cell's counts before log1p(counts per 10,000)"
     obs = prepare_obs(raw.obs, source, where)
     keep = choose_cells(obs, source, where)
     dropped = {"excluded_or_missing": int(len(obs) - keep.sum())}

@@ -160,6 +160,10 @@ READERS = {".h5ad": open_h5ad, ".loom": open_loom, ".zarr": open_zarr}
 
 def open_cells(path: Path) -> AbstractContextManager[RawCells]:
     """The reader that the file's name asks for; UserError for another kind of file."""
+    if path.is_dir() and path.suffix not in READERS:
+        files = sorted(file.name for file in path.iterdir() if file.suffix in READERS)
+        there = f"; in it: {', '.join(files[:5])}" if files else ""
+        raise UserError(f"{path}: a folder; data.path names one file{there}")
     if path.suffix not in READERS:
         raise UserError(f"{path}: cannot read a '{path.suffix}' file; give one of {', '.join(READERS)}")
     return READERS[path.suffix](path)
