@@ -17,6 +17,7 @@ from scsave import keys
 from scsave.baselines.base import ROUTE, Baseline
 from scsave.baselines.predicted import predicted_cells
 from scsave.errors import UserError
+from scsave.training.fitting import quiet_lightning
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
@@ -49,6 +50,7 @@ class Scgen(Baseline):
         scgen = load_pertpy().tl.Scgen
         import scvi
 
+        quiet_lightning()
         scvi.settings.seed, scvi.settings.verbosity = seed, 40
         self.key, self.control, self.type_key = source.perturbation_key, source.control, source.cell_type_key
         n_train, watched = len(split.train), len(split.val) > 0

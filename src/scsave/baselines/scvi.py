@@ -20,6 +20,7 @@ from scsave.baselines.packages import Needs, require
 from scsave.baselines.predicted import predicted_cells
 from scsave.data.preprocess import log1p_normalise
 from scsave.errors import UserError
+from scsave.training.fitting import quiet_lightning
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
@@ -92,6 +93,7 @@ class Scvi(Baseline):
     def _train(self, cells: AnnData, n_train: int, seed: int) -> None:
         started = time.perf_counter()
         scvi, watched = self.scvi, cells.n_obs > n_train
+        quiet_lightning()
         scvi.settings.seed, scvi.settings.verbosity = seed, 40
         first, *rest = self.told or [None]
         scvi.model.SCVI.setup_anndata(

@@ -57,7 +57,10 @@ class GeneSetResponse(SetProcess):
         keep = np.arange(len(levels)) != at
         self.sets: Sets = [parse(level, self.control) for level in levels if level != self.control]
         if not self.sets:
-            raise UserError(f"training has control cells only: no perturbed cells in {self.key}")
+            raise UserError(
+                f"training has control cells only: no perturbed cells in {self.key}; there must be perturbations left to learn "
+                "from: hold out one (task.hold_out=<perturbation>)"
+            )
         n = np.asarray(found.n, dtype=np.float64)[:, None]
         self.genes = list(train.var_names)
         self.base, self.base_variance, self.n_base = found.mean[at], found.variance[at], int(n[at, 0])  # (G,), (G,)

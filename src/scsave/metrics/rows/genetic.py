@@ -68,14 +68,14 @@ ROWS = (
         name="overlap_20",
         label="overlap@20",
         space="log1p CP10K, moderated |t| against control",
-        formula="|top-20 of real ∩ top-20 of predicted| / 20",
+        formula="|top-20 of real ∩ top-20 of predicted| / min(20, genes of real that differ)",
         description="DE genes recovered; a gene that the prediction does not move is in no top-k",
     ),
     _GENETIC(
         name="overlap_100",
         label="overlap@100",
         space="log1p CP10K, moderated |t| against control",
-        formula="|top-100 of real ∩ top-100 of predicted| / 100",
+        formula="|top-100 of real ∩ top-100 of predicted| / min(100, genes of real that differ)",
         description="DE genes recovered; a gene that the prediction does not move is in no top-k",
     ),
     _GENETIC(

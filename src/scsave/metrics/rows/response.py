@@ -88,14 +88,14 @@ ROWS = (
         name="de_overlap_20",
         label="DE overlap@20",
         space=f"log1p CP10K, moderated |t|, {_HALVES}",
-        formula="|top-20 of real ∩ top-20 of predicted| / 20",
+        formula="|top-20 of real ∩ top-20 of predicted| / min(20, genes of real that differ)",
         description="DE genes recovered; a gene that the prediction does not move is in no top-k",
     ),
     _MEAN(
         name="de_overlap_100",
         label="DE overlap@100",
         space=f"log1p CP10K, moderated |t|, {_HALVES}",
-        formula="|top-100 of real ∩ top-100 of predicted| / 100",
+        formula="|top-100 of real ∩ top-100 of predicted| / min(100, genes of real that differ)",
         description="DE genes recovered; a gene that the prediction does not move is in no top-k",
     ),
     _MEAN(
