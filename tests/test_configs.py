@@ -74,8 +74,14 @@ def test_options_compose_and_fit_the_schema(choice, composed):
     [
         (["+backbone.widht=3"], "backbone.widht: unknown key; backbone takes: additive_prior, depth, heads"),
         (["training.batch_size=many"], "training.batch_size='many': input should be a valid integer"),
-        (["data.conditions=batch"], "data.conditions='batch': input should be a valid list; write 'data.conditions=[batch]'"),
-        (["data.batch_key=[batch]"], "data.batch_key=['batch']: input should be a valid string; write data.batch_key=batch"),
+        (
+            ["data.conditions=batch"],
+            "data.conditions='batch': input should be a valid list; write 'data.conditions=[batch]'",
+        ),
+        (
+            ["data.batch_key=[batch]"],
+            "data.batch_key=['batch']: input should be a valid string; write data.batch_key=batch",
+        ),
         (["training.mask_rate=1.5"], "training.mask_rate=1.5: input should be less than or equal to 1"),
         (["seed=-1"], "seed=-1: input should be greater than or equal to 0"),
         (["mode=dance"], "mode='dance': input should be 'train', 'generate', 'predict', 'integrate' or 'evaluate'"),
