@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from anndata import AnnData
 
-from scsave.cli import run_dir
+from scsave.cli import remove_if_empty, run_dir
 from scsave.errors import UserError
 from scsave.schema import validated
 
@@ -78,6 +78,19 @@ def test_a_file_with_a_missing_column_names_those_present(tmp_path):
     assert "type" in line
     assert "kind" in line
     assert [path.name for path in tmp_path.iterdir()] == ["my.h5ad"]  # a run that was refused leaves no folder
+
+
+def test_a_refused_run_takes_nothing_else_with_it(tmp_path):
+    ours, theirs = tmp_path / "outputs" / "task" / "a", tmp_path / "outputs" / "task" / "b"
+    for folder in (ours, theirs, tmp_path / "mine"):
+        folder.mkdir(parents=True)
+        (folder / "train.log").touch()
+    (theirs / "notes.log").touch()
+    for folder in (ours, theirs, tmp_path / "mine"):
+        remove_if_empty(folder, tmp_path / "outputs")
+    assert not ours.exists()
+    assert len(list(theirs.iterdir())) == 2
+    assert (tmp_path / "mine" / "train.log").is_file()  # not below outputs
 
 
 def test_a_file_s_runs_are_called_as_the_file_is(composed):

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scsave.errors import UserError
 
 INTERRUPTED = 130
+LOG = "train.log"  # Hydra's own, of the job
 # What does not change the numbers of a run, and so not its folder.
 _UNHASHED = (
     "analysis", "hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep",
@@ -147,21 +147,22 @@ def guarded(cfg: DictConfig) -> float | None:
     except UserError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
-        remove_if_empty(folder)
+        remove_if_empty(folder, Path(cfg.paths.outputs))
         fail(str(error))
     except KeyboardInterrupt as stopped:
         print(f"\n{stopped or 'stopped'}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
 
 
-def remove_if_empty(folder: Path) -> None:
-    """The folder that Hydra made for a run that was refused before it began, if the log is all that is in it."""
-    if folder.is_dir() and {path.suffix for path in folder.iterdir()} <= {".log"}:
-        shutil.rmtree(folder)
-        for parent in list(folder.parents)[:3]:  # <task>/<data>/<method>
-            if any(parent.iterdir()):
-                break
-            parent.rmdir()
+def remove_if_empty(folder: Path, outputs: Path) -> None:
+    """The folder that Hydra made below `outputs` for a run that was refused before it began, if its log is all that is in it."""
+    outputs, folder = outputs.resolve(), folder.resolve()
+    if outputs not in folder.parents or {path.name for path in folder.iterdir()} - {LOG}:
+        return
+    (folder / LOG).unlink(missing_ok=True)
+    while folder != outputs and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
 
 
 def fail(message: str) -> None:
