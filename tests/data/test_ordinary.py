@@ -1,3 +1,4 @@
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,6 +61,14 @@ def test_what_cannot_be_used_is_said(spoil, message):
     spoil(cells)
     with pytest.raises(UserError, match=message):
         as_prepared(cells)
+
+
+def test_cells_that_are_still_on_disk_and_views(tmp_path):
+    cells = tiny()
+    cells.write_h5ad(tmp_path / "a.h5ad")
+    disk, view = as_prepared(anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")), as_prepared(cells[10:20])
+    assert (disk.layers[keys.COUNTS] != sp.csr_matrix(cells.X)).nnz == 0
+    assert (view.layers[keys.COUNTS] != sp.csr_matrix(cells.X[10:20])).nnz == 0
 
 
 def test_genes_are_matched_by_name():

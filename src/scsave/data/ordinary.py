@@ -23,7 +23,7 @@ def as_prepared(cells: AnnData) -> AnnData:
     """
     if keys.COUNTS in cells.layers and keys.LIBRARY in cells.obs:
         return cells
-    counts, names = _counts(cells)
+    counts, names = _counts(cells.to_memory() if cells.isbacked else cells)
     for what, index in (("cell", cells.obs_names), ("gene", names)):
         if not index.is_unique:
             again = index[index.duplicated()][0]

@@ -94,7 +94,7 @@ def respelt(labels: pd.Series, panel: Iterable[str], control: str, where: str) -
             genes[gene] += int(n)
     spelled = {gene.casefold(): gene for gene in sorted(genes, key=genes.get)}
     exact = set(panel)
-    spelled |= {gene.casefold(): gene for gene in exact if gene.casefold() in spelled}
+    spelled |= {gene.casefold(): gene for gene in sorted(exact, reverse=True) if gene.casefold() in spelled}
     changed = {
         gene: spelled[gene.casefold()] for gene in genes if gene not in exact and spelled[gene.casefold()] != gene
     }
