@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -145,7 +146,7 @@ def violins(folder: Path, real: AnnData, generated: AnnData, key: str | None) ->
             ax=ax,
         )
         ax.set(xlabel="", ylabel="log1p of counts per 10,000" if name == next(iter(genes)) else "")
-        ax.set_title(f"{name}\n{genes.get(name, '')}", fontsize=8)
+        ax.set_title(f"{name}\n{fill(genes.get(name, ''), 22)}", fontsize=8)
         ax.tick_params(axis="x", rotation=30)
     return save(fig, folder / "violins.png")
 
