@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,9 @@ def guarded(cfg: DictConfig) -> float | None:
     except UserError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
-        remove_if_empty(folder, Path(cfg.paths.outputs))
+        if not (cfg.resume or cfg.ckpt):
+            with suppress(OSError):  # another job may be at work beside it
+                remove_if_empty(folder, Path(cfg.paths.outputs))
         fail(str(error))
     except KeyboardInterrupt as stopped:
         print(f"\n{stopped or 'stopped'}", file=sys.stderr)

@@ -50,7 +50,7 @@ def right_form(error: pydantic.ValidationError, key: str) -> str:
     if wanted == "string_type" and isinstance(value, list) and value:
         return f"; write {key}={value[0]}"
     if wanted in ("dict_type", "mapping_type"):
-        return f"; write '{key}={{column: value}}'"
+        return f"; write '{key}={{name: value}}'"
     return ""
 
 

@@ -127,7 +127,7 @@ def describe(model: SAVE, cells: AnnData, found: AnnData) -> str:
     unknown = found.uns[keys.UNS]["cells_of_unknown_batch"]
     masked = f"; {unknown} cells of a batch that training did not have, embedded as {keys.MASK}" if unknown else ""
     if absent := [name for name in model.conditions.names if name not in cells.obs]:
-        masked = f"; no column {', '.join(absent)} in obs, so every cell's is {keys.MASK}"
+        masked += f"; no column {', '.join(absent)} in obs, so every cell's is {keys.MASK}"
     return f"{found.n_obs} cells embedded in {found.obsm[keys.LATENT].shape[1]} dimensions{lost}{masked}"
 
 

@@ -50,20 +50,21 @@ def predict(
         raise UserError(f"perturbations={perturbations}: name one or more sets of genes, such as [KLF1, KLF1+CEBPA]")
     meet(model, sorted({gene for name in names for gene in parse(name, head.control)}))
     names = list(dict.fromkeys(without_aliases(head, name) for name in names))
-    start = model.control if control is None else with_genes(as_prepared(control), model.genes)
+    given = model.control if control is None else as_prepared(control)
+    start = given if given is None else with_genes(given, model.genes)
     if start is None or not start.n_obs:
         raise UserError("this checkpoint carries no control cells; give a file that has some: data.path=<file>.h5ad")
     parts = {name: respond(model, start, name, seed + number, route) for number, name in enumerate(names)}
     cells = ad.concat(parts, merge="same", uns_merge="first", index_unique="-")
     table = familiarity(head, names)
     before = np.asarray(start.X.mean(axis=0)).ravel()
-    absent = ~np.isin(model.genes, model.genes if control is None else control.var_names)
+    absent = ~np.isin(model.genes, given.var_names)
     cells.uns[keys.UNS]["absent_genes"] = int(absent.sum())
     for name, part in parts.items():
         change = np.asarray(part.X.mean(axis=0)).ravel() - before  # (G,)
         order = np.argsort(-np.abs(np.where(absent, 0, change)), kind="stable")[:SHOWN]
         table.loc[name, "cells"] = part.n_obs
-        table.loc[name, "change"] = float(np.linalg.norm(change))
+        table.loc[name, "change"] = float(np.linalg.norm(change[~absent]))
         table.loc[name, "strongest"] = ", ".join(f"{model.genes[g]} {change[g]:+.2f}" for g in order)
     cells.uns[SUMMARY] = table.astype({"cells": int})
     return cells
@@ -71,9 +72,10 @@ def predict(
 
 def as_trained(head: GeneSetResponse, label: str) -> str:
     """Canonical label with genes as training, the model's genes or the vectors spell them: `stat1` is STAT1."""
-    listed = head.space.vectors.load().genes if hasattr(head.space.vectors, "load") else ()
-    known = {gene.casefold(): gene for gene in (*listed, *head.genes, *head.seen)}
-    genes = [known.get(gene.casefold(), gene) for gene in parse(label, head.control)]
+    human = hasattr(head.space.vectors, "load") and head.organism == "human"
+    exact = dict.fromkeys([*(head.space.vectors.load().genes if human else ()), *head.genes, *head.seen])
+    known = {gene.casefold(): gene for gene in exact}
+    genes = [gene if gene in exact else known.get(gene.casefold(), gene) for gene in parse(label, head.control)]
     return canonical(SEPARATOR.join(genes), head.control)
 
 

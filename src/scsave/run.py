@@ -55,7 +55,7 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
 
 def check_data_named(given: list[str], default: str) -> None:
     """UserError where a file is named and no data set, lest it be read as the default one."""
-    names = {argument.lstrip("+").partition("=")[0] for argument in given}
+    names = {argument.lstrip("+").partition("=")[0] for argument in given if argument != "data.path=null"}
     if "data.path" in names and not names & {"data", "experiment"}:
         raise UserError(
             f"data.path is given, but not whose it is: data=h5ad for a file of your own, data={default} for a copy of that set"

@@ -117,5 +117,6 @@ def explain_at(error: ValidationError, where: str) -> str:
     known = sorted(RunConfig.model_fields) if not where else []
     if first["type"] == "extra_forbidden" and known:
         return f"{first['loc'][0]}: unknown key; the config takes: {', '.join(known)}"
-    key = ".".join(str(part) for part in first["loc"])
+    unions = ("str", "int", "float", "bool")  # pydantic tells which member of a union it tried
+    key = ".".join(str(part) for part in first["loc"] if part not in unions and "[" not in str(part))
     return f"{key}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}{right_form(error, key)}"

@@ -73,15 +73,18 @@ def control_cells(config: RunConfig, model: SAVE) -> AnnData | None:
     asked = asked_settings(overrides(), "data") or {"path": config.data.get("path")}
     if asked.get("path") is None:
         return None
-    cells = new_cells(stored(config)["data"], asked, model.conditions, Path(config.paths.cache))
-    key, control = model.info["perturbation_key"], model.head.control
+    run, key, control = stored(config)["data"], model.info["perturbation_key"], model.head.control
+    named, called = asked.pop("perturbation_key", key), str(asked.pop("control", control))  # as the file has them
+    columns = asked.pop("columns", None) or run.get("columns") or {}
+    asked["columns"] = columns | {key: [named, *columns.get(key, [])]}
+    cells = new_cells(run, asked, model.conditions, Path(config.paths.cache))
     if key not in cells.obs:
-        print(f"{asked['path']}: no column '{key}', so every cell is taken as control")
+        print(f"{asked['path']}: no column '{named}', so every cell is taken as control")
         cells.obs[key] = control
-    is_control = cells.obs[key].astype(str).map(lambda label: not parse(label, control)).to_numpy()
+    is_control = cells.obs[key].astype(str).map(lambda label: not parse(label, called)).to_numpy()
     if not is_control.any():
         some = ", ".join(map(str, cells.obs[key].astype(str).unique()[:8]))
-        raise UserError(f"{asked['path']}: no control cell: no level of '{key}' reads as {control}; found {some}")
+        raise UserError(f"{asked['path']}: no control cell: no level of '{named}' reads as {called}; found {some}")
     cells.obs[key] = cells.obs[key].astype(str).where(~is_control, control)
     return drawn(cells, is_control, config.seed, config.n)
 

@@ -81,6 +81,10 @@ def test_sets_of_genes_have_gears_split_or_one_fold_a_perturbation():
     assert "G0+G1" not in set(data.obs["p"].iloc[split.train])
     assert set(data.obs["p"].iloc[split.parts()["control"]]) == {"control"}
     assert list(HoldOut(hold_out=["G1_G0", "ctrl+G7", "G7"]).folds(data, GENES)) == ["G0+G1", "G7"]
+    assert list(HoldOut(hold_out=["g1+G0", "g7"]).folds(data, GENES)) == ["G0+G1", "G7"]
+    assert len(HoldOut(hold_out=["all"]).folds(data, GENES)) == 14
+    with pytest.raises(UserError, match="name what is held out"):
+        HoldOut(hold_out=[]).folds(data, GENES)
     with pytest.raises(UserError, match=r"hold_out=G12: no such perturbation; there are .*G11, .*\(14 in all\)"):
         HoldOut(hold_out="G12").folds(data, GENES)
     with pytest.raises(UserError, match="hold_out=control: no such perturbation"):

@@ -71,6 +71,20 @@ def test_cells_that_are_still_on_disk_and_views(tmp_path):
     assert (view.layers[keys.COUNTS] != sp.csr_matrix(cells.X[10:20])).nnz == 0
 
 
+def test_names_alone_do_not_make_cells_prepared():
+    cells = as_prepared(tiny())
+    stale, scaled = cells.copy(), cells.copy()
+    stale.obs[keys.LIBRARY] = 1.0
+    scaled.X = scaled.X * 3.3
+    for given in (stale, scaled):
+        found = as_prepared(given)
+        assert (found.X != cells.X).nnz == 0
+        assert (found.obs[keys.LIBRARY] == cells.obs[keys.LIBRARY]).all()
+    without = cells.copy()
+    without.X = None
+    assert as_prepared(without) is without
+
+
 def test_genes_are_matched_by_name():
     cells = as_prepared(tiny())
     genes = list(cells.var_names)

@@ -139,6 +139,12 @@ def test_random_perturbations_are_held_out_whole(seed):
     assert split.hash != make("split", "random_perturbations")(data, source, seed + 2).hash
 
 
+def test_random_perturbations_leave_some_to_train_on():
+    data, source = perturbed()
+    with pytest.raises(UserError, match="is left to train on; lower test or val"):
+        make("split", "random_perturbations", test=0.9, val=0.5)(data, source, 0)
+
+
 def test_saved_split_comes_back_by_name_in_any_order(tmp_path):
     data, source = perturbed()
     split = make("split", "gears")(data, source, 0)

@@ -250,6 +250,8 @@ def test_control_cells_of_another_file(whole, control_file, composed, tmp_path, 
     assert not set(cells.uns["per_perturbation"]["strongest"].iloc[0].split()) & set(model.genes[:5])
     one_of_two = ["NT", model.head.seen[0]] * 10
     assert predicted(control_file(genes, condition=one_of_two), "data.layer=mine")[0].n_obs == 10
+    own = [*control_file(genes, guide_gene=["mock", "mock", "mock", model.head.seen[0]] * 5), "data.layer=mine"]
+    assert predicted(own, "data.perturbation_key=guide_gene", "data.control=mock")[0].n_obs == 15
     with pytest.raises(
         UserError, match=f"no control cell: no level of 'condition' reads as control; found {one_of_two[1]}"
     ):

@@ -30,14 +30,14 @@ def write_prepared(path: Path, raw: RawCells, source: "DataSource", where: str, 
     hint = f"set data.layer to where the counts are (found: {', '.join(raw.matrices)}; read: {layer})"
     hint += ", or data.normalised_by to the column of each cell's counts before log1p(counts per 10,000)"
     obs = prepare_obs(raw.obs, source, where)
-    keep = choose_cells(obs, source, where)
-    dropped = {"excluded_or_missing": int(len(obs) - keep.sum())}
-    keep = sample_cells(keep, source.max_cells)
-    given = source.library_column(raw.obs, where)
     var, mapper = prepare_genes(var, source, where)
     if source.perturbation_kind == "genes":
         key = source.perturbation_key
         obs[key] = respelt(obs[key], var.index, source.control, where)
+    keep = choose_cells(obs, source, where)
+    dropped = {"excluded_or_missing": int(len(obs) - keep.sum())}
+    keep = sample_cells(keep, source.max_cells)
+    given = source.library_column(raw.obs, where)
     if source.max_genes is not None and source.max_genes < len(var):
         chosen = detected_most(raw, matrix, keep, mapper, source.max_genes)
         var, mapper = var.iloc[chosen], select_columns(mapper, matrix.shape[1], chosen)

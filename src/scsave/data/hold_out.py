@@ -47,7 +47,7 @@ class HoldOut:
     perturbation, in any spelling; null is GEARS' simulation split (`gears`: its options).
     """
 
-    hold_out: str | list[str] | None = None
+    hold_out: str | int | list[str | int] | None = None
     target: str | int | None = None
     val: Share = 0.1
     gears: dict[str, Any] = field(default_factory=dict)
@@ -56,6 +56,8 @@ class HoldOut:
     def named(self) -> list[str]:
         """What `hold_out` names, in its order, without repeats."""
         names = self.hold_out if isinstance(self.hold_out, list) else [self.hold_out]
+        if not names:
+            raise UserError("task.hold_out=[]: name what is held out, or all")
         return list(dict.fromkeys(map(str, names)))
 
     def folds(self, data: AnnData, source: DataSource) -> dict[str, Strategy]:
@@ -68,7 +70,9 @@ class HoldOut:
                 return {"": Gears(**self.gears)}
             _, sets = perturbation_sets(data, source, "perturbation")
             known = [label for label, genes in sets.items() if genes]
-            labels = known if self.hold_out == EVERY else [canonical(name, source.control) for name in self.named]
+            spelled = {label.casefold(): label for label in known}
+            asked = [canonical(name, source.control) for name in self.named]
+            labels = known if EVERY in self.named else [spelled.get(name.casefold(), name) for name in asked]
             for name in set(labels) - set(known):
                 raise UserError(f"task.hold_out={name}: no such perturbation; there are {_some(known, name)}")
             return {label: LeavePerturbation(label=label) for label in labels}
@@ -79,7 +83,7 @@ class HoldOut:
                 "data.cell_type_key, or a split of your own (split=leave_out split.column=...)"
             )
         fit, unfit = scorable_types(data, source, target)
-        if self.hold_out in (None, EVERY):
+        if self.hold_out is None or EVERY in self.named:
             if len(fit) < 2:
                 raise UserError(
                     f"task=perturbation needs two cell types with cells under {source.control} and {target}"

@@ -39,7 +39,8 @@ def condition_column(column: pd.Series, numeric: bool) -> pd.Series:
 def rejoined(obs: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
     """Columns of prepared cells, and behind them those of `whole`, the cells of their file, that were not carried along."""
     whole = whole.set_axis(make_index_unique(pd.Index(whole.index.astype(str))), axis=0)
-    return obs.join(whole[[name for name in whole if name not in obs]])
+    more = whole.loc[:, ~whole.columns.isin(obs.columns) & ~whole.columns.duplicated()]
+    return obs.rename_axis(None).join(more)  # the name of the index may be that of a column
 
 
 def prepare_obs(obs: pd.DataFrame, source: "DataSource", where: str) -> pd.DataFrame:

@@ -9,9 +9,10 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.gene_selection import prepared
-from scsave.data.preprocess import as_counts
+from scsave.data.preprocess import as_counts, log1p_normalise
 from scsave.errors import UserError
 
+LOOKED_AT = 50  # cells whose X is compared
 _HINT = "give counts in layers['counts'], in X or in raw.X"
 
 
@@ -21,7 +22,7 @@ def as_prepared(cells: AnnData) -> AnnData:
     Counts are whole numbers in `layers["counts"]`, `X` or `raw.X`, the first of them that holds some; the library size is
     their sum. UserError where none does, for names that are not unique and for cells without counts.
     """
-    if keys.COUNTS in cells.layers and keys.LIBRARY in cells.obs:
+    if _prepared(cells):
         return cells
     counts, names = _counts(cells.to_memory() if cells.isbacked else cells)
     for what, index in (("cell", cells.obs_names), ("gene", names)):
@@ -44,6 +45,20 @@ def with_genes(cells: AnnData, genes: list[str]) -> AnnData:
     counts = sp.csr_matrix(cells.layers[keys.COUNTS])
     counts = sp.hstack([counts, sp.csr_matrix((cells.n_obs, 1), dtype=counts.dtype)], format="csr")[:, place]
     return prepared(counts, cells.obs, pd.DataFrame(index=pd.Index(genes)), {})
+
+
+def _prepared(cells: AnnData) -> bool:
+    """Are there counts, library sizes that can be theirs, and in X (if any) log1p of the one by the other?"""
+    if keys.COUNTS not in cells.layers or keys.LIBRARY not in cells.obs or cells.isbacked:
+        return False
+    counts, library = sp.csr_matrix(cells.layers[keys.COUNTS]), cells.obs[keys.LIBRARY]
+    if not pd.api.types.is_numeric_dtype(library) or (library.to_numpy() < counts.sum(axis=1).A1 * 0.999).any():
+        return False
+    if cells.X is None:
+        return True
+    x = cells.X[:LOOKED_AT]
+    expected = log1p_normalise(counts[:LOOKED_AT], library.to_numpy()[:LOOKED_AT]).toarray()
+    return np.allclose(x.toarray() if sp.issparse(x) else x, expected, atol=1e-2)
 
 
 def _counts(cells: AnnData) -> tuple[sp.csr_matrix, pd.Index]:

@@ -118,7 +118,7 @@ class RandomPerturbations:
     """Whole perturbations at random, in parts by how many of their genes the training perturbations have."""
 
     val: Share = 0.1
-    test: Share = 0.2
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
     control_val: Share = 0.1
     control_test: Share = 0.2
 
@@ -132,6 +132,10 @@ class RandomPerturbations:
         order = np.random.default_rng(seed).permutation(perturbed).tolist()
         n_test, n_val = max(1, round(len(order) * self.test)), int(len(order) * self.val)
         held, watched, train = order[:n_test], order[n_test : n_test + n_val], order[n_test + n_val :]
+        if not train:
+            raise UserError(
+                f"split=random_perturbations: none of {len(order)} perturbations is left to train on; lower test or val"
+            )
         seen = {gene for label in train for gene in sets[label]}
         test, val = ({label: seen_group(sets[label], seen) for label in part} for part in (held, watched))
         groups = assemble(labels, control_cells(labels, sets), test, val, [self.control_val, self.control_test], seed)

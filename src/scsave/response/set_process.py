@@ -41,7 +41,7 @@ START = {"c": 0.4, "a": 0.4, "b": 0.1, "r": 0.3, "i": 0.03, "j": 0.1, "noise": 2
 
 @dataclass(kw_only=True)
 class SetProcess:
-    """`weights` fixes some of them (c, a, b, r, i, j, noise), and leaves axes out; the others are chosen.
+    """`weights` fixes some of them (c, a, b, r, i, j, noise), and leaves axes and surplus out; the others are chosen.
 
     `text=False` leaves `a`, `b` and `i` out; `interactions=False` leaves `i` and `j` out: then effects add up. `scale`: on
     which they do, `auto` chooses. `surplus`: how much of what the others miss of a gene counts as its own, 0 nothing, 1 all;
@@ -53,7 +53,7 @@ class SetProcess:
     interactions: bool = True
     weights: dict[str, float] | None = None
     scale: Literal["auto", "log1p", "rate", "share"] = "auto"
-    surplus: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    surplus: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
 
     def learn(self) -> None:
         self._choose_scale()
@@ -178,7 +178,8 @@ class SetProcess:
         the least product of mean squared distance and squared mean distance of left-out changes, if it is less by `GAIN`:
         squares alone see the few perturbations that do much, distances the many that do little.
         """
-        if self.weights or self.surplus == 0 or len(self.seen) <= 2:
+        fixed = self.surplus == 0 or (self.surplus == "auto" and self.weights)
+        if fixed or len(self.seen) <= 2:
             return
         noise, tried = np.diag(self._noise(self.chosen)), {0.0: self._missing() * (1 - GAIN)}
         of_gene = {gene: np.array([p for p, genes in enumerate(self.sets) if gene in genes]) for gene in self.seen}

@@ -40,7 +40,7 @@ def palette(n: int) -> list:
 
 
 def level_colors(n: int) -> list:
-    """Colours of `n` levels, neighbours told apart: up to ten by the colour-blind too; then dark ones before pale ones."""
+    """Colours of `n` levels, told apart up to 20: up to ten by the colour-blind too, then dark ones before pale ones."""
     import seaborn as sns
 
     if n <= 10:

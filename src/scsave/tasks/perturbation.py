@@ -40,7 +40,7 @@ class Perturbation:
     """
 
     name: str = "perturbation"
-    hold_out: str | list[str] | None = None
+    hold_out: str | int | list[str | int] | None = None
     target: str | int | None = None
     route: Route = "response"
     routes: list[Route] = field(default_factory=lambda: ["response", "transfer", "generate", "translate"])
