@@ -1,9 +1,10 @@
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import torch
 from anndata import AnnData
 
-from scsave.results.figures import marker_genes
+from scsave.results.figures import joint_umap, marker_genes
 
 
 def marked() -> AnnData:
@@ -24,3 +25,9 @@ def test_without_levels_the_genes_that_vary_most():
     one = marked()
     one.obs["kind"] = "only"
     assert marker_genes(one, "kind", 2) == {"0": "", "3": ""}
+
+
+def test_a_umap_leaves_torch_its_threads():
+    torch.set_num_threads(1)
+    joint_umap(marked(), marked())
+    assert torch.get_num_threads() == 1

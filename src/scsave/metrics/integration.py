@@ -19,6 +19,7 @@ from scsave.metrics.corrected import corrected_scores, fold_changes
 from scsave.metrics.distribution import subsample
 from scsave.metrics.registry import checked
 from scsave.metrics.space import expression, fit_pca, softened
+from scsave.threads import own_threads
 
 UNINTEGRATED = "unintegrated"
 OF_EXPRESSION = " (expression)"  # the row of a method's corrected expression, as scIB takes it
@@ -227,21 +228,14 @@ class IntegrationScorer:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Inside, scib-metrics and jax say nothing; after it, torch has its threads back.
-
-    The library leaves torch at one thread a core, and what trains next fights its neighbours.
-    """
-    import torch
-
-    threads = torch.get_num_threads()
+    """Inside, scib-metrics and jax say nothing; after it, torch has its threads back."""
     logging.disable(logging.INFO)  # some of what they say goes to the root logger
     try:
-        with warnings.catch_warnings():
+        with own_threads(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(logging.NOTSET)
-        torch.set_num_threads(threads)
 
 
 def exact_neighbours(x: np.ndarray, n_neighbors: int) -> Any:

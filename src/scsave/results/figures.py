@@ -13,6 +13,7 @@ from anndata import AnnData
 from scsave import keys
 from scsave.data.source import DataSource
 from scsave.results.style import GENERATED, REAL, figure, level_colors, save, scatter_levels, tidy
+from scsave.threads import own_threads
 
 MAX_LEVELS, MAX_CELLS = 20, 5000
 
@@ -38,7 +39,8 @@ def joint_umap(*parts: AnnData, n_genes: int = 2000, n_components: int = 30, see
     top = np.argsort(mean**2 - square, kind="stable")[:n_genes]
     dense = x[:, np.sort(top)].toarray()
     scores = PCA(min(n_components, *dense.shape), random_state=seed).fit_transform(dense)
-    placed = umap.UMAP(random_state=seed, n_jobs=1, n_neighbors=min(15, len(dense) - 1)).fit_transform(scores)
+    with own_threads():
+        placed = umap.UMAP(random_state=seed, n_jobs=1, n_neighbors=min(15, len(dense) - 1)).fit_transform(scores)
     return np.split(placed, np.cumsum([part.n_obs for part in parts])[:-1])
 
 

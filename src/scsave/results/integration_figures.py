@@ -9,6 +9,7 @@ import pandas as pd
 
 from scsave.results.figures import loss_curves
 from scsave.results.style import figure, level_colors, save, scatter_levels
+from scsave.threads import own_threads
 
 MAX_CELLS = 4000
 
@@ -21,7 +22,8 @@ def integration_figures(folder: Path, labels: pd.DataFrame, embeddings: dict[str
     fig, axes = figure(len(embeddings), len(labels.columns), width=5.2, height=3.9)
     axes = np.asarray(axes).reshape(len(embeddings), len(labels.columns))
     for number, (line, (name, embedding)) in enumerate(zip(axes, embeddings.items(), strict=True)):
-        placed = umap.UMAP(random_state=0, n_jobs=1).fit_transform(np.asarray(embedding)[rows])
+        with own_threads():
+            placed = umap.UMAP(random_state=0, n_jobs=1).fit_transform(np.asarray(embedding)[rows])
         for ax, column in zip(line, labels.columns, strict=True):
             levels = sorted(labels[column].unique())
             codes = pd.Categorical(labels[column].iloc[rows], levels).codes
