@@ -85,8 +85,9 @@ def run_dir(_root_: DictConfig) -> str:
 
 
 def named_after(path: str | None, otherwise: str) -> str:
-    """What a data set that is anyone's file is called, in folders and tables: as the file, so that two files are two."""
-    return re.sub(r"[^\w+-]+", "_", Path(path).stem).strip("_") or otherwise if path else otherwise
+    """What a data set that is anyone's file is called, in folders and tables: as the file is, wherever it lies."""
+    name = re.sub(r"[^\w+-]+", "_", Path(path or "").stem).strip("_")
+    return name or otherwise
 
 
 def command() -> str:

@@ -38,20 +38,20 @@ def explain(error: pydantic.ValidationError, where: str, known: list[str]) -> st
         return f"{key}: unknown key; {where or 'the config'} takes: {', '.join(known)}"
     if first["type"] == "missing":
         return f"{key}: missing; set it with {key}=..."
-    return f"{key}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}{right_form(error, key)}"
+    return wrong_value(key, first)
 
 
-def right_form(error: pydantic.ValidationError, key: str) -> str:
-    """How the value would be written on the command line, where it is a list for one or one for a list."""
-    first = error.errors()[0]
-    value, wanted = first["input"], first["type"]
+def wrong_value(key: str, mistake: Any) -> str:
+    """What pydantic says of the value of `key`, and how it is written where it is a list for one or one for a list."""
+    value, wanted = mistake["input"], mistake["type"]
+    said = f"{key}={value!r}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
     if wanted == "list_type" and isinstance(value, str | int):
-        return f"; write '{key}=[{value}]'"
+        return f"{said}; write '{key}=[{value}]'"
     if wanted == "string_type" and isinstance(value, list) and value:
-        return f"; write {key}={value[0]}"
+        return f"{said}; write {key}={value[0]}"
     if wanted in ("dict_type", "mapping_type"):
-        return f"; write '{key}={{name: value}}'"
-    return ""
+        return f"{said}; write '{key}={{name: value}}'"
+    return said
 
 
 def target_class(node: Node, where: str) -> type:

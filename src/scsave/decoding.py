@@ -16,7 +16,7 @@ from torch import Tensor
 from scsave import __version__, keys
 from scsave.data.conditions import Values
 from scsave.data.dataset import CellDataset
-from scsave.errors import UserError
+from scsave.data.ordinary import counts_of
 from scsave.models.model import SAVEModel
 
 CHUNK = 1024  # cells at a time
@@ -38,16 +38,7 @@ def batches(model: SAVEModel, cells: AnnData, device: torch.device) -> Iterator[
 
     Genes are matched by name; one that the cells lack counts as zero. UserError where they share none.
     """
-    genes = model.blocks.genes
-    place = cells.var_names.get_indexer(list(genes))
-    if (place >= 0).sum() == 0:
-        raise UserError(
-            f"none of the model's {len(place)} genes is among the cells' genes; the model's look like {genes[0]!r}, "
-            f"the cells' like {cells.var_names[0]!r}"
-        )
-    counts = sp.csr_matrix(cells.layers[keys.COUNTS])
-    counts = sp.hstack([counts, sp.csr_matrix((len(cells.obs), 1), dtype=counts.dtype)], format="csr")[:, place]
-    rows = CellDataset(counts, cells.obs[keys.LIBRARY].to_numpy())
+    rows = CellDataset(counts_of(cells, list(model.blocks.genes)), cells.obs[keys.LIBRARY].to_numpy())
     for start in range(0, len(rows), CHUNK):
         batch = rows.batch(np.arange(start, min(start + CHUNK, len(rows))))
         yield batch["counts"].to(device), batch["library"].to(device)

@@ -38,12 +38,7 @@ def predict(
     `uns["per_perturbation"]` has a row for each perturbation, see `familiarity`. UserError for a model of levels, for a
     gene that nothing is known of, and without control cells.
     """
-    head = model.head
-    if not isinstance(head, GeneSetResponse):
-        raise UserError(
-            "this model knows no perturbed genes: predicting them needs a run of task=perturbation on data whose "
-            "perturbations are sets of genes (data.perturbation_kind=genes)"
-        )
+    head = head_of(model)
     asked = [perturbations] if isinstance(perturbations, str) else perturbations
     names = list(dict.fromkeys(as_trained(head, label) for label in asked))
     if not names or head.control in names:
@@ -68,6 +63,16 @@ def predict(
         table.loc[name, "strongest"] = ", ".join(f"{model.genes[g]} {change[g]:+.2f}" for g in order)
     cells.uns[SUMMARY] = table.astype({"cells": int})
     return cells
+
+
+def head_of(model: SAVE) -> GeneSetResponse:
+    """What the model knows of perturbed genes; UserError where that is nothing."""
+    if not isinstance(model.head, GeneSetResponse):
+        raise UserError(
+            "this model knows no perturbed genes: predicting them needs a run of task=perturbation on data whose "
+            "perturbations are sets of genes (data.perturbation_kind=genes)"
+        )
+    return model.head
 
 
 def as_trained(head: GeneSetResponse, label: str) -> str:

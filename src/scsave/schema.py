@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scsave.components import Node, check, right_form
+from scsave.components import Node, check, wrong_value
 from scsave.errors import UserError
 
 COMPONENTS = (
@@ -119,4 +119,4 @@ def explain_at(error: ValidationError, where: str) -> str:
         return f"{first['loc'][0]}: unknown key; the config takes: {', '.join(known)}"
     unions = ("str", "int", "float", "bool")  # pydantic tells which member of a union it tried
     key = ".".join(str(part) for part in first["loc"] if part not in unions and "[" not in str(part))
-    return f"{key}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}{right_form(error, key)}"
+    return wrong_value(key, first)

@@ -67,13 +67,14 @@ def control_cells(config: RunConfig, model: SAVE) -> AnnData | None:
     every cell is control. UserError where none is.
     """
     from scsave.data.perturbations import parse
+    from scsave.predict import head_of
     from scsave.query import asked_settings, new_cells
     from scsave.response.stored_control import drawn
 
     asked = asked_settings(overrides(), "data") or {"path": config.data.get("path")}
     if asked.get("path") is None:
         return None
-    run, key, control = stored(config)["data"], model.info["perturbation_key"], model.head.control
+    run, key, control = stored(config)["data"], model.info["perturbation_key"], head_of(model).control
     named, called = asked.pop("perturbation_key", key), str(asked.pop("control", control))  # as the file has them
     columns = asked.pop("columns", None) or run.get("columns") or {}
     asked["columns"] = columns | {key: [named, *columns.get(key, [])]}
@@ -95,8 +96,7 @@ def integrate(config: RunConfig, folder: Path, model: SAVE, given: list[str] | N
     How the run read its data (or another option of the group that the command picks) is how the new file is read, and its
     `task.route` and `task.reference` hold unless the command says task=batch_correction.
     """
-    from scsave.data.obs import rejoined
-    from scsave.data.raw import open_cells
+    from scsave.data.raw import rejoined
     from scsave.integrate import describe
     from scsave.query import asked_settings, new_cells
 
@@ -106,8 +106,7 @@ def integrate(config: RunConfig, folder: Path, model: SAVE, given: list[str] | N
     asked = asked_settings(given, "data")
     cells = new_cells(node, asked, model.conditions, Path(config.paths.cache))
     found = model.integrate(cells, config.seed, reference=task.get("reference"), route=task.get("route", "decode"))
-    with open_cells(Path(asked["path"])) as raw:
-        found.obs = rejoined(found.obs, raw.obs)
+    found.obs = rejoined(found.obs, Path(asked["path"]))
     path = written(folder / "integrated.h5ad", found)
     print(f"{describe(model, cells, found)}: {path}")
 

@@ -289,6 +289,9 @@ def test_a_model_of_levels_predicts_no_genes(tiny, tmp_path):
     run(tiny("task=perturbation", "response=default", "task.routes=[response]", "task.hold_out=type_A"), tmp_path / "a")
     with pytest.raises(UserError, match="this model knows no perturbed genes"):
         SAVE.load(tmp_path / "a" / "folds" / "type_A").predict(["STAT1"])
+    asked = ["perturbations=[STAT1]", "data.path=absent.h5ad"]
+    with pytest.raises(UserError, match="this model knows no perturbed genes"):  # before the file is looked at
+        run(tiny("mode=predict", f"ckpt={tmp_path}/a/folds/type_A", *asked), tmp_path / "p")
 
 
 # --- a file as GEARS leaves it, real gene names, packaged vectors ---

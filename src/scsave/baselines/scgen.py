@@ -17,7 +17,6 @@ from scsave import keys
 from scsave.baselines.base import ROUTE, Baseline
 from scsave.baselines.predicted import predicted_cells
 from scsave.errors import UserError
-from scsave.training.fitting import quiet_lightning
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
@@ -49,6 +48,8 @@ class Scgen(Baseline):
             raise UserError("baseline=scgen needs levels of a perturbation and a column of cell types")
         scgen = load_pertpy().tl.Scgen
         import scvi
+
+        from scsave.training.fitting import quiet_lightning
 
         quiet_lightning()
         scvi.settings.seed, scvi.settings.verbosity = seed, 40

@@ -20,7 +20,6 @@ from scsave.baselines.packages import Needs, require
 from scsave.baselines.predicted import predicted_cells
 from scsave.data.preprocess import log1p_normalise
 from scsave.errors import UserError
-from scsave.training.fitting import quiet_lightning
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
@@ -91,6 +90,8 @@ class Scvi(Baseline):
         return AnnData(X=counts, obs=obs, var=pd.DataFrame(index=data.var_names))
 
     def _train(self, cells: AnnData, n_train: int, seed: int) -> None:
+        from scsave.training.fitting import quiet_lightning
+
         started = time.perf_counter()
         scvi, watched = self.scvi, cells.n_obs > n_train
         quiet_lightning()

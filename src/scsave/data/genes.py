@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 _ENSEMBL = re.compile(r"^ENS([A-Z]{3})?G\d{6,}")
 
 
-def name_kind(names: pd.Index, gene_id: str, organism: str, where: str, symbols_named: bool = False) -> str:
+def name_kind(names: pd.Index, gene_id: str, organism: str, where: str) -> str:
     """`symbol` or `ensembl`; raises UserError where the names are not what `gene_id` and `organism` say."""
     text = pd.Series(names.astype(str))
     ensembl = text.str.match(_ENSEMBL)
     share = float(ensembl.mean())
-    if gene_id == "symbol" and symbols_named and share > 0.5:
-        gene_id = "ensembl"  # who names a column of symbols says that the names are none
     if gene_id == "symbol" and share > 0.5:
         raise UserError(
             f"{where}: {share:.0%} of the gene names look like Ensembl ids ({text[ensembl].iloc[0]}), not symbols; "
@@ -46,7 +44,9 @@ def prepare_genes(var: pd.DataFrame, source: "DataSource", where: str) -> tuple[
 
     The map adds up genes of one name (`duplicate_genes=sum`) and leaves `drop_genes` out; None: no change.
     """
-    kind = name_kind(var.index, source.gene_id, source.organism, where, source.symbol_key is not None)
+    # who names a column of symbols says that the names may be none
+    gene_id = "auto" if source.symbol_key is not None and source.gene_id == "symbol" else source.gene_id
+    kind = name_kind(var.index, gene_id, source.organism, where)
     names = pd.Index(var.index.astype(str), name="gene")
     out = pd.DataFrame(index=names)
     if kind == "ensembl":

@@ -73,7 +73,7 @@ class HoldOut:
             spelled = {label.casefold(): label for label in known}
             asked = [canonical(name, source.control) for name in self.named]
             labels = known if EVERY in self.named else [spelled.get(name.casefold(), name) for name in asked]
-            for name in set(labels) - set(known):
+            for name in [label for label in labels if label not in known]:
                 raise UserError(f"task.hold_out={name}: no such perturbation; there are {_some(known, name)}")
             return {label: LeavePerturbation(label=label) for label in labels}
         target = target_level(data, source, self.target)
@@ -91,7 +91,7 @@ class HoldOut:
             chosen = fit
         else:
             chosen = self.named
-            for name in set(chosen) - set(fit):
+            for name in [name for name in chosen if name not in fit]:
                 why = unfit.get(name, "no such cell type")
                 raise UserError(f"task.hold_out={name}: {why}; types that can be held out: {', '.join(fit)}")
         where = {source.perturbation_key: target}

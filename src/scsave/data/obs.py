@@ -36,13 +36,6 @@ def condition_column(column: pd.Series, numeric: bool) -> pd.Series:
     return text.astype("category")
 
 
-def rejoined(obs: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
-    """Columns of prepared cells, and behind them those of `whole`, the cells of their file, that were not carried along."""
-    whole = whole.set_axis(make_index_unique(pd.Index(whole.index.astype(str))), axis=0)
-    more = whole.loc[:, ~whole.columns.isin(obs.columns) & ~whole.columns.duplicated()]
-    return obs.rename_axis(None).join(more)  # the name of the index may be that of a column
-
-
 def prepare_obs(obs: pd.DataFrame, source: "DataSource", where: str) -> pd.DataFrame:
     """The columns of `obs_keys` under their own names, categories of str or float, unique cell names."""
     if not source.conditions:

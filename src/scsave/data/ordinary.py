@@ -39,12 +39,19 @@ def with_genes(cells: AnnData, genes: list[str]) -> AnnData:
     """Prepared cells with a model's `genes` (N, G), by name; a gene that they lack counts as zero."""
     if list(cells.var_names) == genes:
         return cells
+    return prepared(counts_of(cells, genes), cells.obs, pd.DataFrame(index=pd.Index(genes)), {})
+
+
+def counts_of(cells: AnnData, genes: list[str]) -> sp.csr_matrix:
+    """Counts of `genes` in prepared cells, (N, G), by name; 0 for one that they lack. UserError where they lack all."""
     place = cells.var_names.get_indexer(genes)
     if (place < 0).all():
-        raise UserError(f"none of the model's {len(genes)} genes is among the cells' genes; e.g. {genes[0]!r}")
+        raise UserError(
+            f"none of the model's {len(place)} genes is among the cells' genes; the model's look like {genes[0]!r}, "
+            f"the cells' like {cells.var_names[0]!r}"
+        )
     counts = sp.csr_matrix(cells.layers[keys.COUNTS])
-    counts = sp.hstack([counts, sp.csr_matrix((cells.n_obs, 1), dtype=counts.dtype)], format="csr")[:, place]
-    return prepared(counts, cells.obs, pd.DataFrame(index=pd.Index(genes)), {})
+    return sp.hstack([counts, sp.csr_matrix((cells.n_obs, 1), dtype=counts.dtype)], format="csr")[:, place]
 
 
 def _prepared(cells: AnnData) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
+from anndata.utils import make_index_unique
 from rich.progress import track
 
 from scsave.data.files import check_h5ad, check_hdf5
@@ -167,3 +168,11 @@ def open_cells(path: Path) -> AbstractContextManager[RawCells]:
     if path.suffix not in READERS:
         raise UserError(f"{path}: cannot read a '{path.suffix}' file; give one of {', '.join(READERS)}")
     return READERS[path.suffix](path)
+
+
+def rejoined(obs: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Columns of prepared cells, and behind them those of their file at `path` that were not carried along."""
+    with open_cells(path) as raw:
+        whole = raw.obs.set_axis(make_index_unique(pd.Index(raw.obs.index.astype(str))), axis=0)
+    more = whole.loc[:, ~whole.columns.isin(obs.columns) & ~whole.columns.duplicated()]
+    return obs.rename_axis(None).join(more)  # the name of the index may be that of a column

@@ -22,7 +22,7 @@ def modelled(cfg: DictConfig) -> float:
     genes = min(cfg.data.get(key) or most for key in ("n_top_genes", "max_genes", "n_genes"))
     every_type = cfg.task.name == "perturbation" and cfg.data.perturbation_kind == "level"
     held = cfg.task.get("hold_out")
-    named = [held] if held is None or isinstance(held, str) else held
+    named = [held] if held is None or isinstance(held, str | int) else held
     folds = UNKNOWN_TYPES if every_type and held in (None, "all") else len(named)
     if cfg.baseline.get("_target_"):
         return START + folds * FOLD

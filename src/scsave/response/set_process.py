@@ -181,31 +181,30 @@ class SetProcess:
         fixed = self.surplus == 0 or (self.surplus == "auto" and self.weights)
         if fixed or len(self.seen) <= 2:
             return
-        noise, tried = np.diag(self._noise(self.chosen)), {0.0: self._missing() * (1 - GAIN)}
-        of_gene = {gene: np.array([p for p, genes in enumerate(self.sets) if gene in genes]) for gene in self.seen}
+        plain, noise = combined(self.kernel(self.sets, self.sets), self.chosen), np.diag(self._noise(self.chosen))
+        blocks, of_gene = self._blocks(), self._of_gene()
+
+        def missing(own: dict[str, float]) -> float:
+            """Of the distances of left-out changes from the predicted ones: the mean square times the squared mean."""
+            covariance = plain + owned(self.sets, self.sets, own) + noise
+            far = [np.linalg.norm(off, axis=1) for off in self._off(covariance, blocks)]
+            return float(np.mean([(one**2).mean() for one in far]) * np.mean([one.mean() for one in far]) ** 2)
+
+        whole: dict[str, float] = {}
         for _ in range(REWEIGHTED):
-            covariance = self.covariance(self.sets, self.sets) + noise
+            covariance = plain + owned(self.sets, self.sets, whole) + noise
             missed = left_out(covariance, self.effects, list(of_gene.values()))
             for (gene, rows), effect in zip(of_gene.items(), missed, strict=True):
                 size = np.array([len(self.sets[p]) for p in rows])
                 one = (effect**2).mean(axis=1) / size
-                self.own_variance[gene] = float(one[size == size.min()].mean()) / self.unit
-        whole = self.own_variance
-        for share in SHARES if self.surplus == "auto" else ():
-            self.own_variance = {gene: share * variance for gene, variance in whole.items()}
-            tried[share] = self._missing()
-        self.share = float(min(tried, key=tried.get) if self.surplus == "auto" else self.surplus)
-        self.own_variance = {gene: self.share * variance for gene, variance in whole.items()} if self.share else {}
-
-    def _missing(self) -> float:
-        """Of the distances of left-out changes from the predicted ones: the mean square times the squared mean."""
-        blocks, scale = self._blocks(), SCALES[self.on]
-        covariance = self.covariance(self.sets, self.sets) + np.diag(self._noise(self.chosen))
-        far = [
-            np.linalg.norm(scale.back(self.effects[rows] - off, self.base) - self.changes[rows], axis=1)
-            for rows, off in zip(blocks, left_out(covariance, self.effects, blocks), strict=True)
-        ]
-        return float(np.mean([(one**2).mean() for one in far]) * np.mean([one.mean() for one in far]) ** 2)
+                whole[gene] = float(one[size == size.min()].mean()) / self.unit
+        if self.surplus == "auto":
+            tried = {share: missing({gene: share * own for gene, own in whole.items()}) for share in SHARES}
+            tried = {0.0: missing({}) * (1 - GAIN)} | tried
+            self.share = min(tried, key=tried.get)
+        else:
+            self.share = float(self.surplus)
+        self.own_variance = {gene: self.share * own for gene, own in whole.items()} if self.share else {}
 
     def _noise(self, weights: dict[str, float]) -> np.ndarray:
         return weights["noise"] * self.error / self.unit + 1e-6
@@ -213,16 +212,24 @@ class SetProcess:
     def _blocks(self) -> list[np.ndarray]:
         """What is left out together: every perturbation, and every gene with all its sets."""
         alone = [np.array([p]) for p in range(len(self.sets))]
-        of_gene = [np.array([p for p, genes in enumerate(self.sets) if gene in genes]) for gene in self.seen]
-        return alone + [rows for rows in of_gene if 1 < len(rows) < len(self.sets)]
+        return alone + [rows for rows in self._of_gene().values() if 1 < len(rows) < len(self.sets)]
+
+    def _of_gene(self) -> dict[str, np.ndarray]:
+        """Of each gene, which sets have it."""
+        return {gene: np.array([p for p, genes in enumerate(self.sets) if gene in genes]) for gene in self.seen}
+
+    def _off(self, covariance: np.ndarray, blocks: list[np.ndarray]) -> list[np.ndarray]:
+        """How far the predicted changes of each block are off where it is left out, (rows, G) each."""
+        scale, missed = SCALES[self.on], left_out(covariance, self.effects, blocks)
+        return [
+            scale.back(self.effects[rows] - effect, self.base) - self.changes[rows]
+            for rows, effect in zip(blocks, missed, strict=True)
+        ]
 
     def _left_out(self, terms: dict[str, np.ndarray], blocks: list[np.ndarray], weights: dict[str, float]) -> float:
         """Share of the squared changes that leaving out misses, averaged over what is left out."""
-        missed, scale = [], SCALES[self.on]
-        covariance = combined(terms, weights) + np.diag(self._noise(weights))
-        for rows, off in zip(blocks, left_out(covariance, self.effects, blocks), strict=True):
-            change = scale.back(self.effects[rows] - off, self.base)
-            missed.append(((change - self.changes[rows]) ** 2).sum() / len(rows))
+        off = self._off(combined(terms, weights) + np.diag(self._noise(weights)), blocks)
+        missed = [(one**2).sum() / len(one) for one in off]
         return float(np.mean(missed)) / float((self.changes**2).sum(axis=1).mean())
 
 

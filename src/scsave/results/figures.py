@@ -103,8 +103,8 @@ def marker_genes(real: AnnData, key: str | None, n: int = 5) -> dict[str, str]:
     """Genes to look at, and the level of `key` that each marks: one for each of the levels that are told best, then more.
 
     A gene marks a level by how far its mean there is above the other cells', in units of its spread; a level of few cells
-    counts less, as a violin of all cells would not show it. Without `key`, or with
-    one level, the genes that vary most mark nothing.
+    counts less, as a violin of all cells would not show it. Without `key`, or with one level, the genes that vary most
+    mark nothing.
     """
     from scsave.metrics.differential import group_moments
 

@@ -15,8 +15,7 @@ from pydantic import Field
 from scsave import keys
 from scsave.data.catalog import data_with
 from scsave.data.h5ad import H5AD
-from scsave.data.obs import rejoined
-from scsave.data.raw import open_cells
+from scsave.data.raw import rejoined
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 from scsave.integrate import Route
@@ -112,8 +111,7 @@ class BatchCorrection:
         if corrected := keys.COMPONENTS in integrated.obsm:
             shown[method.name + OF_COMPONENTS] = integrated.obsm[keys.COMPONENTS][scorer.rows]
         if isinstance(context.source, H5AD):
-            with open_cells(Path(context.source.path)) as raw:
-                integrated.obs = rejoined(integrated.obs, raw.obs)
+            integrated.obs = rejoined(integrated.obs, Path(context.source.path))
         write_h5ad(context.folder / "integrated.h5ad", integrated)
         log.info("scoring by scib-metrics")
         scores = scorer.score({method.name: embedding}, {method.name: integrated} if corrected else None)
