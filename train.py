@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from scsave.cli import entry, guarded, register_resolvers
+from scsave.runs.main import entry, guarded, register_resolvers
 
 register_resolvers()
 

@@ -18,7 +18,7 @@ from scsave.models.autoencoder import kl_to_standard_normal
 from scsave.models.backbone import AttentionBackbone
 from scsave.models.likelihoods import NegativeBinomial
 from scsave.models.model import SAVEModel
-from scsave.results.record import device_name
+from scsave.runs.record import device_name
 
 
 def blocks_of(n_genes: int, block_size: int) -> GeneBlocks:

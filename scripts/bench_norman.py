@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from scsave.cli import register_resolvers
+from scsave.runs.main import register_resolvers
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_GB = 24

@@ -17,12 +17,12 @@ from hydra import compose, initialize_config_dir
 from torch.utils.flop_counter import FlopCounterMode
 
 from scsave.blocking.blocks import GeneBlocks
-from scsave.cli import register_resolvers
 from scsave.components import build
 from scsave.data.conditions import Conditions
 from scsave.flow.guidance import guided
 from scsave.models.model import SAVEModel
-from scsave.results.record import device_name, peak_rss_mb
+from scsave.runs.main import register_resolvers
+from scsave.runs.record import device_name, peak_rss_mb
 from scsave.training.loader import StepNoise
 from scsave.training.stages import AutoencoderStage, FlowStage, Stage
 

@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scsave.blocking.gene_sets import SetTable
-from scsave.blocking.packaged import FOLDER, NAMES, SETS, VECTORS, info_array, text_array, write_npz
-from scsave.blocking.text_vectors import sentence_encoder
 from scsave.errors import UserError
+from scsave.genes.packaged import FOLDER, NAMES, SETS, VECTORS, info_array, text_array, write_npz
+from scsave.genes.sets import SetTable
+from scsave.genes.text_vectors import sentence_encoder
 
 # the three roots, and `protein binding`, which says nothing about a gene
 EMPTY_TERMS = {"GO:0008150", "GO:0003674", "GO:0005575", "GO:0005515"}

@@ -27,8 +27,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
-from scsave.baselines.packages import Needs, require
 from scsave.errors import UserError
+from scsave.packages import Needs, require
 
 SHARED = {"pearson_delta": "pcc_delta", "discrimination_score_l1": "discrimination"}  # theirs -> ours
 ROWS = (
@@ -49,7 +49,7 @@ def simulated(seed: int) -> tuple[AnnData, AnnData, str, str]:
     from scsave.baselines.genetic import Additive
     from scsave.data.preprocess import log1p_normalise
     from scsave.data.source import DataSource
-    from scsave.data.split import make_split
+    from scsave.data.splits.split import make_split
 
     rng = np.random.default_rng(seed)
     singles = [f"G{i}" for i in range(8)]
@@ -183,8 +183,8 @@ def held_out(
     from scsave.components import build
     from scsave.data.source import select_genes
     from scsave.metrics.response import split_control
-    from scsave.results.folds import slug
-    from scsave.schema import validated
+    from scsave.runs.config import validated
+    from scsave.runs.folds import slug
     from scsave.tasks.held_cells import enough, held_cells, held_types
 
     config = validated(OmegaConf.load(folder / "config.yaml"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from describe_blocks import composed, load, scheme_blocks
-from scsave.cli import entry
+from scsave.runs.main import entry
 
 
 def correlation_gap(x, assignment: np.ndarray) -> float:
@@ -38,8 +38,8 @@ def run(arguments: list[str]) -> None:
     from sklearn.metrics import adjusted_rand_score
 
     from scsave.blocking.describe import Sets, cohesion, enrichment
-    from scsave.blocking.gene_sets import GeneSets
-    from scsave.blocking.gene_vectors import Packaged
+    from scsave.genes.sets import GeneSets
+    from scsave.genes.vectors import Packaged
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*")

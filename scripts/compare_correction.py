@@ -19,10 +19,10 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from compare_runs import config_of, fitted, markdown, over_runs, prepared, read_grid
-from scsave.cli import entry
 from scsave.components import build
+from scsave.files import write_h5ad, write_json
 from scsave.metrics.integration import OF_CORRECTED, UNINTEGRATED
-from scsave.results.files import write_h5ad, write_json
+from scsave.runs.main import entry
 
 COSTS = ("steps", "cells_seen", "seconds_fit", "seconds_integrate", "parameters")
 
@@ -84,7 +84,7 @@ def measure(grid: dict, folder: Path, paths: dict[str, str], more: list[str]) ->
 
 def score(problem: Problem, cells: dict[str, anndata.AnnData], paths: dict[str, Path], floor: Path) -> None:
     from scsave import keys
-    from scsave.tasks.batch_correction import embedding_key
+    from scsave.tasks.correction import embedding_key
 
     started = time.perf_counter()
     embeddings = {case: found.obsm[embedding_key(found)] for case, found in cells.items()}

@@ -25,17 +25,17 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from describe_blocks import composed
-from scsave.cli import entry, register_resolvers
 from scsave.components import build
 from scsave.errors import UserError
-from scsave.results.files import write_json
+from scsave.files import write_json
+from scsave.runs.main import entry, register_resolvers
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from scsave.data.source import DataSource
-    from scsave.data.splits import Split
-    from scsave.tasks.base import Method
+    from scsave.data.splits.strategies import Split
+    from scsave.protocol import Method
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FLOORS = ("real", "train_resample")
@@ -86,8 +86,8 @@ def config_of(overrides: list[str]) -> DictConfig:
 
 def fitted(cfg: DictConfig, source: DataSource, data: AnnData, split: Split, seed: int) -> Method:
     """The method of a config, fitted without files and loggers, its seconds in `cost`."""
-    from scsave.methods import make_method
-    from scsave.schema import validated
+    from scsave.runs.build import make_method
+    from scsave.runs.config import validated
 
     config = validated(cfg)
     method = make_method(cfg, config, build(config.task, "task"), source, data[split.train], Path("unused"))

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from scsave.cli import entry, register_resolvers
 from scsave.components import build
 from scsave.errors import UserError
+from scsave.runs.main import entry, register_resolvers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -56,7 +56,7 @@ def load(config: dict, group: str = "train") -> "tuple[BlockingContext, AnnData]
 def measure(config: dict, context: "BlockingContext", blocks: "GeneBlocks") -> tuple:
     """Table and enrichment of one scheme; distances in the text vectors of `vectors`, whatever the scheme."""
     from scsave.blocking.describe import Sets, describe
-    from scsave.blocking.gene_sets import GeneSets
+    from scsave.genes.sets import GeneSets
 
     source = build(config["vectors"], "vectors").bind(context.train)
     vectors, found = source.lookup(context.genes, context.organism, context.gene_ids)

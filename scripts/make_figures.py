@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scsave.cli import entry
 from scsave.errors import UserError
 from scsave.results.collect import Result, collect
+from scsave.runs.main import entry
 
 Drawer = Callable[[Path, Sequence[Result]], list[Path]]
 
@@ -48,7 +48,7 @@ def drawers() -> dict[str, tuple[Drawer, str]]:
 
 def attempts(draw: Callable, folder: Path, each: Sequence) -> list[Path]:
     """What could be drawn; what could not is told in a line, and the others go on."""
-    from scsave.results.folds import time_left
+    from scsave.runs.folds import time_left
 
     found: list[Path] = []
     started = time.perf_counter()

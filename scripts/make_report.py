@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from scsave.errors import UserError
+from scsave.files import write_text
 from scsave.results.collect import collect
-from scsave.results.files import write_text
 from scsave.results.report.content import Content, read_plan
 from scsave.results.report.page import page
 from scsave.results.report.study import kept_study, no_study, study_run
@@ -38,7 +38,7 @@ def default_config(data: str) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from scsave.cli import register_resolvers
+    from scsave.runs.main import register_resolvers
 
     register_resolvers()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):

@@ -9,13 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from scsave.cli import entry
 from scsave.errors import UserError
+from scsave.files import write_text
 from scsave.results.collect import Result, collect
-from scsave.results.files import write_text
 from scsave.results.not_run import NotRun, not_run
 from scsave.results.table_formats import FORMATS, markdown, markdown_not_run, write_table
 from scsave.results.tables import make_table, plan, registries, table_name
+from scsave.runs.main import entry
 
 
 def words(text: str) -> list[str]:

@@ -64,7 +64,7 @@ def prepare(path: Path, folder: Path, **changes) -> str:
     """What a run does before training: prepare, load, split, choose 2,000 genes, take a minibatch."""
     from scsave.data.dataset import CellDataset
     from scsave.data.source import select_genes
-    from scsave.data.splits import Random
+    from scsave.data.splits.strategies import Random
 
     kind = source(path, **changes)
     data = kind.load(folder / "cache")
@@ -81,7 +81,7 @@ def train(path: Path, folder: Path) -> str:
     import anndata
 
     from compare_runs import config_of
-    from scsave.run import run
+    from scsave.runs.run import run
 
     data = ["data=h5ad", f"data.path={path}", "data.conditions=[cell_type,batch]", "data.cell_type_key=cell_type"]
     few = ["data.n_top_genes=2000", "trainer.limit_steps=3", "blocking=random", "figures=false", "split.test=0.02"]

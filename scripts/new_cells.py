@@ -19,10 +19,10 @@ import pandas as pd
 from compare_correction import Problem
 from compare_runs import config_of, fitted, markdown, over_runs
 from scsave import keys
-from scsave.cli import entry
 from scsave.errors import UserError
+from scsave.files import write_json
 from scsave.metrics.integration import UNINTEGRATED
-from scsave.results.files import write_json
+from scsave.runs.main import entry
 
 NEIGHBOURS = 15
 COLUMNS = ("total", "bio_conservation", "batch_removal", "transfer_accuracy", "transfer_recall")
@@ -47,7 +47,7 @@ def transfer(embedding: np.ndarray, labels: np.ndarray, known: np.ndarray, asked
 def embedded(problem: Problem, overrides: list[str], without: np.ndarray) -> dict[str, np.ndarray]:
     """Latent means and components of all cells, (N, D), of a model that was not shown the cells `without`, (N,) bool."""
     from scsave.data.source import select_genes
-    from scsave.data.split import make_split
+    from scsave.data.splits.split import make_split
 
     groups = {name: rows[~without[rows]] for name, rows in problem.split.groups.items()}
     split = make_split(groups, problem.cells.obs_names, "all", allow_no_test=True)

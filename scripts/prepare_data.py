@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from scsave.cli import entry, register_resolvers
 from scsave.components import build
 from scsave.errors import UserError
+from scsave.runs.main import entry, register_resolvers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -52,8 +52,8 @@ def prepare(cfg: DictConfig, info: bool) -> None:
 
 def coverage(plain: dict, data: "AnnData", source: "DataSource") -> dict[str, str]:
     """How many genes, and how many perturbed genes, have a vector in the source that semantic blocks would use."""
-    from scsave.blocking.gene_vectors import Packaged
     from scsave.data.perturbations import parse
+    from scsave.genes.vectors import Packaged
     from scsave.keys import GENE_ID
 
     vectors = build(plain["vectors"], "vectors") if plain.get("vectors") else Packaged()

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from scsave.cli import INTERRUPTED, entry
 from scsave.errors import UserError
-from scsave.reproduce.driver import Driver
-from scsave.reproduce.jobs import expand, experiments
-from scsave.reproduce.pool import Pool
-from scsave.reproduce.state import FILE, FOLDER, State
+from scsave.runs.main import INTERRUPTED, entry
+from scsave.runs.reproduce.driver import Driver
+from scsave.runs.reproduce.jobs import expand, experiments
+from scsave.runs.reproduce.pool import Pool
+from scsave.runs.reproduce.state import FILE, FOLDER, State
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -32,7 +32,7 @@ def one_thread():
 @pytest.fixture
 def composed(tmp_path):
     """`composed("task=generation", ...)`: the config tree with these overrides, everything written below tmp_path."""
-    from scsave.cli import register_resolvers
+    from scsave.runs.main import register_resolvers
 
     register_resolvers()
 
@@ -52,7 +52,7 @@ def tiny(composed):
 @pytest.fixture
 def stopped_in_flow(monkeypatch):
     """`stopped_in_flow(cfg, folder)`: a run that Ctrl-C ends in the second step of its flow."""
-    from scsave.run import run
+    from scsave.runs.run import run
     from scsave.training.callbacks import GracefulStop
 
     def stop_early(self, trainer, stage, *args):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from anndata import AnnData
 
-from scsave.cli import remove_if_empty, run_dir
 from scsave.errors import UserError
-from scsave.schema import validated
+from scsave.runs.config import validated
+from scsave.runs.main import remove_if_empty, run_dir
 
 from .conftest import CELLS, NETWORK, ROOT, clean_environment
 

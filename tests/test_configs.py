@@ -9,9 +9,9 @@ import torch
 from scsave.components import build
 from scsave.data.source import select_genes
 from scsave.errors import UserError
-from scsave.methods import make_method
-from scsave.reproduce.jobs import expand, experiments
-from scsave.schema import validated
+from scsave.runs.build import make_method
+from scsave.runs.config import validated
+from scsave.runs.reproduce.jobs import expand, experiments
 
 from .conftest import CELLS, ROOT
 

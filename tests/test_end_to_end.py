@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from scsave import SAVE, keys
 from scsave.errors import UserError
-from scsave.run import run
+from scsave.runs.run import run
 from scsave.training.callbacks import GracefulStop
 
 SCORED = ["trainer.limit_steps=30", "blocking=coexpression"]

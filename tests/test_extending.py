@@ -18,12 +18,12 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from hydra import compose, initialize_config_dir
-from scsave.cli import register_resolvers, run_dir
+from scsave.runs.main import register_resolvers, run_dir
 from scsave.errors import UserError
 from scsave.results.collect import collect
 from scsave.results.tables import make_table, registries
-from scsave.run import run
-from scsave.schema import validated
+from scsave.runs.run import run
+from scsave.runs.config import validated
 
 register_resolvers()
 with initialize_config_dir(str(Path("configs").absolute()), version_base="1.3"):

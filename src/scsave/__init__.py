@@ -11,13 +11,13 @@ for _backend in ("JAX", "TENSORFLOW", "CUPY"):
     os.environ.setdefault(f"POT_BACKEND_DISABLE_{_backend}", "1")
 
 if TYPE_CHECKING:
-    from scsave.save import SAVE
+    from scsave.method.save import SAVE
 
 
 def __getattr__(name: str) -> Any:
     # torch is imported when the model is first asked for, not with the package
     if name == "SAVE":
-        from scsave.save import SAVE
+        from scsave.method.save import SAVE
 
         return SAVE
     raise AttributeError(f"module 'scsave' has no attribute {name!r}")

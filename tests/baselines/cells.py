@@ -8,7 +8,7 @@ from anndata import AnnData
 from scsave import keys
 from scsave.data.preprocess import log1p_normalise
 from scsave.data.source import DataSource
-from scsave.data.split import Split, make_split
+from scsave.data.splits.split import Split, make_split
 
 
 def prepared(rates: np.ndarray, obs: pd.DataFrame, seed: int = 0) -> AnnData:

@@ -44,7 +44,7 @@ def test_mistakes_are_one_clear_line(script, capsys, tmp_path):
 @pytest.mark.slow
 def test_scores_of_a_run_agree_with_cell_eval_s(script, tiny, tmp_path):
     pytest.importorskip("cell_eval")
-    from scsave.run import run
+    from scsave.runs.run import run
 
     run(tiny("task=perturbation", "response=default", "task.min_cells=60", "task.routes=[response]"), tmp_path / "run")
     table = script.compare_run(tmp_path / "run")

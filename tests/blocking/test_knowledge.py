@@ -3,11 +3,11 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
-from scsave.blocking.gene_sets import GeneSets
-from scsave.blocking.gene_vectors import GeneVectors, Packaged
 from scsave.blocking.knowledge import Pathway, Semantic, membership_vectors
 from scsave.blocking.schemes import BlockingContext
 from scsave.errors import UserError
+from scsave.genes.sets import GeneSets
+from scsave.genes.vectors import GeneVectors, Packaged
 
 RIBOSOME = [f"RPL{i}" for i in (3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15)]
 T_CELL = ["CD3D", "CD3E", "CD3G", "CD247", "CD4", "CD8A", "CD8B", "LCK", "ZAP70", "LAT", "CD28", "ITK"]

@@ -10,8 +10,8 @@ from anndata import AnnData
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from scsave.cli import register_resolvers
 from scsave.components import build
+from scsave.runs.main import register_resolvers
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from scsave.data.hold_out import HoldOut
 from scsave.data.source import DataSource
+from scsave.data.splits.hold_out import HoldOut
 from scsave.errors import UserError
 from tests.metrics.cells import prepared
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scsave.cli import entry, register_resolvers
+from scsave.runs.main import entry, register_resolvers
 
 from .sources import tiny
 

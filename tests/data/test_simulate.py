@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from scsave import keys
-from scsave.data.simulate import draw_counts, negative_binomial, planted_modules
+from scsave.data.simulate.cells import draw_counts, negative_binomial, planted_modules
 from scsave.errors import UserError
 
 from .sources import make

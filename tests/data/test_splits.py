@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-from scsave.data.split import Split, make_split
+from scsave.data.splits.split import Split, make_split
 from scsave.errors import UserError
 
 from .sources import make

@@ -4,7 +4,6 @@ import scipy.sparse as sp
 from scipy.stats import pearsonr, ttest_ind
 from sklearn.metrics import r2_score
 
-from scsave.metrics.agreement import pearson, r2, weighted_r2
 from scsave.metrics.differential import (
     group_moments,
     moments,
@@ -15,6 +14,7 @@ from scsave.metrics.differential import (
     typical_error,
     welch_t,
 )
+from scsave.stats.agreement import pearson, r2, weighted_r2
 
 
 @pytest.fixture

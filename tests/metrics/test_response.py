@@ -118,7 +118,7 @@ def test_identical_cells_reach_the_top_and_the_ceiling_is_below(scorer, cells):
 
 
 def test_ceiling_is_the_mean_of_both_directions(scorer, cells):
-    from scsave.metrics.sampling import half
+    from scsave.stats.resample import half
 
     real = cells["real"]
     first = half(np.zeros(real.n_obs), 0)

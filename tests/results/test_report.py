@@ -168,7 +168,7 @@ def test_a_damaged_state_is_named(tmp_path):
 
 def test_the_study_is_of_real_cells_and_is_made_once(tmp_path, monkeypatch):
     real = "scsave.data.h5ad.H5AD"
-    runs = {"simulated": ("scsave.data.simulate.Simulated", 900), "small": (real, 300), "large": (real, 90_000)}
+    runs = {"simulated": ("scsave.data.simulate.cells.Simulated", 900), "small": (real, 300), "large": (real, 90_000)}
     for name, (target, cells) in runs.items():
         path = write(tmp_path / name, data=name, cells=cells, config={"data._target_": target})
         (path.parent / "generated.h5ad").touch()

@@ -10,7 +10,7 @@ CONFIG: dict[str, Any] = {
     "seed": 0,
     "task": {"_target_": "scsave.tasks.generation.Generation", "name": "generation", "n_top_genes": 2000},
     "data": {"name": "toy", "n_top_genes": None, "path": "a.h5ad", "conditions": ["cell_type"]},
-    "split": {"_target_": "scsave.data.splits.RandomSplit", "test": 0.2},
+    "split": {"_target_": "scsave.data.splits.strategies.RandomSplit", "test": 0.2},
     "blocking": {"_target_": "scsave.blocking.schemes.Random", "block_size": 3200},
     "sampling": {"guidance": 1.0, "solver": {"steps": 50}},
     "baseline": {"_target_": None},

@@ -9,12 +9,12 @@ import pytest
 import scipy.sparse as sp
 
 from scsave import SAVE, keys
-from scsave.blocking.gene_vectors import Packaged
-from scsave.data.simulate_perturbseq import SimulatedPerturbSeq
+from scsave.data.simulate.perturbseq import SimulatedPerturbSeq
 from scsave.data.source import DataSource
 from scsave.errors import UserError
+from scsave.genes.vectors import Packaged
 from scsave.metrics.registry import rows
-from scsave.run import run
+from scsave.runs.run import run
 
 CELLS = [
     "data=simulated_perturbseq", "data.n_cells=700", "data.n_genes=60", "data.n_targets=14", "data.n_doubles=12",
@@ -236,7 +236,7 @@ def test_control_cells_of_another_file(whole, control_file, composed, tmp_path, 
 
     def predicted(asked, *settings):
         given = [*asked, f"perturbations={new}", *settings]
-        monkeypatch.setattr("scsave.use.overrides", lambda: given)
+        monkeypatch.setattr("scsave.runs.serve.overrides", lambda: given)
         run(composed(*given, "data=simulated_perturbseq"), tmp_path / "predict")
         return anndata.read_h5ad(tmp_path / "predict" / "predictions.h5ad"), capsys.readouterr().out
 

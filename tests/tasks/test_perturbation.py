@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from scsave import SAVE, keys
-from scsave.data.simulate import Simulated
+from scsave.data.simulate.cells import Simulated
 from scsave.errors import UserError
-from scsave.run import run
+from scsave.runs.run import run
 
 TASK = ["task=perturbation", "response=default", "task.min_cells=60"]
 HEAD = [*TASK, "task.routes=[response]"]

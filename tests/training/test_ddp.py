@@ -10,10 +10,10 @@ import torch.distributed as dist
 
 from scsave import SAVE
 from scsave.errors import UserError
-from scsave.processes import Crew, own_processes, rank_zero
-from scsave.run import run
-from scsave.sampling import asked
-from scsave.units import UNIT, Request, sampled, units_of
+from scsave.method.sample import asked
+from scsave.method.units import UNIT, Request, sampled, units_of
+from scsave.runs.processes import Crew, own_processes, rank_zero
+from scsave.runs.run import run
 
 from ..conftest import CELLS, NETWORK
 from ..test_cli import train

@@ -11,13 +11,13 @@ from scsave.errors import UserError
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
-    from scsave.data.splits import Split
+    from scsave.data.splits.strategies import Split
 
 ROUTE = "shift"  # the first route of a baseline: one way of predicting a response
 
 
 class Baseline:
-    """An ordinary method (`scsave.tasks.base.Method`); a class overrides what its task needs, nothing more."""
+    """An ordinary method (`scsave.protocol.Method`); a class overrides what its task needs, nothing more."""
 
     name: ClassVar[str]
     tasks: ClassVar[frozenset[str]] = frozenset()

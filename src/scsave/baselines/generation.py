@@ -18,7 +18,7 @@ from scsave.baselines.predicted import predicted_cells
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
-    from scsave.data.splits import Split
+    from scsave.data.splits.strategies import Split
 
 
 def _gene_column(source: DataSource) -> str | None:

@@ -15,17 +15,17 @@ import pandas as pd
 from anndata import AnnData
 
 from scsave.baselines.base import ROUTE, Baseline
+from scsave.baselines.carry import carried_cells
+from scsave.baselines.pooling import to_pooled
 from scsave.baselines.predicted import shifted_cells
 from scsave.baselines.response import CARRY
 from scsave.data.perturbations import canonical, parse
 from scsave.errors import UserError
 from scsave.metrics.differential import group_moments
-from scsave.response.carry import carried_cells
-from scsave.response.pooling import to_pooled
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
-    from scsave.data.splits import Split
+    from scsave.data.splits.strategies import Split
 
 
 class Genetic(Baseline):

@@ -15,12 +15,12 @@ from pydantic import Field
 from scsave import keys
 from scsave.baselines.base import Baseline
 from scsave.baselines.generation import fit_pca
-from scsave.baselines.packages import Needs, require
 from scsave.errors import UserError
+from scsave.packages import Needs, require
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
-    from scsave.data.splits import Split
+    from scsave.data.splits.strategies import Split
 
 
 class Integration(Baseline):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Vectors(Protocol):
-    """What gives a gene its vector; `scsave.blocking.gene_vectors` has the implementations."""
+    """What gives a gene its vector; `scsave.genes.vectors` has the implementations."""
 
     def lookup(self, genes: list[str], organism: str, gene_ids: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
         """Vectors (n, D) and which genes have one (n,) bool."""

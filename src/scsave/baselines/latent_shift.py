@@ -16,13 +16,13 @@ from scsave import keys
 from scsave.baselines.combinations import combinations
 from scsave.baselines.predicted import predicted_cells
 from scsave.baselines.response import Response
-from scsave.data.split import make_split
+from scsave.data.splits.split import make_split
 from scsave.errors import UserError
 
 if TYPE_CHECKING:
     from scsave.data.conditions import Values
     from scsave.data.source import DataSource
-    from scsave.data.splits import Split
+    from scsave.data.splits.strategies import Split
 
 Positive = Annotated[int, Field(gt=0)]
 CHUNK = 1024  # cells through the networks at a time

@@ -13,7 +13,7 @@ from scsave.data.perturbations import canonical, parse
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
-    from scsave.data.splits import Split
+    from scsave.data.splits.strategies import Split
 
 
 @dataclass(kw_only=True)

@@ -15,13 +15,13 @@ from anndata import AnnData
 from pydantic import Field
 
 from scsave.baselines.base import ROUTE, Baseline
+from scsave.baselines.carry import carried_groups
 from scsave.baselines.predicted import group_means, mean_expression, shifted_cells
 from scsave.errors import UserError
-from scsave.response.carry import carried_groups
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
-    from scsave.data.splits import Split
+    from scsave.data.splits.strategies import Split
 
 CARRY = "carry"
 EVERY_CELL = "all cells"  # the one type of a data set that names none

@@ -20,7 +20,7 @@ from scsave.errors import UserError
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
-    from scsave.data.splits import Split
+    from scsave.data.splits.strategies import Split
 
 Positive = Annotated[int, Field(gt=0)]
 

@@ -16,14 +16,14 @@ from scsave import keys
 from scsave.baselines.base import ROUTE, Baseline
 from scsave.baselines.generation import TrainResample
 from scsave.baselines.integration import batch_column, integrated
-from scsave.baselines.packages import Needs, require
 from scsave.baselines.predicted import predicted_cells
 from scsave.data.preprocess import log1p_normalise
 from scsave.errors import UserError
+from scsave.packages import Needs, require
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
-    from scsave.data.splits import Split
+    from scsave.data.splits.strategies import Split
 
 Positive = Annotated[int, Field(gt=0)]
 

@@ -7,9 +7,9 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 
-from scsave.blocking.gene_sets import GeneSets
-from scsave.blocking.gene_vectors import Packaged, VectorSource, enough
 from scsave.blocking.schemes import BlockingContext, PositiveInt, VectorScheme
+from scsave.genes.sets import GeneSets
+from scsave.genes.vectors import Packaged, VectorSource, enough
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

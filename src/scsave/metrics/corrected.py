@@ -12,8 +12,8 @@ from itertools import combinations
 import numpy as np
 
 from scsave.metrics.aggregate import NAN, mean_of
-from scsave.metrics.agreement import pearson
 from scsave.metrics.differential import Matrix, Moments, group_moments, rest_of, top_genes, welch_t
+from scsave.stats.agreement import pearson
 
 MARKERS = 50
 TYPE_CELLS = 20  # cells that a type needs in a batch, and that the batch needs beside it

@@ -13,8 +13,8 @@ from scsave.metrics import distribution
 from scsave.metrics.differential import moments
 from scsave.metrics.gene_level import LevelTests, corr_frobenius, de_overlap, library_w1, moment_scores
 from scsave.metrics.registry import CFGEN_LEGACY, NEUTRAL, rows
-from scsave.metrics.space import Projection
 from scsave.metrics.two_sample import c2st_auc, c2st_auc_genes
+from scsave.stats.pca import Projection
 
 NAN = float("nan")
 

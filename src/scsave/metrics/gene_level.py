@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from scsave.metrics.agreement import pearson, r2
 from scsave.metrics.differential import (
     Matrix,
     Moments,
@@ -22,6 +21,7 @@ from scsave.metrics.differential import (
     typical_error,
     welch_t,
 )
+from scsave.stats.agreement import pearson, r2
 
 EXPRESSED = 0.1  # a gene is expressed if this share of real cells shows it
 DE_TOP = 100

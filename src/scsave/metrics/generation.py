@@ -18,8 +18,8 @@ from scsave.metrics.differential import moments
 from scsave.metrics.fidelity import Fidelity, Sample
 from scsave.metrics.gene_level import LevelTests, level_tests
 from scsave.metrics.registry import NEUTRAL, PROTOCOLS, checked, rows
-from scsave.metrics.sampling import combination_labels, draw_like, half, resample_like, thinned
-from scsave.metrics.space import expression, fit_pca, library_size
+from scsave.stats.pca import expression, fit_pca, library_size
+from scsave.stats.resample import combination_labels, draw_like, half, resample_like, thinned
 
 CORRELATED = 200  # most variable genes whose correlations are compared
 MIN_TEST_CELLS = 2  # a combination with fewer is not scored on its own

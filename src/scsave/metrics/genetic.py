@@ -17,7 +17,6 @@ from scsave.data.perturbations import parse
 from scsave.errors import UserError
 from scsave.metrics import distribution
 from scsave.metrics.aggregate import NAN, bootstrap_interval, mean_of
-from scsave.metrics.agreement import pearson
 from scsave.metrics.differential import group_moments, moments, overlap, typical_error, welch_t
 from scsave.metrics.perturbation_level import (
     centroid_mean,
@@ -28,8 +27,9 @@ from scsave.metrics.perturbation_level import (
     weighted_scores,
 )
 from scsave.metrics.registry import checked, rows
-from scsave.metrics.sampling import half
-from scsave.metrics.space import expression, fit_pca
+from scsave.stats.agreement import pearson
+from scsave.stats.pca import expression, fit_pca
+from scsave.stats.resample import half
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from scsave.metrics.aggregate import NAN
 from scsave.metrics.corrected import corrected_scores, fold_changes
 from scsave.metrics.distribution import subsample
 from scsave.metrics.registry import checked
-from scsave.metrics.space import expression, fit_pca, softened
+from scsave.stats.pca import expression, fit_pca, softened
 from scsave.threads import own_threads
 
 UNINTEGRATED = "unintegrated"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from scsave.metrics.agreement import weighted_r2
 from scsave.metrics.differential import Moments, top_genes
+from scsave.stats.agreement import weighted_r2
 
 CONTROL_GENES = 1000
 NON_DROPOUT_GENES = 20

@@ -13,11 +13,11 @@ from scsave.data.gene_selection import variable_genes
 from scsave.errors import UserError
 from scsave.metrics import distribution
 from scsave.metrics.aggregate import mean_of
-from scsave.metrics.agreement import pearson, r2
 from scsave.metrics.differential import moments, overlap, top_genes, typical_error, welch_t
 from scsave.metrics.registry import checked
-from scsave.metrics.sampling import half
-from scsave.metrics.space import expression, fit_pca
+from scsave.stats.agreement import pearson, r2
+from scsave.stats.pca import expression, fit_pca
+from scsave.stats.resample import half
 
 DE_GENES = 100
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from scsave import keys
 from scsave.errors import UserError
-from scsave.results.files import numbers
+from scsave.files import numbers
 
 FILE = "results.json"
-SCHEMA = 1  # the one that scsave.results.record writes; that module would pull in more than reading needs
+SCHEMA = 1  # the one that scsave.runs.record writes; that module would pull in more than reading needs
 HEADLINE = "headline"  # the protocol of a task that has no others
 Scores = dict[str, dict[str, dict[str, float]]]  # row -> group -> metric -> raw value
 _NEEDED = ("task", "data", "method", "seed", "split", "split_hash", "config_hash", "config", "metrics", "registry")

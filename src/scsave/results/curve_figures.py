@@ -15,11 +15,11 @@ from scsave.results.collect import Result
 from scsave.results.comparable import benches
 from scsave.results.costs import cost_rows, is_cost
 from scsave.results.curves import Curves, curves
-from scsave.results.folds import slug
 from scsave.results.paper import fits, matching
 from scsave.results.style import OTHER, REAL, figure, palette, save
 from scsave.results.table import role
 from scsave.results.tables import make_table, shown_metrics
+from scsave.runs.folds import slug
 
 FLOORS = ("real", "ceiling")
 ANNOTATED = 14  # points with a name, at most

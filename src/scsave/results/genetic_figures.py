@@ -9,9 +9,9 @@ import pandas as pd
 
 from scsave import keys
 from scsave.metrics.registry import rows as metric_rows
+from scsave.protocol import Outcome
 from scsave.results.response_figures import apart
 from scsave.results.style import GENERATED, OTHER, figure, save
-from scsave.tasks.base import Outcome
 
 SHOWN = ("pcc_delta_centroid", "l2_top1000", "discrimination", "energy")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scsave.data.source import DataSource
-    from scsave.data.split import Split
+    from scsave.data.splits.split import Split
     from scsave.metrics.generation import GenerationScorer
 
 REAL = "real"  # the second real sample
@@ -70,7 +70,7 @@ def study(
     scorer: GenerationScorer, generated: AnnData, row: str, data: str, source: str, say: Say = lambda _: None
 ) -> Study:
     """Two real samples and `generated` (the row's name is `row`) seen in every protocol of `scorer`."""
-    from scsave.metrics.space import expression
+    from scsave.stats.pca import expression
 
     fitted = scorer.fidelity
     samples = {REAL: scorer.real_sample(), row: generated}
@@ -133,7 +133,7 @@ def repeats(
     make: Callable[[int], GenerationScorer], seeds: list[int], say: Say = lambda _: None
 ) -> dict[str, dict[str, list[float]]]:
     """Two real samples in other splits: protocol -> {"w1": one a seed, "c2st": ...}; how far chance moves the finding."""
-    from scsave.metrics.space import expression
+    from scsave.stats.pca import expression
 
     found: dict[str, dict[str, list[float]]] = {protocol: {"w1": [], "c2st": []} for protocol in PROTOCOLS}
     for seed in seeds:
@@ -173,7 +173,7 @@ def study_of_run(folder: Path, results: dict[str, Any], seeds: list[int], say: S
     import anndata
 
     from scsave.components import build
-    from scsave.data.split import Split
+    from scsave.data.splits.split import Split
 
     config, path = results["config"], folder / "generated.h5ad"
     if not path.is_file():

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from scsave import keys
 from scsave.errors import UserError
+from scsave.protocol import Outcome
 from scsave.results.collect import Result
-from scsave.results.folds import slug
 from scsave.results.settings import question
 from scsave.results.table import ORDER, role
-from scsave.tasks.base import Outcome
+from scsave.runs.folds import slug
 
 
 def shown(results: Sequence[Result]) -> list[Result]:
@@ -38,7 +38,7 @@ def test_cells(result: Result):
     """The real test cells of a run, prepared as it had them, and its data source; UserError where they can't be had."""
     from scsave.components import build
     from scsave.data.source import select_genes
-    from scsave.data.split import Split
+    from scsave.data.splits.split import Split
 
     cache = Path(result.config["paths"]["cache"])
     source = build(result.config["data"], "data").fitted(cache)
@@ -70,7 +70,7 @@ def draw_integrated(folder: Path, results: Sequence[Result]) -> list[Path]:
     import pandas as pd
 
     from scsave.results.integration_figures import integration_figures
-    from scsave.tasks.batch_correction import embedding_key
+    from scsave.tasks.correction import embedding_key
 
     data = results[0].config["data"]
     labels, embeddings = None, {}
@@ -108,7 +108,7 @@ def _first(result: Result) -> dict:
 
 def _plain(info: dict) -> dict:
     """Intervals with NaN where results.json has null."""
-    from scsave.results.files import numbers
+    from scsave.files import numbers
 
     def pairs(node):
         return {k: pairs(v) if isinstance(v, dict) else [numbers(x) for x in v] for k, v in node.items()}

@@ -12,7 +12,7 @@ Flat = dict[str, Any]  # dotted key -> plain value
 METHOD_SIDE = ("name", "route", "routes", "nuisance", "reference")
 # Where the data came from and what it is called in prose; what it is, is told by its settings and its cells.
 _SOURCE = ("path", "mirrors", "citation", "licence", "cache")
-# Parts of the config that SAVE is made of (`scsave.methods.make_method`); a baseline is its own node.
+# Parts of the config that SAVE is made of (`scsave.runs.build.make_method`); a baseline is its own node.
 _MODEL = ("backbone", "likelihood", "objective", "sampling", "blocking", "training", "response", "trainer")
 _HARDWARE = (
     "accelerator", "devices", "num_nodes", "num_workers", "strategy", "log_every", "profiler", "detect_anomaly", "options",

@@ -222,7 +222,7 @@ FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
 
 def write_table(folder: Path, name: str, table: Table, not_run: Sequence[NotRun], formats: Iterable[str]) -> list[Path]:
     """`<name>.md`, `.tex`, `.csv` as asked, and always `<name>.sources.csv`."""
-    from scsave.results.files import write_text
+    from scsave.files import write_text
 
     sources = f"{name}.sources.csv"
     texts = {

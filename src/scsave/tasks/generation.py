@@ -16,11 +16,11 @@ from scsave import keys
 from scsave.baselines.generation import Mean
 from scsave.data.source import DataSource
 from scsave.errors import UserError
+from scsave.files import write_h5ad
 from scsave.metrics.registry import rows
 from scsave.metrics.row import Metric
+from scsave.protocol import Context, Outcome
 from scsave.results.figures import generation_figures
-from scsave.results.files import write_h5ad
-from scsave.tasks.base import Context, Outcome
 from scsave.tasks.validation import validation_split
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ import numpy as np
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.perturbation_splits import CONTROL
 from scsave.data.perturbations import canonical, parse
+from scsave.data.splits.perturbation import CONTROL
 from scsave.errors import UserError
-from scsave.results.files import write_h5ad, write_text
-from scsave.results.folds import run_folder
-from scsave.tasks.base import Context, Method, Outcome
+from scsave.files import write_h5ad, write_text
+from scsave.protocol import Context, Method, Outcome
+from scsave.runs.folds import run_folder
 from scsave.tasks.genetic_outcome import (
     CEILING,
     PREDICTIONS,

@@ -12,9 +12,9 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.perturbations import parse
-from scsave.results.files import write_h5ad, write_text
-from scsave.results.folds import FOLDS, slug
-from scsave.tasks.base import Outcome
+from scsave.files import write_h5ad, write_text
+from scsave.protocol import Outcome
+from scsave.runs.folds import FOLDS, slug
 
 if TYPE_CHECKING:
     from scsave.metrics.genetic import GeneticScores
@@ -34,7 +34,7 @@ def mean_changes(cells: AnnData, control: AnnData, names: list[str], key: str) -
 
 def halves(real: AnnData, control: AnnData, names: list[str], key: str, seed: int) -> dict[str, np.ndarray]:
     """Changes of two halves of each perturbation's real cells, (P, G) each: what the pooled ceiling is made of."""
-    from scsave.metrics.sampling import half
+    from scsave.stats.resample import half
 
     first = half(real.obs[key].astype(str).to_numpy(dtype=object), seed)
     return {f"half/{n}": mean_changes(real[rows], control, names, key) for n, rows in enumerate((first, ~first))}
@@ -101,7 +101,7 @@ def table_of(outcome: Outcome) -> str:
 
 def interactions(arrays: dict[str, np.ndarray]) -> dict[str, float]:
     """Pearson of predicted and observed interaction (change minus additive) over all doubles with known singles."""
-    from scsave.metrics.agreement import pearson
+    from scsave.stats.agreement import pearson
 
     known = ~np.isnan(arrays["additive"]).any(axis=1)
     known &= np.array(["+" in name for name in arrays["perturbations"]], dtype=bool)

@@ -8,7 +8,7 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.source import DataSource
-from scsave.data.split import Split
+from scsave.data.splits.split import Split
 from scsave.errors import UserError
 
 

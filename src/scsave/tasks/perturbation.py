@@ -12,14 +12,14 @@ from pydantic import Field
 
 from scsave import keys
 from scsave.data.catalog import data_with
-from scsave.data.hold_out import target_level
 from scsave.data.source import DataSource
+from scsave.data.splits.hold_out import target_level
 from scsave.errors import UserError
+from scsave.files import write_h5ad
 from scsave.metrics.registry import rows
 from scsave.metrics.row import Metric
-from scsave.results.files import write_h5ad
-from scsave.results.folds import run_folder, slug
-from scsave.tasks.base import Context, Method, Outcome
+from scsave.protocol import Context, Method, Outcome
+from scsave.runs.folds import run_folder, slug
 from scsave.tasks.held_cells import crossed, enough, held_cells, held_types, joined
 from scsave.tasks.validation import held_type_scores
 

@@ -10,14 +10,14 @@ import numpy as np
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.split import Split
+from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.metrics.aggregate import mean_of
 from scsave.metrics.row import Metric
 
 if TYPE_CHECKING:
     from scsave.data.source import DataSource
-    from scsave.tasks.base import Context, Method, Task
+    from scsave.protocol import Context, Method, Task
 
 FEWEST = 2  # cells that a score needs
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from scsave.errors import UserError
+from scsave.files import write_json
 from scsave.results.collect import Result
-from scsave.results.files import write_json
 from scsave.results.protocol_study import Say, Study, study_of_run, study_without_run
 
 VERSION = 1  # raise it when the same cells give another study
@@ -26,7 +26,7 @@ def study_run(results: list[Result]) -> Result | None:
         for result in results
         if result.task == "generation"
         and result.method == "scsave"
-        and not result.config["data"]["_target_"].startswith("scsave.data.simulate")
+        and not result.config["data"]["_target_"].startswith("scsave.data.simulate.cells")
         and (result.folder / "generated.h5ad").is_file()
     ]
     small = [result for result in fit if (result.cells or 0) <= TYPICAL]

@@ -1,0 +1,141 @@
+"""The split of task=perturbation: what is held out in turn, each a split (a fold) of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+
+from scsave.data.perturbations import canonical
+from scsave.data.source import DataSource
+from scsave.data.splits.perturbation import Gears, assemble, control_cells, perturbation_sets, seen_group
+from scsave.data.splits.split import Split, make_split
+from scsave.data.splits.strategies import LeaveOut, Share
+from scsave.errors import UserError
+
+Strategy = Callable[[AnnData, DataSource, int], Split]
+EVERY = "all"
+FEWEST = 2  # cells that a mean and its noise need
+
+
+@dataclass(kw_only=True)
+class LeavePerturbation:
+    """All cells of one genetic perturbation held out, and a share of the control cells."""
+
+    label: str
+    control_val: Share = 0.1
+    control_test: Share = 0.2
+
+    def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
+        labels, sets = perturbation_sets(data, source, "perturbation")
+        seen = {gene for label, genes in sets.items() if label != self.label for gene in genes}
+        part = {self.label: seen_group(sets[self.label], seen)}
+        shares = [self.control_val, self.control_test]
+        groups = assemble(labels, control_cells(labels, sets), part, {}, shares, seed)
+        return make_split(groups, data.obs_names, "leave_perturbation", {"label": self.label, "seed": seed})
+
+
+@dataclass(kw_only=True)
+class HoldOut:
+    """What `hold_out` names is never seen under the target: one, several in turn, or every one in turn (`all`).
+
+    Levels (a drug, a cytokine, a disease): the cells under `target` of one cell type; null is `all`. Sets of genes: one
+    perturbation, in any spelling; null is GEARS' simulation split (`gears`: its options).
+    """
+
+    hold_out: str | int | list[str | int] | None = None
+    target: str | int | None = None
+    val: Share = 0.1
+    gears: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def named(self) -> list[str]:
+        """What `hold_out` names, in its order, without repeats."""
+        names = self.hold_out if isinstance(self.hold_out, list) else [self.hold_out]
+        if not names:
+            raise UserError("task.hold_out=[]: name what is held out, or all")
+        return list(dict.fromkeys(map(str, names)))
+
+    def folds(self, data: AnnData, source: DataSource) -> dict[str, Strategy]:
+        """Strategies by name of what they hold out; the name is empty where there is one split only.
+
+        Raises UserError for a type or perturbation that is not there, or that can't be scored.
+        """
+        if source.perturbation_kind == "genes":
+            if self.hold_out is None:
+                return {"": Gears(**self.gears)}
+            _, sets = perturbation_sets(data, source, "perturbation")
+            known = [label for label, genes in sets.items() if genes]
+            spelled = {label.casefold(): label for label in known}
+            asked = [canonical(name, source.control) for name in self.named]
+            labels = known if EVERY in self.named else [spelled.get(name.casefold(), name) for name in asked]
+            for name in [label for label in labels if label not in known]:
+                raise UserError(f"task.hold_out={name}: no such perturbation; there are {_some(known, name)}")
+            return {label: LeavePerturbation(label=label) for label in labels}
+        target = target_level(data, source, self.target)
+        if source.cell_type_key is None:
+            raise UserError(
+                f"task=perturbation holds cell types out, but {source.name} names no column of them: set "
+                "data.cell_type_key, or a split of your own (split=leave_out split.column=...)"
+            )
+        fit, unfit = scorable_types(data, source, target)
+        if self.hold_out is None or EVERY in self.named:
+            if len(fit) < 2:
+                raise UserError(
+                    f"task=perturbation needs two cell types with cells under {source.control} and {target}"
+                )
+            chosen = fit
+        else:
+            chosen = self.named
+            for name in [name for name in chosen if name not in fit]:
+                why = unfit.get(name, "no such cell type")
+                raise UserError(f"task.hold_out={name}: {why}; types that can be held out: {', '.join(fit)}")
+        where = {source.perturbation_key: target}
+        return {t: LeaveOut(column=source.cell_type_key, level=t, where=where, val=self.val) for t in chosen}
+
+    def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
+        """The first fold: for commands that want one split, such as `prepare_data.py --info`."""
+        return next(iter(self.folds(data, source).values()))(data, source, seed)
+
+
+def _some(known: list[str], asked: str) -> str:
+    """Names to choose from: all of a dozen; of more, those that look like `asked` or else the first."""
+    if len(known) <= 12:
+        return ", ".join(known)
+    return f"{', '.join(get_close_matches(asked, known, n=5) or known[:12])}, ... ({len(known)} in all)"
+
+
+def target_level(data: AnnData, source: DataSource, target: str | int | None) -> str:
+    """The level asked for; where none is named, the only one beside control. UserError says which there are."""
+    levels = data.obs[source.perturbation_key].astype(str)
+    present = sorted(levels.unique())
+    if source.control not in present:
+        raise UserError(
+            f"no cell has {source.perturbation_key}={source.control} (data.control); levels: {', '.join(present)}"
+        )
+    others = [level for level in present if level != source.control]
+    if target is None and len(others) != 1:
+        raise UserError(f"task.target: {source.perturbation_key} has {len(others)} levels beside control, name one: "
+                        f"{', '.join(others)}")  # fmt: skip
+    chosen = others[0] if target is None else str(target)
+    if chosen not in others:
+        raise UserError(f"task.target={chosen}: not a level of {source.perturbation_key}; levels: {', '.join(others)}")
+    return chosen
+
+
+def scorable_types(data: AnnData, source: DataSource, target: str) -> tuple[list[str], dict[str, str]]:
+    """Cell types with at least two cells under control and under the target, and what is wrong with each other one."""
+    level, kind = (data.obs[c].astype(str).to_numpy() for c in (source.perturbation_key, source.cell_type_key))
+    fit, unfit = [], {}
+    for name in np.unique(kind):
+        counts = {want: int(((kind == name) & (level == want)).sum()) for want in (source.control, target)}
+        short = [f"{n} cells with {source.perturbation_key}={want}" for want, n in counts.items() if n < FEWEST]
+        if short:
+            unfit[str(name)] = f"has {' and '.join(short)}, {FEWEST} are needed"
+        else:
+            fit.append(str(name))
+    return fit, unfit

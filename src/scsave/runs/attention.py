@@ -1,0 +1,197 @@
+"""Which gene blocks look at which, and how a condition moves that (method.md section 7, 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from scsave.errors import UserError
+from scsave.files import write_text
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from torch import Tensor, nn
+
+    from scsave.data.source import DataSource
+    from scsave.method.save import SAVE
+    from scsave.protocol import Context, Method
+
+Network = Literal["encoder", "decoder", "velocity"]
+MOST_BLOCKS = 512  # an L x L matrix a level, layer and network
+TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the flow, averaged over
+
+
+@dataclass(kw_only=True)
+class BlockAttention:
+    """Attention between blocks, averaged over heads and over the cells of each level of `column`.
+
+    The encoder is told no condition: what differs there are the cells. Decoder and velocity network are told those that
+    they were trained with. `reference` is the level that changes are drawn against; the change between two halves of its
+    cells is the noise floor.
+    """
+
+    column: str | None = None  # null: the perturbation, else the first condition
+    reference: str | None = None  # null: the control, else the most frequent level
+    networks: list[Network]
+    max_cells: Annotated[int, Field(gt=1)] = 1000  # of each level
+    max_levels: Annotated[int, Field(gt=0)] = 6  # drawn: those that change most
+
+    def check(self, method: Method, source: DataSource, data: AnnData) -> None:
+        """Before anything is trained: UserError for a method, backbone, column or level that can't be looked at."""
+        from scsave.components import build
+        from scsave.method.save import SAVE
+        from scsave.models.attention import Attention
+
+        if not isinstance(method, SAVE) or method.networks == "none":
+            raise UserError("analysis=attention needs a trained SAVE: no baseline, and a route that trains a network")
+        backbone = build(method.components["backbone"], "backbone")
+        if not isinstance(backbone.mixing(2, backbone.width), Attention):
+            raise UserError(
+                "analysis=attention: this backbone has no attention between blocks; use backbone=save_small"
+            )
+        self.chosen(method, source, data)
+
+    def run(self, context: Context) -> list[Path]:
+        """Writes `attention.csv` and `attention.png` below the run's folder."""
+        from scsave.results.attention_figure import draw_attention
+
+        column, reference = self.chosen(context.method, context.source, context.data)
+        labels, weights = self.weights(context, column, reference)
+        path = context.folder / "attention.csv"
+        write_text(path, long_table(labels, weights).to_csv(index=False))
+        figure = draw_attention(context.folder / "figures" / "attention.png", labels, weights, column, self.max_levels)
+        print(f"attention by {column}, reference {reference}: {path}, {figure}")
+        return [path, figure]
+
+    def chosen(self, method: SAVE, source: DataSource, data: AnnData) -> tuple[str, str]:
+        """Column and reference level. UserError, listing what is there, where either is absent."""
+        told = method.told if method.model is None else method.conditions.names
+        named = [name for name in told if name not in source.numeric and name in data.obs]
+        if source.perturbation_kind == "genes":
+            named = [name for name in named if name != source.perturbation_key]
+        column = self.column or (
+            source.perturbation_key if source.perturbation_key in named else next(iter(named), None)
+        )
+        if column not in named:
+            raise UserError(
+                f"analysis.column={column}: the model's categorical conditions are {', '.join(named) or 'none'}"
+            )
+        values = data.obs[column].astype(str)
+        control = source.control if column == source.perturbation_key else None
+        reference = self.reference or control or str(values.value_counts().index[0])
+        if reference not in set(values):
+            raise UserError(
+                f"analysis.reference={reference}: no such level of {column}: {', '.join(sorted(set(values)))}"
+            )
+        return column, reference
+
+    def weights(self, context: Context, column: str, reference: str) -> tuple[list[str], dict[str, np.ndarray]]:
+        """Levels (the reference first, its two halves behind it) and `network/layer` -> (levels, L, L)."""
+        values = context.data.obs[column].astype(str).to_numpy()
+        levels = [reference, *sorted(set(values) - {reference})]
+        known = context.method.conditions.knows(context.data.obs)
+        rng = np.random.default_rng(context.seed)
+        trained = context.method.info["networks"] == "flow"
+        networks = [name for name in self.networks if trained or name != "velocity"]
+        found: dict[str, list[np.ndarray]] = {}
+        names: list[str] = []
+        for level in levels:
+            rows = np.sort(rng.permutation(np.flatnonzero(known & (values == level)))[: self.max_cells])
+            if not len(rows):
+                continue  # a level that the model was never told
+            parts = {level: rows}
+            if level == reference:
+                shuffled = rng.permutation(rows)
+                parts |= {"half 1": shuffled[::2], "half 2": shuffled[1::2]}
+            for name, chosen in parts.items():
+                names.append(name)
+                for key, mean in attention_of(context.method, context.data[chosen], networks, context.seed).items():
+                    found.setdefault(key, []).append(mean)
+        return names, {key: np.stack(parts) for key, parts in found.items()}
+
+
+def attention_of(model: SAVE, cells: AnnData, networks: list[Network], seed: int) -> dict[str, np.ndarray]:
+    """Mean attention of some cells, `network/layer` -> (L, L); the velocity network has the library size as last token."""
+    import torch
+
+    from scsave.method.decoding import batches, inference, on
+
+    inner = model.model
+    if inner.blocks.n_blocks > MOST_BLOCKS:
+        raise UserError(
+            f"analysis=attention: {inner.blocks.n_blocks} blocks, at most {MOST_BLOCKS} can be written down"
+        )
+    rng = torch.Generator(model.device).manual_seed(seed)
+    values, done = on(model.conditions.encode(cells.obs), model.device), 0
+    with inference(inner), listening({name: getattr(inner, name) for name in networks}) as heard:
+        for counts, library in batches(inner, cells, model.device):
+            told = {name: v[done : done + len(counts)] for name, v in values.items()}
+            done += len(counts)
+            z = inner.encode(inner.scaled(counts, library)).mu  # (N, L, d)
+            if "decoder" in networks:
+                inner.decode(z, told)
+            if "velocity" in networks:
+                x_1 = inner.to_flow(z, library)
+                for t in TIMES:
+                    x_0 = torch.randn(x_1.shape, generator=rng, device=x_1.device)
+                    inner.velocity((1 - t) * x_0 + t * x_1, torch.full((len(x_1),), t, device=x_1.device), told)
+    return {name: (total / count).cpu().numpy() for name, (total, count) in heard.items()}
+
+
+@contextmanager
+def listening(networks: dict[str, nn.Module]) -> Iterator[dict[str, tuple[Tensor, int]]]:
+    """Sums of attention probabilities over the cells that pass, `network/layer` -> ((L, L), cells), while it is open."""
+    from scsave.models.attention import Attention
+
+    heard: dict[str, tuple[Tensor, int]] = {}
+
+    def hear(name: str, layer: Attention, h: Tensor) -> None:
+        weights = layer.weights(h).mean(dim=1).sum(dim=0)  # (N, heads, L, L) -> (L, L)
+        total, count = heard.get(name, (0.0, 0))
+        heard[name] = (total + weights, count + len(h))
+
+    hooks = []
+    for network, module in networks.items():
+        layers = [layer for layer in module.modules() if isinstance(layer, Attention)]
+        if not layers:
+            raise UserError(
+                "analysis=attention: this backbone has no attention between blocks; use backbone=save_small"
+            )
+        for number, layer in enumerate(layers):
+            name = f"{network}/{number}"
+            hooks.append(layer.register_forward_pre_hook(lambda layer, inputs, name=name: hear(name, layer, inputs[0])))
+    try:
+        yield heard
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def long_table(labels: list[str], weights: dict[str, np.ndarray]) -> pd.DataFrame:
+    """One row for each network, layer, level, looking block and block looked at; `change` is from the reference."""
+    parts = []
+    for key, stack in weights.items():
+        network, layer = key.split("/")
+        n, size = len(labels), stack.shape[1]
+        level, query, looked_at = (axis.ravel() for axis in np.indices((n, size, size)))
+        parts.append(
+            pd.DataFrame(
+                {
+                    "network": network,
+                    "layer": int(layer),
+                    "level": np.array(labels, dtype=object)[level],
+                    "block": query,
+                    "looks_at": looked_at,
+                    "weight": stack.ravel(),
+                    "change": (stack - stack[:1]).ravel(),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,78 @@
+"""results.json: everything that a table or a figure may read about a run (schema in docs/results.md)."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from scsave import __version__
+from scsave.files import write_json
+from scsave.metrics.registry import rows
+from scsave.protocol import Outcome
+
+SCHEMA_VERSION = 1
+FILE = "results.json"
+_PACKAGES = (
+    "torch", "lightning", "hydra-core", "anndata", "scanpy", "numpy", "scipy", "scikit-learn", "POT", "torchcfm",
+    "torchdiffeq", "scib-metrics",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    found = {"scsave": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the source tree, with `+` if it has changes; None outside a repository."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def device_name(accelerator: str) -> str:
+    import torch
+
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def peak_rss_mb() -> float:
+    """Peak resident memory of this process; ru_maxrss is in bytes on macOS, else in kilobytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def write_results(folder: Path, outcome: Outcome, run: dict[str, Any]) -> Path:
+    """Write `<folder>/results.json`. `run` holds task, data, method, seed, config and split hash, cost."""
+    content = {
+        "schema": SCHEMA_VERSION,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "metrics": outcome.scores,
+        "protocols": outcome.protocols,
+        "info": outcome.info,
+        "metric_versions": {name: row.version for name, row in rows(run["registry"]).items()},
+    } | run
+    write_json(folder / FILE, content)
+    return folder / FILE

@@ -1,1 +1,0 @@
-"""Searches over settings: where a study is kept, and what it tries next."""

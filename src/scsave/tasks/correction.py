@@ -1,0 +1,155 @@
+"""Task `batch_correction`: one embedding for all batches, and expression as one batch would show it (evaluation.md)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from pydantic import Field
+
+from scsave import keys
+from scsave.data.catalog import data_with
+from scsave.data.h5ad import H5AD
+from scsave.data.raw import rejoined
+from scsave.data.source import DataSource
+from scsave.errors import UserError
+from scsave.files import write_h5ad
+from scsave.method.integrate import Route
+from scsave.metrics.row import Metric
+from scsave.protocol import Context, Method, Outcome
+
+log = logging.getLogger("scsave")
+Positive = Annotated[int, Field(gt=0)]
+
+
+@dataclass(kw_only=True)
+class BatchCorrection:
+    """Unsupervised: model and flow are told the batch and other `nuisance` columns, never the cell type.
+
+    `reference`: the batch that expression is decoded as; null is `[MASK]`. `unlabelled_batches` have no labels to trust:
+    they are corrected with the rest, and left out of scores that need labels.
+    """
+
+    name: str = "batch_correction"
+    route: Route = "decode"
+    reference: str | None = None
+    nuisance: list[str] = field(default_factory=list)
+    unlabelled_batches: list[str] = field(default_factory=list)
+    n_components: Positive = 50
+    max_cells: Positive = 20_000
+    asks = "batch_correction"
+    metrics = "batch_correction"
+
+    @property
+    def networks(self) -> str:
+        return "flow" if self.route == "translate" else "autoencoder"
+
+    def check(self, source: DataSource) -> None:
+        if source.batch_key is None:
+            raise UserError(
+                f"task=batch_correction needs a batch column, {source.name} names none: set data.batch_key; data sets with "
+                f"one: {', '.join(data_with('batch_key', 'cell_type_key'))}"
+            )
+        if source.cell_type_key in self.nuisance:
+            raise UserError(f"task.nuisance={source.cell_type_key}: what is to be kept can't be corrected away")
+        if lost := [column for column in self.nuisance if column not in source.obs_keys]:
+            raise UserError(
+                f"task.nuisance={lost[0]}: not among the columns that are read ({', '.join(source.obs_keys)}); "
+                f"read it with data.keep=[{lost[0]}]"
+            )
+
+    def conditions(self, source: DataSource) -> list[str]:
+        return list(dict.fromkeys([source.batch_key, *self.nuisance]))
+
+    def decoder_conditions(self, source: DataSource, obs: pd.DataFrame) -> list[str]:
+        batches = obs[source.batch_key].astype(str).value_counts()
+        if len(batches) < 2:
+            raise UserError(f"task=batch_correction: {source.batch_key} has one batch only, {batches.index[0]}")
+        if batches.min() < source.min_level_cells:
+            size = "one cell" if batches.min() == 1 else f"{batches.min()} cells"
+            raise UserError(
+                f"task=batch_correction: level '{batches.idxmin()}' of '{source.batch_key}' has {size}, "
+                f"{source.min_level_cells} are needed; leave it out with "
+                f"data.exclude='{{{source.batch_key}: [{batches.idxmin()}]}}'"
+            )
+        if lost := sorted(set(self.unlabelled_batches) - set(batches.index)):
+            raise UserError(
+                f"task.unlabelled_batches={lost[0]}: not a level of {source.batch_key}; levels: "
+                f"{', '.join(sorted(batches.index))}"
+            )
+        if self.reference is not None and self.reference not in batches:
+            raise UserError(
+                f"task.reference={self.reference}: not a level of {source.batch_key}; levels: "
+                f"{', '.join(sorted(batches.index))}"
+            )
+        return self.conditions(source)
+
+    def run(self, context: Context) -> Outcome:
+        from scsave.metrics.integration import OF_COMPONENTS, UNINTEGRATED, IntegrationScorer
+        from scsave.results.integration_figures import integration_figures
+
+        data, source, method = context.data, context.source, context.method
+        scorer = IntegrationScorer(
+            data,
+            source.batch_key,
+            source.cell_type_key,
+            self.unlabelled_batches,
+            n_components=self.n_components,
+            seed=context.seed,
+            max_cells=self.max_cells,
+        )
+        if source.cell_type_key is None:
+            log.info("no cell types are named (data.cell_type_key): of the scores only iLISI and PCR can be computed")
+        integrated = self.integrated(method, data, context.seed)
+        embedding = integrated.obsm[embedding_key(integrated)]
+        shown = {UNINTEGRATED: scorer.unintegrated, method.name: embedding[scorer.rows]}
+        if corrected := keys.COMPONENTS in integrated.obsm:
+            shown[method.name + OF_COMPONENTS] = integrated.obsm[keys.COMPONENTS][scorer.rows]
+        if isinstance(context.source, H5AD):
+            integrated.obs = rejoined(integrated.obs, Path(context.source.path))
+        write_h5ad(context.folder / "integrated.h5ad", integrated)
+        log.info("scoring by scib-metrics")
+        scores = scorer.score({method.name: embedding}, {method.name: integrated} if corrected else None)
+        if context.figures:
+            integration_figures(
+                context.folder / "figures",
+                pd.DataFrame({"batch": scorer.batch} | ({"cell type": scorer.label} if source.cell_type_key else {})),
+                shown,
+                context.folder,
+            )
+        return Outcome(scores=scores, info={"scorer": scorer.info, "route": self.route, "reference": self.reference})
+
+    def integrated(self, method: Method, data: AnnData, seed: int) -> AnnData:
+        """The cells corrected by a fitted method, with softened components of expression where it corrects that.
+
+        `route` and `reference` are SAVE's, which has components of its own.
+        """
+        from scsave.stats.pca import fit_pca, softened
+
+        if method.name == "scsave":
+            return method.integrate(data, seed, reference=self.reference, route=self.route)
+        cells = method.integrate(data, seed)
+        if cells.uns[keys.UNS].get(keys.CORRECTED, False):
+            axes = softened(fit_pca(cells.X, self.n_components, seed), cells.X)
+            cells.obsm[keys.COMPONENTS] = axes(cells.X).astype(np.float32)
+        return cells
+
+    def validation_metrics(self, source: DataSource) -> dict[str, Metric]:
+        raise UserError(
+            "sweep_metric: task=batch_correction has no validation score: it is scored by the labels of all cells, and a "
+            "search by them would fit the labels; sweep task=generation or task=perturbation, or a grid without sweep_metric"
+        )
+
+    def merge(self, outcomes: dict[str, Outcome]) -> Outcome:
+        raise NotImplementedError("nothing is held out in batch correction, so there are no folds")
+
+
+def embedding_key(cells: AnnData) -> str:
+    """The one embedding that a method left, beside the components that the task adds."""
+    (name,) = [key for key in cells.obsm if np.asarray(cells.obsm[key]).ndim == 2 and key != keys.COMPONENTS]
+    return name

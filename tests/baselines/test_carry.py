@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy import stats
+
+from scsave import keys
+from scsave.baselines.carry import binomial_at, carried_cells, poisson_at, stratified
+from tests.metrics.cells import population
+
+
+@pytest.fixture(scope="module")
+def control():
+    return population(300, 60, seed=0)
+
+
+def means(cells):
+    return np.asarray(cells.X.mean(axis=0)).ravel()
+
+
+def test_quantiles_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    u, rate = rng.random((50, 40)), rng.gamma(0.5, 40.0, (50, 40))
+    assert (poisson_at(u, rate) == stats.poisson.ppf(u, rate)).all()
+    k, p = rng.integers(1, 30, 500).astype(float), rng.random(500)
+    assert (binomial_at(u.ravel()[:500], k, p) == stats.binom.ppf(u.ravel()[:500], k, p)).all()
+
+
+def test_stratified_numbers_fill_each_group_evenly():
+    group = np.repeat([0, 1, 2], [7, 1, 20])
+    u = stratified(group, np.random.default_rng(0))
+    for code, size in enumerate((7, 1, 20)):
+        assert sorted(np.floor(u[group == code] * size).astype(int)) == list(range(size))
+
+
+def test_the_mean_goes_where_it_is_sent_and_cells_stay_counts(control):
+    rng = np.random.default_rng(1)
+    start = means(control)
+    change = np.maximum(rng.normal(0, 0.4, 60), -0.9 * start)
+    moved = carried_cells(control, change, "state", "z", seed=0)
+    # one molecule in one cell is the finest step a mean can take
+    step = np.log1p(keys.TARGET_SUM / control.obs[keys.LIBRARY].min()) / control.n_obs
+    assert np.abs(means(moved) - start - change).max() < 1.5 * step
+    counts = moved.layers[keys.COUNTS].data
+    assert (counts > 0).all()
+    assert (counts == counts.round()).all()
+    expected = np.log1p(moved.layers[keys.COUNTS].toarray() * (1e4 / control.obs[keys.LIBRARY].to_numpy())[:, None])
+    assert np.allclose(moved.X.toarray(), expected, atol=1e-5)
+    assert list(moved.obs_names) == list(control.obs_names)
+    assert set(moved.obs["state"]) == {"z"}
+
+
+def test_falling_genes_only_lose_and_rising_ones_only_gain(control):
+    change = np.where(np.arange(60) % 2, 0.5, -0.3)
+    moved = carried_cells(control, change, "state", "z", seed=0)
+    difference = (moved.layers[keys.COUNTS] - control.layers[keys.COUNTS]).toarray()
+    assert difference[:, 1::2].min() >= 0
+    assert difference[:, ::2].max() <= 0
+
+
+def test_no_change_is_the_control_cell_itself_and_a_fall_below_zero_empties_the_gene(control):
+    same = carried_cells(control, np.zeros(60), "state", "z", seed=0)
+    assert (same.layers[keys.COUNTS] != sp.csr_matrix(control.layers[keys.COUNTS])).nnz == 0
+    gone = carried_cells(control, np.full(60, -100.0), "state", "z", seed=0)
+    assert gone.layers[keys.COUNTS].nnz == 0
+
+
+def test_same_seed_same_cells_other_seed_others(control):
+    change = np.full(60, 0.3)
+    a, b, c = (carried_cells(control, change, "state", "z", seed=s).X.toarray() for s in (0, 0, 1))
+    assert (a == b).all()
+    assert (a != c).any()
