@@ -32,10 +32,10 @@ def fitted(cfg, tmp_path: Path):
     config = validated(cfg)
     task, source = build(config.task, "task"), build(config.data, "data")
     cells = source.load(Path(config.paths.cache))
-    split = build(config.split, "split")(cells, source, config.seed)
+    split = build(config.split, "split")(cells, source.roles, config.seed)
     data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
-    method = make_method(cfg, config, task, source, data, tmp_path / "run")
-    method.fit(data, split, source, config.seed)
+    method = make_method(cfg, config, task, source.roles, data, tmp_path / "run")
+    method.fit(data, split, source.roles, config.seed)
     return method, data
 
 

@@ -1,4 +1,7 @@
-"""Field names of every AnnData that the package reads or writes, in one place."""
+"""Field names of every AnnData that the package reads or writes, in one place; and which obs columns play which role."""
+
+from dataclasses import dataclass, field
+from typing import Literal
 
 COUNTS = "counts"  # layers: raw counts, CSR float32
 LIBRARY = "library_size"  # obs: counts of the cell over all genes of its file, before any gene selection
@@ -15,3 +18,22 @@ MASK = "[MASK]"  # the level that stands for "not told"
 TRAIN, VAL, TEST = "train", "val", "test"  # group names of a split
 ALL = "all"  # results: the aggregate group
 POOLED = "pooled"  # results: all test cells at once
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which obs columns of a data set play which role; what travels in place of the whole `DataSource`."""
+
+    name: str  # of the data set, for messages and records
+    conditions: list[str] = field(default_factory=list)
+    cell_type: str | None = None
+    batch: str | None = None
+    perturbation: str | None = None
+    control: str | None = None  # level of `perturbation`
+    kind: Literal["level", "genes"] = (
+        "level"  # levels of `perturbation`: a drug or a disease, or names of sets of genes
+    )
+    numeric: list[str] = field(default_factory=list)  # columns that hold numbers
+    carried: list[str] = field(default_factory=list)  # every obs column that prepared cells have
+    organism: Literal["human", "mouse"] = "human"
+    min_level_cells: int = 2

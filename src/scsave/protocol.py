@@ -12,8 +12,8 @@ import pandas as pd
 from anndata import AnnData
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
     from scsave.data.splits.strategies import Split
+    from scsave.keys import Columns
     from scsave.metrics.row import Metric
 
 Scores = dict[str, dict[str, dict[str, float]]]  # row -> group -> metric -> raw value
@@ -27,7 +27,7 @@ class Method(Protocol):
     routes: tuple[str, ...]  # ways in which respond() can predict
     cost: dict[str, Any]  # parameters, optimiser steps, budget: plain values for results.json
 
-    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
         """Learn from `data[split.train]`; `data[split.val]` may only stop or choose."""
 
     def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:
@@ -45,12 +45,13 @@ class Context:
     """What a run hands to its task."""
 
     data: AnnData
-    source: DataSource
+    columns: Columns
     split: Split
     method: Method
     folder: Path
     seed: int
     figures: bool = True
+    whole_obs: Callable[[pd.DataFrame], pd.DataFrame] = lambda obs: obs  # with the further columns of the file
 
 
 @dataclass
@@ -74,16 +75,16 @@ class Task(Protocol):
     asks: str  # generation, batch_correction or perturbation: which of a method's prediction methods it calls
     metrics: str  # task name of its rows in the metric registry
 
-    def check(self, source: DataSource) -> None:
+    def check(self, columns: Columns) -> None:
         """Refuse, by UserError, a data set that lacks what the task needs."""
 
     networks: str  # how much of SAVE has to be trained: none, autoencoder, flow (both)
     n_components: int  # of the principal components that cells are compared in
 
-    def conditions(self, source: DataSource) -> list[str]:
+    def conditions(self, columns: Columns) -> list[str]:
         """The condition columns that the model knows; the flow is told all of them."""
 
-    def decoder_conditions(self, source: DataSource, obs: pd.DataFrame) -> list[str]:
+    def decoder_conditions(self, columns: Columns, obs: pd.DataFrame) -> list[str]:
         """Those of them that the decoder is told (method.md section 2); `obs` of all cells."""
 
     def run(self, context: Context) -> Outcome:
@@ -92,7 +93,7 @@ class Task(Protocol):
     def merge(self, outcomes: dict[str, Outcome]) -> Outcome:
         """One outcome of all folds, for tasks whose split has folds."""
 
-    def validation_metrics(self, source: DataSource) -> dict[str, Metric]:
+    def validation_metrics(self, columns: Columns) -> dict[str, Metric]:
         """Rows of the registry that `validate` computes; UserError for a task that has no validation score."""
 
     def validate(self, context: Context) -> dict[str, float]:

@@ -7,8 +7,8 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.preprocess import log1p_normalise
-from scsave.data.source import DataSource
 from scsave.data.splits.split import Split, make_split
+from scsave.keys import Columns
 
 
 def prepared(rates: np.ndarray, obs: pd.DataFrame, seed: int = 0) -> AnnData:
@@ -30,7 +30,7 @@ def mean(data: AnnData) -> np.ndarray:
     return np.asarray(data.X.toarray(), dtype=np.float64).mean(axis=0)
 
 
-def response_cells(seed: int = 0, genes: int = 40, per_group: int = 60) -> tuple[AnnData, DataSource, Split]:
+def response_cells(seed: int = 0, genes: int = 40, per_group: int = 60) -> tuple[AnnData, Columns, Split]:
     """Four types, two levels; treatment multiplies the first ten genes; the treated cells of `type3` are held out."""
     rng = np.random.default_rng(seed)
     base = rng.gamma(2.0, 2.0, size=(4, genes))
@@ -43,11 +43,11 @@ def response_cells(seed: int = 0, genes: int = 40, per_group: int = 60) -> tuple
             obs.append(pd.DataFrame({"cell_type": [f"type{kind}"] * per_group, "condition": [level] * per_group}))
     obs = pd.concat(obs, ignore_index=True).astype("category")
     data = prepared(np.vstack(rows), obs, seed)
-    source = DataSource(
+    source = Columns(
         name="tiny",
         conditions=["cell_type", "condition"],
-        cell_type_key="cell_type",
-        perturbation_key="condition",
+        cell_type="cell_type",
+        perturbation="condition",
         control="control",
     )
     held = ((obs["cell_type"] == "type3") & (obs["condition"] == "treated")).to_numpy()
@@ -56,17 +56,17 @@ def response_cells(seed: int = 0, genes: int = 40, per_group: int = 60) -> tuple
 
 def genetic_cells(
     perturbations: list[str], held: list[str], seed: int = 0, genes: int = 30, per_group: int = 25
-) -> tuple[AnnData, DataSource, Split]:
+) -> tuple[AnnData, Columns, Split]:
     """Random expression under control and each perturbation; the perturbations `held` are the test."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(["control", *perturbations], per_group)
     rates = np.repeat(rng.gamma(2.0, 1.0, size=(len(perturbations) + 1, genes)), per_group, axis=0)
     data = prepared(rates, pd.DataFrame({"perturbation": pd.Categorical(labels)}), seed)
-    source = DataSource(
+    source = Columns(
         name="tiny",
         conditions=["perturbation"],
-        perturbation_key="perturbation",
-        perturbation_kind="genes",
+        perturbation="perturbation",
+        kind="genes",
         control="control",
     )
     return data, source, split_of(data, np.isin(labels, held))

@@ -6,8 +6,8 @@ from scsave import keys
 from scsave.baselines import packages
 from scsave.baselines.integration import Harmony, Pca, Scanorama
 from scsave.baselines.scvi import Scvi
-from scsave.data.source import DataSource
 from scsave.errors import UserError
+from scsave.keys import Columns
 from tests.baselines.cells import mean, prepared, response_cells, split_of
 
 
@@ -29,7 +29,7 @@ def batches(seed=0, per_group=80):
     ).sample(frac=1.0, random_state=1)
     rates = base[obs["cell_type"].cat.codes] * factor[obs["batch"].cat.codes]
     data = prepared(rates, obs.reset_index(drop=True), seed)
-    source = DataSource(name="tiny", conditions=["batch", "cell_type"], batch_key="batch", cell_type_key="cell_type")
+    source = Columns(name="tiny", conditions=["batch", "cell_type"], batch="batch", cell_type="cell_type")
     return data, source, split_of(data, np.arange(data.n_obs) % 10 == 0)
 
 

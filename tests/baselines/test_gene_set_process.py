@@ -11,14 +11,12 @@ from scsave.baselines.gene_sets import GeneSetResponse
 from scsave.baselines.rates import Scale
 from scsave.baselines.set_kernel import combined
 from scsave.data.perturbations import parse
-from scsave.data.source import DataSource
 from scsave.errors import UserError
+from scsave.keys import Columns
 from scsave.method.predict import familiarity
 from scsave.models.checkpoint import read_checkpoint, write_checkpoint
 
-SOURCE = DataSource(
-    name="t", conditions=["pert"], perturbation_key="pert", perturbation_kind="genes", control="control"
-)
+SOURCE = Columns(name="t", conditions=["pert"], perturbation="pert", kind="genes", control="control")
 PANEL = [f"g{i}" for i in range(30)]
 UNSEEN = ["U0", "U1", "U2"]
 GENES = [f"P{i}" for i in range(24)]

@@ -7,8 +7,8 @@ from anndata import AnnData
 from scsave import keys
 from scsave.baselines.combinations import CombinationMeans
 from scsave.baselines.generation import Mean, PcaGaussian, TrainResample
-from scsave.data.source import DataSource
 from scsave.errors import UserError
+from scsave.keys import Columns
 from tests.baselines.cells import mean, prepared, response_cells, split_of
 
 METHODS = [Mean, TrainResample, lambda: PcaGaussian(n_components=5)]
@@ -109,7 +109,7 @@ def test_pca_gaussian_has_the_moments_of_its_condition():
     rates = np.exp(rng.normal(3.0, 0.5, size=(2, 8)))[(obs["kind"] == "b").to_numpy().astype(int)]
     rates = rates * np.exp(rng.normal(0, 0.3, size=rates.shape))
     data = prepared(rates, obs)
-    source = DataSource(name="tiny", conditions=["kind"])
+    source = Columns(name="tiny", conditions=["kind"])
     split = split_of(data, np.arange(len(obs)) == 5)
     method = PcaGaussian(n_components=7, shrinkage=0.0)
     method.fit(data, split, source, 0)

@@ -3,8 +3,8 @@ import pytest
 from scipy.stats import pearsonr
 
 from scsave.baselines.type_process import LevelResponse, Types, _posterior_mean
-from scsave.data.source import DataSource
 from scsave.errors import UserError
+from scsave.keys import Columns
 from scsave.models.checkpoint import read_checkpoint, write_checkpoint
 from tests.metrics.cells import prepared
 
@@ -12,9 +12,7 @@ GENES = 40
 
 
 def source(**more):
-    return DataSource(
-        name="t", conditions=["state", "type"], perturbation_key="state", control="x", cell_type_key="type", **more
-    )
+    return Columns(name="t", conditions=["state", "type"], perturbation="state", control="x", cell_type="type", **more)
 
 
 def cells(types=("A", "B", "C"), n=60, effect=0.8, seed=0, states=("x", "y")):
@@ -114,7 +112,7 @@ def test_mistakes_get_one_line():
 def test_types_without_a_column_are_one_type():
     data = cells()
     head = LevelResponse()
-    head.fit(data, DataSource(name="t", conditions=["state"], perturbation_key="state", control="x"), seed=0)
+    head.fit(data, Columns(name="t", conditions=["state"], perturbation="state", control="x"), seed=0)
     control = data[data.obs["state"] == "x"]
     change = head.change(control, "y")
     truth = np.asarray(data[data.obs["state"] == "y"].X.mean(0) - control.X.mean(0)).ravel()

@@ -1,15 +1,13 @@
 import numpy as np
 import pytest
 
-from scsave.data.source import DataSource
 from scsave.data.splits.hold_out import HoldOut
 from scsave.errors import UserError
+from scsave.keys import Columns
 from tests.metrics.cells import prepared
 
-SOURCE = DataSource(name="t", conditions=["state", "type"], perturbation_key="state", control="x", cell_type_key="type")
-GENES = DataSource(
-    name="t", conditions=["p"], perturbation_key="p", perturbation_kind="genes", control="control", batch_key=None
-)
+SOURCE = Columns(name="t", conditions=["state", "type"], perturbation="state", control="x", cell_type="type")
+GENES = Columns(name="t", conditions=["p"], perturbation="p", kind="genes", control="control", batch=None)
 
 
 def cells(rows):

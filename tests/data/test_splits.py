@@ -14,7 +14,7 @@ DOUBLES = [f"P{i}+P{j}" for i in range(20) for j in range(i + 1, 20) if (i + j) 
 
 class Source:
     name, conditions = "toy", ["cell_type", "batch"]
-    perturbation_key, control = None, None
+    perturbation, control = None, None
 
 
 def cells(sizes: dict[tuple, int], columns=("cell_type", "batch")) -> AnnData:
@@ -33,7 +33,7 @@ def grid(n=20):
 
 def perturbed():
     class Norman(Source):
-        conditions, perturbation_key, control = ["condition"], "condition", "ctrl"
+        conditions, perturbation, control = ["condition"], "condition", "ctrl"
 
     sizes = {(label,): 4 for label in SINGLES + DOUBLES} | {("ctrl",): 100}
     return cells(sizes, ["condition"]), Norman()

@@ -98,7 +98,7 @@ def test_the_cells_of_a_run_are_those_that_it_wrote(config, tmp_path):
         study_of_run(folder, results, [])
     scorer = make_scorer(cells, source, split, config["task"], 0)
     method = PcaGaussian()
-    method.fit(select_genes(cells, split.train, source.n_top_genes, source.min_cells), split, source, 0)
+    method.fit(select_genes(cells, split.train, source.n_top_genes, source.min_cells), split, source.roles, 0)
     write_h5ad(folder / "generated.h5ad", method.generate(scorer.test.obs[source.conditions], seed=0))
     of_run = study_of_run(folder, results, [])
     without = study_without_run(config, [])

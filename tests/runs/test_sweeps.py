@@ -49,12 +49,12 @@ def context_of(cfg, folder) -> Context:
     task, source = build(config.task, "task"), build(config.data, "data")
     cells, strategy = source.load(folder / "cache"), build(config.split, "split")
     if hasattr(strategy, "folds"):
-        strategy = next(iter(strategy.folds(cells, source).values()))
-    split = strategy(cells, source, config.seed)
+        strategy = next(iter(strategy.folds(cells, source.roles).values()))
+    split = strategy(cells, source.roles, config.seed)
     data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
-    method = make_method(cfg, config, task, source, data, folder)
-    method.fit(data, split, source, config.seed)
-    return Context(data=data, source=source, split=split, method=method, folder=folder, seed=0, figures=False)
+    method = make_method(cfg, config, task, source.roles, data, folder)
+    method.fit(data, split, source.roles, config.seed)
+    return Context(data=data, columns=source.roles, split=split, method=method, folder=folder, seed=0, figures=False)
 
 
 def poisoned(context: Context, cells: np.ndarray) -> None:

@@ -10,8 +10,8 @@ from anndata import AnnData
 from scsave.errors import UserError
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
     from scsave.data.splits.strategies import Split
+    from scsave.keys import Columns
 
 ROUTE = "shift"  # the first route of a baseline: one way of predicting a response
 
@@ -24,7 +24,7 @@ class Baseline:
     routes: ClassVar[tuple[str, ...]] = ()
     cost: dict[str, Any]
 
-    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
         raise NotImplementedError
 
     def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:

@@ -20,8 +20,8 @@ from scsave.baselines.set_kernel import Sets
 from scsave.baselines.set_process import START, SetProcess
 from scsave.baselines.text_space import TextSpace
 from scsave.data.perturbations import canonical, parse
-from scsave.data.source import DataSource
 from scsave.errors import UserError
+from scsave.keys import Columns
 from scsave.metrics.differential import group_moments
 
 
@@ -43,9 +43,9 @@ class GeneSetResponse(SetProcess):
             raise UserError(f"response.genes.weights: {', '.join(unknown)}; it takes {', '.join(START)}")
 
     # --- learning ---
-    def fit(self, train: AnnData, source: DataSource, seed: int) -> None:
+    def fit(self, train: AnnData, columns: Columns, seed: int) -> None:
         """Changes of the training perturbations from training control cells; raises UserError where there is neither."""
-        self.key, self.control, self.organism = source.perturbation_key, source.control, source.organism
+        self.key, self.control, self.organism = columns.perturbation, columns.control, columns.organism
         labels = train.obs[self.key].astype(str)
         names = {level: canonical(level, self.control) for level in labels.unique()}
         labels = labels.map(names)

@@ -17,12 +17,12 @@ from scsave.baselines.combinations import CombinationMeans, combinations
 from scsave.baselines.predicted import predicted_cells
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
     from scsave.data.splits.strategies import Split
+    from scsave.keys import Columns
 
 
-def _gene_column(source: DataSource) -> str | None:
-    return source.perturbation_key if source.perturbation_kind == "genes" else None
+def _gene_column(columns: Columns) -> str | None:
+    return columns.perturbation if columns.kind == "genes" else None
 
 
 @dataclass(kw_only=True)
@@ -35,9 +35,9 @@ class Mean(Baseline):
     name: ClassVar[str] = "mean"
     tasks: ClassVar[frozenset[str]] = frozenset({"generation"})
 
-    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
         train = data[split.train]
-        told = (train.obs, source.conditions, _gene_column(source), source.control)
+        told = (train.obs, columns.conditions, _gene_column(columns), columns.control)
         self.means = CombinationMeans.fit(train.X, *told)
         self.library = CombinationMeans.fit(train.obs[[keys.LIBRARY]].to_numpy(np.float64), *told)
         self.var = data.var
@@ -60,9 +60,9 @@ class TrainResample(Baseline):
     name: ClassVar[str] = "train_resample"
     tasks: ClassVar[frozenset[str]] = frozenset({"generation"})
 
-    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
         self.train = data[split.train]
-        self.columns = list(source.conditions)
+        self.columns = list(columns.conditions)
         self._closed_form(0, self.train.n_obs)
 
     def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:
@@ -101,13 +101,13 @@ class PcaGaussian(Baseline):
     name: ClassVar[str] = "pca_gaussian"
     tasks: ClassVar[frozenset[str]] = frozenset({"generation"})
 
-    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
         train = data[split.train]
         self.pca = fit_pca(train.X, self.n_components, seed)
         library = np.log(train.obs[keys.LIBRARY].to_numpy(np.float64))
         values = np.column_stack([self.pca.transform(train.X), library])  # (N, P + 1)
-        self.means = CombinationMeans.fit(values, train.obs, source.conditions, _gene_column(source), source.control)
-        codes, _ = combinations(train.obs, source.conditions)
+        self.means = CombinationMeans.fit(values, train.obs, columns.conditions, _gene_column(columns), columns.control)
+        codes, _ = combinations(train.obs, columns.conditions)
         centred = values - self.means.means[codes]
         groups, width = len(self.means.table), values.shape[1]
         parts = [centred[codes == group] for group in range(groups)]

@@ -24,8 +24,8 @@ from scsave.errors import UserError
 from scsave.metrics.differential import group_moments
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
     from scsave.data.splits.strategies import Split
+    from scsave.keys import Columns
 
 
 class Genetic(Baseline):
@@ -34,15 +34,15 @@ class Genetic(Baseline):
     tasks: ClassVar[frozenset[str]] = frozenset({"perturbation"})
     routes: ClassVar[tuple[str, ...]] = (ROUTE, CARRY)
 
-    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
-        if source.perturbation_key is None or source.control is None:
-            raise UserError(f"baseline={self.name}: {source.name} names no perturbation_key and control")
-        if source.perturbation_kind != "genes":
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
+        if columns.perturbation is None or columns.control is None:
+            raise UserError(f"baseline={self.name}: {columns.name} names no perturbation_key and control")
+        if columns.kind != "genes":
             raise UserError(
-                f"baseline={self.name} is for perturbed genes, but '{source.perturbation_key}' of {source.name} "
+                f"baseline={self.name} is for perturbed genes, but '{columns.perturbation}' of {columns.name} "
                 "holds plain levels; use baseline=mean_shift, similar_shift, gene_slope or matching_mean"
             )
-        self.key, self.control = source.perturbation_key, source.control
+        self.key, self.control = columns.perturbation, columns.control
         train = data[split.train]
         levels = train.obs[self.key].astype(str)
         names = {level: canonical(level, self.control) for level in levels.unique()}
@@ -60,9 +60,9 @@ class Genetic(Baseline):
             genes[0]: change for genes, change in zip(self.sets, self.changes, strict=True) if len(genes) == 1
         }
         self._closed_form(means.size, train.n_obs)
-        self.learn(source, data)
+        self.learn(columns, data)
 
-    def learn(self, source: DataSource, data: AnnData) -> None:
+    def learn(self, columns: Columns, data: AnnData) -> None:
         """What a class adds to the changes; `data` only for its gene names."""
 
     def respond(self, control: AnnData, target: str, seed: int, route: str = ROUTE) -> AnnData:
@@ -110,7 +110,7 @@ class Additive(Genetic):
     unseen: Literal["mean", "zero"] = "mean"
     name: ClassVar[str] = "additive"
 
-    def learn(self, source: DataSource, data: AnnData) -> None:
+    def learn(self, columns: Columns, data: AnnData) -> None:
         known = np.array(list(self.singles.values())) if self.singles else self.changes
         self.default = known.mean(axis=0) if self.unseen == "mean" else np.zeros(self.changes.shape[1])
 

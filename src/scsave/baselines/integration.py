@@ -19,8 +19,8 @@ from scsave.errors import UserError
 from scsave.packages import Needs, require
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
     from scsave.data.splits.strategies import Split
+    from scsave.keys import Columns
 
 
 class Integration(Baseline):
@@ -28,8 +28,8 @@ class Integration(Baseline):
 
     tasks: ClassVar[frozenset[str]] = frozenset({"batch_correction"})
 
-    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
-        self.batch_key = batch_column(source, data, self.name)
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
+        self.batch_key = batch_column(columns, data, self.name)
         self.cost = {"parameters": 0, "steps": 0, "cells_seen": 0}
 
     def integrate(self, data: AnnData, seed: int) -> AnnData:
@@ -108,13 +108,13 @@ class Scanorama(Integration):
         return np.vstack(embedded)[back], sp.csr_matrix(sp.diags(length) @ unit).maximum(0)
 
 
-def batch_column(source: DataSource, data: AnnData, name: str) -> str:
+def batch_column(columns: Columns, data: AnnData, name: str) -> str:
     """The batch column; raises UserError where the data names none."""
-    if source.batch_key is None:
-        raise UserError(f"baseline={name} needs a batch column, but {source.name} has none: set data.batch_key")
-    if source.batch_key not in data.obs:
-        raise UserError(f"no column '{source.batch_key}' in obs; columns: {', '.join(map(str, data.obs.columns))}")
-    return source.batch_key
+    if columns.batch is None:
+        raise UserError(f"baseline={name} needs a batch column, but {columns.name} has none: set data.batch_key")
+    if columns.batch not in data.obs:
+        raise UserError(f"no column '{columns.batch}' in obs; columns: {', '.join(map(str, data.obs.columns))}")
+    return columns.batch
 
 
 def integrated(

@@ -14,7 +14,7 @@ from scsave.baselines.genetic import Genetic
 from scsave.errors import UserError
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
+    from scsave.keys import Columns
 
 
 class Vectors(Protocol):
@@ -31,8 +31,8 @@ class Knowledge(Genetic):
     vectors: Any
     missing: Literal["error", "mean"] = "error"
 
-    def learn(self, source: DataSource, data: AnnData) -> None:
-        self.organism = source.organism
+    def learn(self, columns: Columns, data: AnnData) -> None:
+        self.organism = columns.organism
         ids = data.var[keys.GENE_ID].astype(str) if keys.GENE_ID in data.var else {}
         self.gene_ids = dict(ids)
         self.seen = sorted({gene for genes in self.sets for gene in genes})

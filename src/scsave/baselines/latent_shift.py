@@ -21,8 +21,8 @@ from scsave.errors import UserError
 
 if TYPE_CHECKING:
     from scsave.data.conditions import Values
-    from scsave.data.source import DataSource
     from scsave.data.splits.strategies import Split
+    from scsave.keys import Columns
 
 Positive = Annotated[int, Field(gt=0)]
 CHUNK = 1024  # cells through the networks at a time
@@ -51,15 +51,15 @@ class LatentShift(Response):
     name: ClassVar[str] = "latent_shift"
     routes: ClassVar[tuple[str, ...]] = ("carry", "decode")
 
-    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
         train, val = data[split.train], data[split.val]
-        cost = self._train(train, val, source, seed)
+        cost = self._train(train, val, columns, seed)
         latent = AnnData(sp.csr_matrix(self._encode(train)), obs=train.obs)
         rows = make_split({keys.TRAIN: np.arange(train.n_obs)}, latent.obs_names, "train", allow_no_test=True)
-        super().fit(latent, rows, source, seed)
+        super().fit(latent, rows, columns, seed)
         self.cost = cost
 
-    def _train(self, train: AnnData, val: AnnData, source: DataSource, seed: int) -> dict[str, Any]:
+    def _train(self, train: AnnData, val: AnnData, columns: Columns, seed: int) -> dict[str, Any]:
         from pathlib import Path
 
         import torch
@@ -73,14 +73,14 @@ class LatentShift(Response):
 
         gene_ids = list(train.var[keys.GENE_ID]) if keys.GENE_ID in train.var else None
         blocks = self.blocking(
-            BlockingContext(list(train.var_names), train, source.organism, gene_ids, Path(self.cache), seed)
+            BlockingContext(list(train.var_names), train, columns.organism, gene_ids, Path(self.cache), seed)
         )
-        self.conditions = Conditions.fit(train.obs, [source.batch_key] if source.batch_key else [])
+        self.conditions = Conditions.fit(train.obs, [columns.batch] if columns.batch else [])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             likelihood = copy.deepcopy(self.likelihood)
             self.model = SAVEModel(self.backbone, blocks, likelihood, self.conditions, self.conditions.names)
-        self.model.start_from(*gene_moments(train, combinations(train.obs, source.conditions)[0]))
+        self.model.start_from(*gene_moments(train, combinations(train.obs, columns.conditions)[0]))
         workshop = Workshop() if self.trainer is None else Workshop(trainer=self.trainer)
         plan = autoencoder_plan(self)
         cost = fit_stages(self.model, plan, CFM(), self._rows(train), self._rows(val), workshop, seed)

@@ -12,8 +12,8 @@ from scsave.baselines.response import Response
 from scsave.data.perturbations import canonical, parse
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
     from scsave.data.splits.strategies import Split
+    from scsave.keys import Columns
 
 
 @dataclass(kw_only=True)
@@ -27,9 +27,9 @@ class MatchingMean(Response):
 
     name: ClassVar[str] = "matching_mean"
 
-    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
-        super().fit(data, split, source, seed)
-        self.of_genes = source.perturbation_kind == "genes"
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
+        super().fit(data, split, columns, seed)
+        self.of_genes = columns.kind == "genes"
         if self.of_genes:
             names = {level: canonical(level, self.control) for level in self.means.index.levels[1]}
             self.means = self.means.rename(index=names, level="level")

@@ -20,8 +20,8 @@ from scsave.baselines.predicted import group_means, mean_expression, shifted_cel
 from scsave.errors import UserError
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
     from scsave.data.splits.strategies import Split
+    from scsave.keys import Columns
 
 CARRY = "carry"
 EVERY_CELL = "all cells"  # the one type of a data set that names none
@@ -51,12 +51,12 @@ class Response(Baseline):
     tasks: ClassVar[frozenset[str]] = frozenset({"perturbation"})
     routes: ClassVar[tuple[str, ...]] = (ROUTE,)
 
-    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
-        if source.perturbation_key is None or source.control is None:
-            raise UserError(f"baseline={self.name}: {source.name} names no perturbation_key and control")
-        self.key, self.control, self.type_key = source.perturbation_key, source.control, source.cell_type_key
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
+        if columns.perturbation is None or columns.control is None:
+            raise UserError(f"baseline={self.name}: {columns.name} names no perturbation_key and control")
+        self.key, self.control, self.type_key = columns.perturbation, columns.control, columns.cell_type
         sets = "; for sets of genes take baseline=perturbed_mean, matching_mean, additive, bilinear or nearest_text"
-        self.advice = sets if source.perturbation_kind == "genes" else ""
+        self.advice = sets if columns.kind == "genes" else ""
         train = data[split.train]
         levels = train.obs[self.key].astype(str).to_numpy()
         if self.control not in levels:

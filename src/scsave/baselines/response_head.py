@@ -7,13 +7,13 @@ from typing import Any, Protocol
 import numpy as np
 from anndata import AnnData
 
-from scsave.data.source import DataSource
+from scsave.keys import Columns
 
 
 class ResponseHead(Protocol):
     """An option of the config group `response`. It sees training cells in `fit`, and control cells in `change`."""
 
-    def fit(self, train: AnnData, source: DataSource, seed: int) -> None:
+    def fit(self, train: AnnData, columns: Columns, seed: int) -> None:
         """Learn from prepared training cells, control among them."""
 
     def change(self, control: AnnData, target: str) -> np.ndarray:

@@ -19,8 +19,8 @@ from scsave.baselines.predicted import predicted_cells
 from scsave.errors import UserError
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
     from scsave.data.splits.strategies import Split
+    from scsave.keys import Columns
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -43,8 +43,8 @@ class Scgen(Baseline):
     name: ClassVar[str] = "scgen"
     routes: ClassVar[tuple[str, ...]] = (ROUTE,)
 
-    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
-        if source.perturbation_kind != "level" or source.cell_type_key is None:
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
+        if columns.kind != "level" or columns.cell_type is None:
             raise UserError("baseline=scgen needs levels of a perturbation and a column of cell types")
         scgen = load_pertpy().tl.Scgen
         import scvi
@@ -53,7 +53,7 @@ class Scgen(Baseline):
 
         quiet_lightning()
         scvi.settings.seed, scvi.settings.verbosity = seed, 40
-        self.key, self.control, self.type_key = source.perturbation_key, source.control, source.cell_type_key
+        self.key, self.control, self.type_key = columns.perturbation, columns.control, columns.cell_type
         n_train, watched = len(split.train), len(split.val) > 0
         cells = self._cells(data[np.concatenate([split.train, split.val])])
         self.levels, self.types = set(cells.obs[self.key]), set(cells.obs[self.type_key])

@@ -22,8 +22,8 @@ from scsave.errors import UserError
 from scsave.packages import Needs, require
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
     from scsave.data.splits.strategies import Split
+    from scsave.keys import Columns
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -59,28 +59,28 @@ class Scvi(Baseline):
     def __post_init__(self) -> None:
         self.tasks = frozenset({self.task})
 
-    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
         self.scvi = require(self.needs, self.name)
-        self.source = source
-        self.told, self.numeric = self._told(data, source)
+        self.columns = columns
+        self.told, self.numeric = self._told(data, columns)
         rows = np.concatenate([split.train, split.val])
         cells = self._cells(data[rows])
         self.levels = {column: set(cells.obs[column]) for column in self.told}
         if self.task == "generation":
             self.donors = TrainResample()
-            self.donors.fit(data, split, source, seed)
+            self.donors.fit(data, split, columns, seed)
         self._train(cells, len(split.train), seed)
 
-    def _told(self, data: AnnData, source: DataSource) -> tuple[list[str], list[str]]:
+    def _told(self, data: AnnData, columns: Columns) -> tuple[list[str], list[str]]:
         """Categorical and numeric columns that the decoder is told."""
         if self.task == "batch_correction":
-            return [batch_column(source, data, self.name)], []
+            return [batch_column(columns, data, self.name)], []
         if self.task == "perturbation":
-            if source.perturbation_key is None or source.control is None:
-                raise UserError(f"baseline={self.name}: {source.name} names no perturbation_key and control")
-            return [source.perturbation_key, *([source.batch_key] if source.batch_key else [])], []
-        numeric = [c for c in source.conditions if pd.api.types.is_numeric_dtype(data.obs[c])]
-        return [c for c in source.conditions if c not in numeric], numeric
+            if columns.perturbation is None or columns.control is None:
+                raise UserError(f"baseline={self.name}: {columns.name} names no perturbation_key and control")
+            return [columns.perturbation, *([columns.batch] if columns.batch else [])], []
+        numeric = [c for c in columns.conditions if pd.api.types.is_numeric_dtype(data.obs[c])]
+        return [c for c in columns.conditions if c not in numeric], numeric
 
     def _cells(self, data: AnnData) -> AnnData:
         """Counts and told columns only, as scvi-tools takes them."""
@@ -143,7 +143,7 @@ class Scvi(Baseline):
         if self.task != "perturbation":
             raise self._cannot("perturbation")
         obs = control.obs.copy()
-        obs[self.source.perturbation_key] = pd.Categorical([target] * len(obs))
+        obs[self.columns.perturbation] = pd.Categorical([target] * len(obs))
         asked = control.copy()
         asked.obs = obs
         return self._sampled(asked, obs, control.obs[keys.LIBRARY].to_numpy(), seed)

@@ -18,8 +18,8 @@ from pydantic import Field
 
 from scsave.baselines.predicted import mean_expression
 from scsave.baselines.rates import Scale
-from scsave.data.source import DataSource
 from scsave.errors import UserError
+from scsave.keys import Columns
 from scsave.metrics.differential import group_moments
 
 Positive = Annotated[float, Field(gt=0)]
@@ -87,9 +87,9 @@ class LevelResponse:
             raise UserError(f"response.level.experts: {named}; it takes one or more of {', '.join(self.known)}")
 
     # --- learning ---
-    def fit(self, train: AnnData, source: DataSource, seed: int) -> None:
+    def fit(self, train: AnnData, columns: Columns, seed: int) -> None:
         """Moments of every (cell type, level) of the training cells. There is nothing else to learn."""
-        self.key, self.control, self.type_key = source.perturbation_key, source.control, source.cell_type_key
+        self.key, self.control, self.type_key = columns.perturbation, columns.control, columns.cell_type
         level = train.obs[self.key].astype(str)
         kind = train.obs[self.type_key].astype(str) if self.type_key else level.map(lambda _: EVERY_CELL)
         self.types, self.levels = sorted(kind.unique()), sorted(level.unique())

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from scsave.data.raw import RawCells, open_cells
+import pandas as pd
+
+from scsave.data.raw import RawCells, open_cells, rejoined
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 
@@ -21,6 +23,9 @@ class H5AD(DataSource):
 
     def read(self, cache: Path) -> AbstractContextManager[RawCells]:
         return open_cells(Path(self.path))
+
+    def whole_obs(self, obs: pd.DataFrame) -> pd.DataFrame:
+        return rejoined(obs, Path(self.path))
 
 
 @dataclass(kw_only=True)

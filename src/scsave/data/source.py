@@ -19,6 +19,7 @@ from scsave.data.obs import find_column
 from scsave.data.raw import RawCells, X
 from scsave.data.store import build_once, read_prepared
 from scsave.errors import UserError
+from scsave.keys import Columns
 
 __all__ = ["DataSource", "select_cells", "select_genes", "variable_genes"]
 
@@ -91,6 +92,27 @@ class DataSource:
         """Every obs column that the prepared cells carry, conditions first, without repeats."""
         named = [self.cell_type_key, self.batch_key, self.perturbation_key]
         return list(dict.fromkeys([*self.conditions, *(k for k in named if k), *self.keep]))
+
+    @property
+    def roles(self) -> Columns:
+        """The columns of the prepared cells and what each is for."""
+        return Columns(
+            name=self.name,
+            conditions=list(self.conditions),
+            cell_type=self.cell_type_key,
+            batch=self.batch_key,
+            perturbation=self.perturbation_key,
+            control=self.control,
+            kind=self.perturbation_kind,
+            numeric=list(self.numeric),
+            carried=self.obs_keys,
+            organism=self.organism,
+            min_level_cells=self.min_level_cells,
+        )
+
+    def whole_obs(self, obs: pd.DataFrame) -> pd.DataFrame:
+        """`obs` of prepared cells with the further columns that the file has, where the file is a user's own."""
+        return obs
 
     @property
     def layers(self) -> list[str]:

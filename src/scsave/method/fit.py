@@ -23,43 +23,43 @@ from scsave.training.loader import CellRows
 from scsave.training.statistics import gene_moments, library_range
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
     from scsave.data.splits.strategies import Split
+    from scsave.keys import Columns
     from scsave.method.save import SAVE
 
 log = logging.getLogger(__name__)
 
 
-def learn(save: SAVE, data: AnnData, split: Split, source: DataSource, seed: int) -> None:
+def learn(save: SAVE, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
     """See `SAVE.fit`; `save` is changed in place."""
     train, val = select_cells(data, split.train), select_cells(data, split.val)
     gene_ids = list(data.var[keys.GENE_ID]) if keys.GENE_ID in data.var else None
     context = BlockingContext(
         genes=list(data.var_names),
         train=train,
-        organism=source.organism,
+        organism=columns.organism,
         gene_ids=gene_ids,
         cache=save.cache,
         seed=seed,
     )
     blocks = save.scheme(context)
     if save.head is not None:
-        save.head.fit(train, source, seed)
-    sets = gene_set_columns(save.head, source, data.obs)
-    conditions = Conditions.fit(train.obs, source.conditions if save.told is None else save.told, sets)
+        save.head.fit(train, columns, seed)
+    sets = gene_set_columns(save.head, columns, data.obs)
+    conditions = Conditions.fit(train.obs, columns.conditions if save.told is None else save.told, sets)
     save.assemble(blocks, conditions, seed=seed)
     save.info = {
-        "source": source.name,
+        "source": columns.name,
         "blocking": {"scheme": blocks.scheme} | blocks.info,
         "library_range": library_range(train),
-        "perturbation_key": source.perturbation_key,
-        "control": source.control,
-        "cell_type_key": source.cell_type_key,
-        "batch_key": source.batch_key,
+        "perturbation_key": columns.perturbation,
+        "control": columns.control,
+        "cell_type_key": columns.cell_type,
+        "batch_key": columns.batch,
         "networks": save.networks,
     }
     if sets:
-        is_control = (train.obs[source.perturbation_key].astype(str) == source.control).to_numpy()
+        is_control = (train.obs[columns.perturbation].astype(str) == columns.control).to_numpy()
         save.control = stored_control.drawn(train, is_control, seed)
     if save.plan.decoder_mask_rate == 0 and save.decoder_conditions:
         numeric = [column.name for column in conditions.columns if column.kind == "numeric"]

@@ -14,26 +14,26 @@ from scsave.data.conditions import Conditions, GeneSet
 from scsave.data.perturbations import parse
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
+    from scsave.keys import Columns
     from scsave.method.save import SAVE
 
 
-def gene_set_columns(head: Any, source: DataSource, obs: pd.DataFrame) -> dict[str, GeneSet]:
+def gene_set_columns(head: Any, columns: Columns, obs: pd.DataFrame) -> dict[str, GeneSet]:
     """The perturbation column where it names sets of genes and there is a head that has vectors for them.
 
     A gene has a place if it was perturbed in training, is on the panel, or is named by a label of `obs`: the names of
     perturbations are no data. Without a head the column is an ordinary category.
     """
-    if source.perturbation_kind != "genes" or not isinstance(head, GeneSetResponse):
+    if columns.kind != "genes" or not isinstance(head, GeneSetResponse):
         return {}
-    sets = [parse(label, source.control) for label in obs[source.perturbation_key].astype(str).unique()]
+    sets = [parse(label, columns.control) for label in obs[columns.perturbation].astype(str).unique()]
     named = sorted({gene for genes in sets for gene in genes})
     head.space.place(named)  # looks up those that are new; raises where one has no vector
     genes = tuple(sorted(head.space.at))
     seen = set(head.seen)
     size = max([2, *(len(genes) for genes in sets)])
-    column = GeneSet(source.perturbation_key, genes, tuple(gene in seen for gene in genes), source.control, size)
-    return {source.perturbation_key: column}
+    column = GeneSet(columns.perturbation, genes, tuple(gene in seen for gene in genes), columns.control, size)
+    return {columns.perturbation: column}
 
 
 def text_vectors(head: Any, conditions: Conditions) -> dict[str, Tensor]:

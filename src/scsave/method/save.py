@@ -39,8 +39,8 @@ from scsave.stats.pca import Projection
 from scsave.training.fitting import Networks, Workshop
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
     from scsave.data.splits.strategies import Split
+    from scsave.keys import Columns
 
 
 class SAVE:
@@ -92,9 +92,9 @@ class SAVE:
         self.control: AnnData | None = None  # some control cells of training, where perturbations are sets of genes
 
     # --- training ---
-    def fit(self, data: AnnData, split: Split, source: DataSource, seed: int = 0) -> None:
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int = 0) -> None:
         """Learn blocks, vocabulary, scale and weights from `data[split.train]`; `split.val` is for the loss curves."""
-        learn(self, data, split, source, seed)
+        learn(self, data, split, columns, seed)
 
     def assemble(self, blocks: GeneBlocks, conditions: Conditions, seed: int) -> None:
         """Networks with fresh weights, `conditions` as their vocabulary."""

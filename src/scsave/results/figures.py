@@ -11,20 +11,20 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.source import DataSource
+from scsave.keys import Columns
 from scsave.results.style import GENERATED, REAL, figure, level_colors, save, scatter_levels, tidy
 from scsave.threads import own_threads
 
 MAX_LEVELS, MAX_CELLS = 20, 5000
 
 
-def generation_figures(folder: Path, real: AnnData, generated: AnnData, source: DataSource, run: Path) -> list[Path]:
+def generation_figures(folder: Path, real: AnnData, generated: AnnData, columns: Columns, run: Path) -> list[Path]:
     """UMAPs by condition, gene statistics, violins, loss curves; returns what was written below `folder`."""
-    columns = [name for name in source.conditions if real.obs[name].dtype == "category"]
+    shown = [name for name in columns.conditions if real.obs[name].dtype == "category"]
     written = [
-        *umap_by_condition(folder, real, generated, columns),
+        *umap_by_condition(folder, real, generated, shown),
         gene_statistics(folder, real, generated),
-        violins(folder, real, generated, source.cell_type_key or (columns[0] if columns else None)),
+        violins(folder, real, generated, columns.cell_type or (shown[0] if shown else None)),
     ]
     return written + loss_curves(folder, run)
 
@@ -50,10 +50,10 @@ def sample_cells(data: AnnData, n: int = MAX_CELLS, seed: int = 0) -> AnnData:
     return data[np.sort(np.random.default_rng(seed).choice(data.n_obs, n, replace=False))]
 
 
-def umap_by_condition(folder: Path, real: AnnData, generated: AnnData, columns: list[str]) -> list[Path]:
+def umap_by_condition(folder: Path, real: AnnData, generated: AnnData, shown: list[str]) -> list[Path]:
     real, generated = sample_cells(real), sample_cells(generated)
     at_real, at_generated = joint_umap(real, generated)
-    fig, axes = figure(1 + len(columns), 2, width=4.2, height=3.6)
+    fig, axes = figure(1 + len(shown), 2, width=4.2, height=3.6)
     axes = np.atleast_2d(axes)
     for ax, title, first in zip(axes[0], ("real over generated", "generated over real"), (0, 1), strict=True):
         for k in (1 - first, first):
@@ -62,7 +62,7 @@ def umap_by_condition(folder: Path, real: AnnData, generated: AnnData, columns: 
         ax.set_title(title)
         tidy(ax)
     axes[0, 1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=2)
-    for pair, column in zip(axes[1:], columns, strict=True):
+    for pair, column in zip(axes[1:], shown, strict=True):
         levels = real.obs[column].cat.categories
         palette = level_colors(len(levels))
         for ax, at, cells, name in zip(

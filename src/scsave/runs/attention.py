@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from torch import Tensor, nn
 
-    from scsave.data.source import DataSource
+    from scsave.keys import Columns
     from scsave.method.save import SAVE
     from scsave.protocol import Context, Method
 
@@ -43,7 +43,7 @@ class BlockAttention:
     max_cells: Annotated[int, Field(gt=1)] = 1000  # of each level
     max_levels: Annotated[int, Field(gt=0)] = 6  # drawn: those that change most
 
-    def check(self, method: Method, source: DataSource, data: AnnData) -> None:
+    def check(self, method: Method, columns: Columns, data: AnnData) -> None:
         """Before anything is trained: UserError for a method, backbone, column or level that can't be looked at."""
         from scsave.components import build
         from scsave.method.save import SAVE
@@ -56,13 +56,13 @@ class BlockAttention:
             raise UserError(
                 "analysis=attention: this backbone has no attention between blocks; use backbone=save_small"
             )
-        self.chosen(method, source, data)
+        self.chosen(method, columns, data)
 
     def run(self, context: Context) -> list[Path]:
         """Writes `attention.csv` and `attention.png` below the run's folder."""
         from scsave.results.attention_figure import draw_attention
 
-        column, reference = self.chosen(context.method, context.source, context.data)
+        column, reference = self.chosen(context.method, context.columns, context.data)
         labels, weights = self.weights(context, column, reference)
         path = context.folder / "attention.csv"
         write_text(path, long_table(labels, weights).to_csv(index=False))
@@ -70,21 +70,19 @@ class BlockAttention:
         print(f"attention by {column}, reference {reference}: {path}, {figure}")
         return [path, figure]
 
-    def chosen(self, method: SAVE, source: DataSource, data: AnnData) -> tuple[str, str]:
+    def chosen(self, method: SAVE, columns: Columns, data: AnnData) -> tuple[str, str]:
         """Column and reference level. UserError, listing what is there, where either is absent."""
         told = method.told if method.model is None else method.conditions.names
-        named = [name for name in told if name not in source.numeric and name in data.obs]
-        if source.perturbation_kind == "genes":
-            named = [name for name in named if name != source.perturbation_key]
-        column = self.column or (
-            source.perturbation_key if source.perturbation_key in named else next(iter(named), None)
-        )
+        named = [name for name in told if name not in columns.numeric and name in data.obs]
+        if columns.kind == "genes":
+            named = [name for name in named if name != columns.perturbation]
+        column = self.column or (columns.perturbation if columns.perturbation in named else next(iter(named), None))
         if column not in named:
             raise UserError(
                 f"analysis.column={column}: the model's categorical conditions are {', '.join(named) or 'none'}"
             )
         values = data.obs[column].astype(str)
-        control = source.control if column == source.perturbation_key else None
+        control = columns.control if column == columns.perturbation else None
         reference = self.reference or control or str(values.value_counts().index[0])
         if reference not in set(values):
             raise UserError(

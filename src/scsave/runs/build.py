@@ -8,7 +8,7 @@ from anndata import AnnData
 from omegaconf import DictConfig, OmegaConf
 
 from scsave.components import build
-from scsave.data.source import DataSource
+from scsave.keys import Columns
 from scsave.protocol import Method, Task
 from scsave.runs.config import RunConfig
 from scsave.runs.folds import run_folder
@@ -19,10 +19,10 @@ CHECKPOINTS = "checkpoints"
 
 
 def make_method(
-    cfg: DictConfig, config: RunConfig, task: Task, source: DataSource, data: AnnData, folder: Path
+    cfg: DictConfig, config: RunConfig, task: Task, columns: Columns, data: AnnData, folder: Path
 ) -> Method:
     """SAVE, the baseline that is asked for, or in mode=evaluate the trained model. `data`: training cells, nothing else."""
-    told = task.decoder_conditions(source, data.obs)  # refuses cells that the task can't use, for a baseline too
+    told = task.decoder_conditions(columns, data.obs)  # refuses cells that the task can't use, for a baseline too
     if config.baseline.get("_target_"):
         return build({k: v for k, v in config.baseline.items() if k != "name"}, "baseline")
     # imported when the data is known to be good: Lightning alone takes seconds
@@ -47,8 +47,8 @@ def make_method(
         guidance=config.sampling.guidance,
         blocking=config.blocking,
         training=config.training,
-        response=config.response.get(source.perturbation_kind),
-        conditions=task.conditions(source),
+        response=config.response.get(columns.kind),
+        conditions=task.conditions(columns),
         decoder_conditions=told,
         networks=task.networks,
         n_axes=task.n_components if task.asks == "batch_correction" else 0,

@@ -6,8 +6,10 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 from anndata import AnnData
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,6 +18,7 @@ from scsave.data.source import DataSource, select_genes
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.files import write_text
+from scsave.keys import Columns
 from scsave.protocol import Context, Method, Task
 from scsave.runs.build import CHECKPOINTS, job_of, make_method
 from scsave.runs.config import RunConfig, validated
@@ -87,12 +90,12 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     started = time.perf_counter()
     task: Task = build(config.task, "task")
     source: DataSource = build(config.data, "data")
-    task.check(source)
-    optimised = check_sweep_metric(config.sweep_metric, task, source) if config.sweep_metric else None
+    task.check(source.roles)
+    optimised = check_sweep_metric(config.sweep_metric, task, source.roles) if config.sweep_metric else None
     source = source.fitted(Path(config.paths.cache))
-    task.check(source)  # the file that is there may lack what the set usually has
+    task.check(source.roles)  # the file that is there may lack what the set usually has
     cells, strategy = source.load(Path(config.paths.cache)), build(config.split, "split")
-    folds = strategy.folds(cells, source) if hasattr(strategy, "folds") else {"": strategy}
+    folds = strategy.folds(cells, source.roles) if hasattr(strategy, "folds") else {"": strategy}
     asked = stored_command(folder) if cfg.resume else command()
     if config.mode != "evaluate" and rank_zero():
         record_start(cfg, folder, asked)
@@ -103,11 +106,11 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
         where = folder / FOLDS / slug(name) if name else folder
         fold = read_fold(where) if name and cfg.resume else None
         if fold is None:
-            split = fold_strategy(cells, source, config.seed)
+            split = fold_strategy(cells, source.roles, config.seed)
             data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
             if number == len(folds):
                 del cells  # a large file's genes that were not chosen
-            fold = run_fold(cfg, config, task, source, data, split, where)
+            fold = run_fold(cfg, config, task, source.roles, data, split, where, source.whole_obs)
         if fold is None:
             continue  # the other processes of a distributed run were there to train
         if name and config.mode != "evaluate":
@@ -152,21 +155,22 @@ def run_fold(
     cfg: DictConfig,
     config: RunConfig,
     task: Task,
-    source: DataSource,
+    columns: Columns,
     data: AnnData,
     split: Split,
     folder: Path,
+    whole_obs: Callable[[pd.DataFrame], pd.DataFrame],
 ) -> Fold | None:
     """One split, `data` having the genes chosen on its training cells: a method fitted, the task run. None if not rank 0."""
-    method = make_method(cfg, config, task, source, data[split.train], folder)
+    method = make_method(cfg, config, task, columns, data[split.train], folder)
     if task.asks not in method.tasks:
         raise UserError(
             f"baseline={method.name} is for {', '.join(sorted(method.tasks))}; task={task.name} needs another"
         )
     if analysis := config.analysis and build(config.analysis, "analysis"):
-        analysis.check(method, source, data)
+        analysis.check(method, columns, data)
     if rank_zero():
-        print(f"{task.name} on {source.name}: {data.n_obs} cells x {data.n_vars} genes, {split.describe()}")
+        print(f"{task.name} on {columns.name}: {data.n_obs} cells x {data.n_vars} genes, {split.describe()}")
     if config.mode != "evaluate":
         if rank_zero():
             if not cfg.resume:
@@ -175,14 +179,21 @@ def run_fold(
                     shutil.rmtree(folder / old, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
             split.save(folder / SPLIT, data.obs_names)
-        fit(method, data, split, source, config, folder)
+        fit(method, data, split, columns, config, folder)
     crew = None if config.mode == "evaluate" else share_sampling(method)
     if not rank_zero():
         if crew:
             crew.serve(method.sample_units)
         return None
     context = Context(
-        data=data, source=source, split=split, method=method, folder=folder, seed=config.seed, figures=config.figures
+        data=data,
+        columns=columns,
+        split=split,
+        method=method,
+        folder=folder,
+        seed=config.seed,
+        figures=config.figures,
+        whole_obs=whole_obs,
     )
     try:
         outcome = task.run(context)
@@ -230,13 +241,13 @@ def stored_command(folder: Path) -> str:
     return first.removeprefix("# ") if first.startswith("# ") else ""
 
 
-def fit(method: Method, data: AnnData, split: Split, source: DataSource, config: RunConfig, folder: Path) -> None:
+def fit(method: Method, data: AnnData, split: Split, columns: Columns, config: RunConfig, folder: Path) -> None:
     from scsave.method.save import SAVE
     from scsave.training.fitting import Stopped
 
     started = time.perf_counter()
     try:
-        method.fit(data, split, source, config.seed)
+        method.fit(data, split, columns, config.seed)
     except Stopped as stopped:
         raise KeyboardInterrupt(f"{stopped}; go on with: python train.py resume={run_folder(folder)}") from None
     method.cost.setdefault("seconds_fit", time.perf_counter() - started)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -14,11 +13,9 @@ from pydantic import Field
 
 from scsave import keys
 from scsave.data.catalog import data_with
-from scsave.data.h5ad import H5AD
-from scsave.data.raw import rejoined
-from scsave.data.source import DataSource
 from scsave.errors import UserError
 from scsave.files import write_h5ad
+from scsave.keys import Columns
 from scsave.method.integrate import Route
 from scsave.metrics.row import Metric
 from scsave.protocol import Context, Method, Outcome
@@ -49,76 +46,75 @@ class BatchCorrection:
     def networks(self) -> str:
         return "flow" if self.route == "translate" else "autoencoder"
 
-    def check(self, source: DataSource) -> None:
-        if source.batch_key is None:
+    def check(self, columns: Columns) -> None:
+        if columns.batch is None:
             raise UserError(
-                f"task=batch_correction needs a batch column, {source.name} names none: set data.batch_key; data sets with "
+                f"task=batch_correction needs a batch column, {columns.name} names none: set data.batch_key; data sets with "
                 f"one: {', '.join(data_with('batch_key', 'cell_type_key'))}"
             )
-        if source.cell_type_key in self.nuisance:
-            raise UserError(f"task.nuisance={source.cell_type_key}: what is to be kept can't be corrected away")
-        if lost := [column for column in self.nuisance if column not in source.obs_keys]:
+        if columns.cell_type in self.nuisance:
+            raise UserError(f"task.nuisance={columns.cell_type}: what is to be kept can't be corrected away")
+        if lost := [column for column in self.nuisance if column not in columns.carried]:
             raise UserError(
-                f"task.nuisance={lost[0]}: not among the columns that are read ({', '.join(source.obs_keys)}); "
+                f"task.nuisance={lost[0]}: not among the columns that are read ({', '.join(columns.carried)}); "
                 f"read it with data.keep=[{lost[0]}]"
             )
 
-    def conditions(self, source: DataSource) -> list[str]:
-        return list(dict.fromkeys([source.batch_key, *self.nuisance]))
+    def conditions(self, columns: Columns) -> list[str]:
+        return list(dict.fromkeys([columns.batch, *self.nuisance]))
 
-    def decoder_conditions(self, source: DataSource, obs: pd.DataFrame) -> list[str]:
-        batches = obs[source.batch_key].astype(str).value_counts()
+    def decoder_conditions(self, columns: Columns, obs: pd.DataFrame) -> list[str]:
+        batches = obs[columns.batch].astype(str).value_counts()
         if len(batches) < 2:
-            raise UserError(f"task=batch_correction: {source.batch_key} has one batch only, {batches.index[0]}")
-        if batches.min() < source.min_level_cells:
+            raise UserError(f"task=batch_correction: {columns.batch} has one batch only, {batches.index[0]}")
+        if batches.min() < columns.min_level_cells:
             size = "one cell" if batches.min() == 1 else f"{batches.min()} cells"
             raise UserError(
-                f"task=batch_correction: level '{batches.idxmin()}' of '{source.batch_key}' has {size}, "
-                f"{source.min_level_cells} are needed; leave it out with "
-                f"data.exclude='{{{source.batch_key}: [{batches.idxmin()}]}}'"
+                f"task=batch_correction: level '{batches.idxmin()}' of '{columns.batch}' has {size}, "
+                f"{columns.min_level_cells} are needed; leave it out with "
+                f"data.exclude='{{{columns.batch}: [{batches.idxmin()}]}}'"
             )
         if lost := sorted(set(self.unlabelled_batches) - set(batches.index)):
             raise UserError(
-                f"task.unlabelled_batches={lost[0]}: not a level of {source.batch_key}; levels: "
+                f"task.unlabelled_batches={lost[0]}: not a level of {columns.batch}; levels: "
                 f"{', '.join(sorted(batches.index))}"
             )
         if self.reference is not None and self.reference not in batches:
             raise UserError(
-                f"task.reference={self.reference}: not a level of {source.batch_key}; levels: "
+                f"task.reference={self.reference}: not a level of {columns.batch}; levels: "
                 f"{', '.join(sorted(batches.index))}"
             )
-        return self.conditions(source)
+        return self.conditions(columns)
 
     def run(self, context: Context) -> Outcome:
         from scsave.metrics.integration import OF_COMPONENTS, UNINTEGRATED, IntegrationScorer
         from scsave.results.integration_figures import integration_figures
 
-        data, source, method = context.data, context.source, context.method
+        data, columns, method = context.data, context.columns, context.method
         scorer = IntegrationScorer(
             data,
-            source.batch_key,
-            source.cell_type_key,
+            columns.batch,
+            columns.cell_type,
             self.unlabelled_batches,
             n_components=self.n_components,
             seed=context.seed,
             max_cells=self.max_cells,
         )
-        if source.cell_type_key is None:
+        if columns.cell_type is None:
             log.info("no cell types are named (data.cell_type_key): of the scores only iLISI and PCR can be computed")
         integrated = self.integrated(method, data, context.seed)
         embedding = integrated.obsm[embedding_key(integrated)]
         shown = {UNINTEGRATED: scorer.unintegrated, method.name: embedding[scorer.rows]}
         if corrected := keys.COMPONENTS in integrated.obsm:
             shown[method.name + OF_COMPONENTS] = integrated.obsm[keys.COMPONENTS][scorer.rows]
-        if isinstance(context.source, H5AD):
-            integrated.obs = rejoined(integrated.obs, Path(context.source.path))
+        integrated.obs = context.whole_obs(integrated.obs)
         write_h5ad(context.folder / "integrated.h5ad", integrated)
         log.info("scoring by scib-metrics")
         scores = scorer.score({method.name: embedding}, {method.name: integrated} if corrected else None)
         if context.figures:
             integration_figures(
                 context.folder / "figures",
-                pd.DataFrame({"batch": scorer.batch} | ({"cell type": scorer.label} if source.cell_type_key else {})),
+                pd.DataFrame({"batch": scorer.batch} | ({"cell type": scorer.label} if columns.cell_type else {})),
                 shown,
                 context.folder,
             )
@@ -139,7 +135,7 @@ class BatchCorrection:
             cells.obsm[keys.COMPONENTS] = axes(cells.X).astype(np.float32)
         return cells
 
-    def validation_metrics(self, source: DataSource) -> dict[str, Metric]:
+    def validation_metrics(self, columns: Columns) -> dict[str, Metric]:
         raise UserError(
             "sweep_metric: task=batch_correction has no validation score: it is scored by the labels of all cells, and a "
             "search by them would fit the labels; sweep task=generation or task=perturbation, or a grid without sweep_metric"

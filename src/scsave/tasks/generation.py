@@ -14,9 +14,9 @@ from pydantic import Field
 
 from scsave import keys
 from scsave.baselines.generation import Mean
-from scsave.data.source import DataSource
 from scsave.errors import UserError
 from scsave.files import write_h5ad
+from scsave.keys import Columns
 from scsave.metrics.registry import rows
 from scsave.metrics.row import Metric
 from scsave.protocol import Context, Outcome
@@ -41,37 +41,37 @@ class Generation:
     metrics = "generation"
     networks = "flow"
 
-    def check(self, source: DataSource) -> None:
-        if not source.conditions:
-            raise UserError(f"task=generation needs condition columns, {source.name} names none: set data.conditions")
+    def check(self, columns: Columns) -> None:
+        if not columns.conditions:
+            raise UserError(f"task=generation needs condition columns, {columns.name} names none: set data.conditions")
 
-    def conditions(self, source: DataSource) -> list[str]:
-        return list(source.conditions)
+    def conditions(self, columns: Columns) -> list[str]:
+        return list(columns.conditions)
 
-    def decoder_conditions(self, source: DataSource, obs: pd.DataFrame) -> list[str]:
-        return list(source.conditions)
+    def decoder_conditions(self, columns: Columns, obs: pd.DataFrame) -> list[str]:
+        return list(columns.conditions)
 
     def scorer(self, context: Context) -> GenerationScorer:
         """What holds cells against the test cells of the split."""
         from scsave.metrics.generation import GenerationScorer
 
-        data, split, source = context.data, context.split, context.source
+        data, split, columns = context.data, context.split, context.columns
         return GenerationScorer(
             data[split.train],
             data[split.test].copy(),
-            source.conditions,
-            source.cell_type_key,
+            columns.conditions,
+            columns.cell_type,
             n_top_genes=self.n_top_genes,
             n_components=self.n_components,
             seed=context.seed,
         )
 
     def run(self, context: Context) -> Outcome:
-        split, source = context.split, context.source
+        split, columns = context.split, context.columns
         if len(split.test) < 2:
             raise UserError(f"split {split.name} leaves {len(split.test)} test cells; task=generation needs at least 2")
         scorer = self.scorer(context)
-        asked = scorer.test.obs[source.conditions]
+        asked = scorer.test.obs[columns.conditions]
         started = time.perf_counter()
         generated = context.method.generate(asked, seed=context.seed)
         context.method.cost |= {"seconds_sample": time.perf_counter() - started, "cells_sampled": generated.n_obs}
@@ -86,28 +86,28 @@ class Generation:
             name: {row: groups[name] for row, groups in scored.items()} for name in next(iter(scored.values()))
         }
         if context.figures:
-            generation_figures(context.folder / "figures", scorer.test, generated, source, context.folder)
+            generation_figures(context.folder / "figures", scorer.test, generated, columns, context.folder)
         return Outcome(
             scores=protocols.pop("neutral"),
             protocols=protocols,
             info={"scorer": scorer.info, "headline_protocol": "neutral"},
         )
 
-    def validation_metrics(self, source: DataSource) -> dict[str, Metric]:
+    def validation_metrics(self, columns: Columns) -> dict[str, Metric]:
         return rows("generation")
 
     def validate(self, context: Context) -> dict[str, float]:
         """Cells under the validation cells' conditions against those cells, neutral protocol."""
         split = validation_split(context.split)
         scorer = self.scorer(dataclasses.replace(context, split=split))
-        cells = context.method.generate(scorer.test.obs[context.source.conditions], seed=context.seed)
+        cells = context.method.generate(scorer.test.obs[context.columns.conditions], seed=context.seed)
         return scorer.score(cells, protocols=("neutral",))["neutral"][keys.ALL]
 
     @staticmethod
     def reference_rows(context: Context, scorer, asked: pd.DataFrame) -> dict[str, AnnData]:
         """The noise floor and the no-skill row: what any number must be read against."""
         mean = Mean()
-        mean.fit(context.data, context.split, context.source, context.seed)
+        mean.fit(context.data, context.split, context.columns, context.seed)
         return {
             "real": scorer.real_sample(),
             "train_resample": scorer.train_resample(),

@@ -53,20 +53,20 @@ def problem(task: Perturbation, context: Context) -> Problem:
     from scsave.metrics.genetic import GeneticScorer
     from scsave.metrics.response import split_control
 
-    data, source, split = context.data, context.source, context.split
+    data, columns, split = context.data, context.columns, context.split
     labels = canonical_labels(context)
     test = split.test
-    real = data[test[labels[test] != source.control]].copy()
+    real = data[test[labels[test] != columns.control]].copy()
     if not real.n_obs:
         raise UserError(
             f"split {split.name} leaves no perturbed test cell; use split=perturbation, gears, ahlmann_eltze or "
             "random_perturbations"
         )
-    real.obs[source.perturbation_key] = labels[test[labels[test] != source.control]]
-    held, seen = test[labels[test] == source.control], np.sort(np.concatenate([split.train, split.val]))
+    real.obs[columns.perturbation] = labels[test[labels[test] != columns.control]]
+    held, seen = test[labels[test] == columns.control], np.sort(np.concatenate([split.train, split.val]))
     if len(held) < 2:  # a split that shares out no control cells: those of training
-        held = seen[labels[seen] == source.control]
-    tested, known = set(labels[test]) - {source.control}, set(labels[split.train])
+        held = seen[labels[seen] == columns.control]
+    tested, known = set(labels[test]) - {columns.control}, set(labels[split.train])
     if shown := tested & known:
         log.warning(
             "split %s: %d of %d test perturbations have cells in training, so they are not unseen; "
@@ -76,7 +76,7 @@ def problem(task: Perturbation, context: Context) -> Problem:
     start = limited(start, task.perturbation_cells, context.seed)  # a change is measured from the cells that were moved
     groups = test_groups(context, labels)
     scorer = GeneticScorer(
-        data[seen].copy(), start, truth, real, source.perturbation_key, groups, source.control,
+        data[seen].copy(), start, truth, real, columns.perturbation, groups, columns.control,
         n_top_genes=task.n_top_genes, n_components=task.n_components, seed=context.seed,
     )  # fmt: skip
     return Problem(scorer, start, truth, real, groups)
@@ -84,15 +84,15 @@ def problem(task: Perturbation, context: Context) -> Problem:
 
 def canonical_labels(context: Context) -> np.ndarray:
     """Perturbation of each cell, (N,) str, `B+A` as `A+B`."""
-    source = context.source
-    names = context.data.obs[source.perturbation_key].astype(str)
-    return names.map(lambda name: canonical(name, source.control)).to_numpy()
+    columns = context.columns
+    names = context.data.obs[columns.perturbation].astype(str)
+    return names.map(lambda name: canonical(name, columns.control)).to_numpy()
 
 
 def validate_genetic(task: Perturbation, context: Context) -> dict[str, float]:
     """The method's headline route on the validation perturbations."""
     split = validation_split(context.split)
-    if (canonical_labels(context)[split.test] == context.source.control).all():
+    if (canonical_labels(context)[split.test] == context.columns.control).all():
         raise UserError(
             f"sweep_metric: split {context.split.name} has no validation perturbation; use split=gears or ahlmann_eltze"
         )
@@ -106,7 +106,7 @@ def run_genetic(task: Perturbation, context: Context) -> Outcome:
     """Predict every test perturbation from held-out control cells by every row, score, and write the files."""
     from scsave.results.genetic_figures import draw_genetic
 
-    data, source, split = context.data, context.source, context.split
+    data, columns, split = context.data, context.columns, context.split
     posed = problem(task, context)
     scorer, control, real, truth, groups = posed.scorer, posed.control, posed.real, posed.truth, posed.groups
     labels = canonical_labels(context)
@@ -115,14 +115,14 @@ def run_genetic(task: Perturbation, context: Context) -> Outcome:
         log.info("predicting %s", row)
         cells = predicted(method, control, scorer.perturbations, context.seed, route)
         found[row] = scorer.score(cells)
-        changes[row] = mean_changes(cells, control, scorer.perturbations, source.perturbation_key)
+        changes[row] = mean_changes(cells, control, scorer.perturbations, columns.perturbation)
         headline = cells if headline is None else headline
     found[CEILING] = scorer.ceiling()
     arrays = {f"change/{row}": change for row, change in changes.items()}
-    arrays |= halves(real, truth, scorer.perturbations, source.perturbation_key, context.seed)
+    arrays |= halves(real, truth, scorer.perturbations, columns.perturbation, context.seed)
     arrays |= {"truth": scorer.delta_truth, "perturbations": np.array(scorer.perturbations, dtype=str)}
     arrays |= {"panel": np.array(list(data.var_names), dtype=str)}
-    arrays |= singles(data[split.train], labels[split.train], source.control, scorer.perturbations)
+    arrays |= singles(data[split.train], labels[split.train], columns.control, scorer.perturbations)
     info = scorer.info | vectors_info(task, context, scorer.perturbations)
     outcome = outcome_of(found, arrays, info, groups, context.seed)
     write_h5ad(context.folder / PREDICTIONS, headline)
@@ -142,7 +142,7 @@ def methods(task: Perturbation, context: Context) -> list[tuple[str, Method, str
     rows = [(method.name if n == 0 else f"{method.name}_{route}", method, route) for n, route in enumerate(routes)]
     for reference in reference_methods(task, context):
         if reference.name != method.name:
-            reference.fit(context.data, context.split, context.source, context.seed)
+            reference.fit(context.data, context.split, context.columns, context.seed)
             rows.append((reference.name, reference, reference.routes[0]))
             if isinstance(reference, Bilinear):  # the strongest, also with what our head has: pooled control, counts
                 rows.append((f"{reference.name}_{CARRY}", reference, CARRY))
@@ -158,8 +158,8 @@ def reference_methods(task: Perturbation, context: Context) -> list[Method]:
 
     vectors = task.vectors.bind(context.data)
     texts: list[Method] = [Bilinear(vectors=vectors, missing="mean")]
-    labels = context.data.obs[context.source.perturbation_key].astype(str).iloc[context.split.train].unique()
-    if any(len(parse(label, context.source.control)) == 1 for label in labels):
+    labels = context.data.obs[context.columns.perturbation].astype(str).iloc[context.split.train].unique()
+    if any(len(parse(label, context.columns.control)) == 1 for label in labels):
         texts.append(NearestText(vectors=vectors, missing="mean"))
     return [NoChange(), PooledControl(), PerturbedMean(), MatchingMean(), Additive(), *texts]
 
@@ -179,16 +179,16 @@ def limited(cells: AnnData, most: int, seed: int) -> AnnData:
 def test_groups(context: Context, labels: np.ndarray) -> dict[str, list[str]]:
     """Perturbations of each named part of the test cells; none where the split names no parts."""
     parts = {name: rows for name, rows in context.split.parts().items() if name != CONTROL}
-    return {name: sorted(set(labels[rows]) - {context.source.control}) for name, rows in parts.items()}
+    return {name: sorted(set(labels[rows]) - {context.columns.control}) for name, rows in parts.items()}
 
 
 def vectors_info(task: Perturbation, context: Context, names: list[str]) -> dict[str, Any]:
     """Which perturbed genes have no vector (those sit at the average one), and the weights of the head."""
-    source, labels = context.source, canonical_labels(context)
+    columns, labels = context.columns, canonical_labels(context)
     trained = {str(name) for name in np.unique(labels[context.split.train])}
-    genes = sorted({gene for name in trained | set(names) for gene in parse(name, source.control)})
+    genes = sorted({gene for name in trained | set(names) for gene in parse(name, columns.control)})
     ids = dict(context.data.var[keys.GENE_ID].astype(str)) if keys.GENE_ID in context.data.var else None
-    found = task.vectors.bind(context.data).lookup(genes, source.organism, ids and [ids.get(g, "") for g in genes])[1]
+    found = task.vectors.bind(context.data).lookup(genes, columns.organism, ids and [ids.get(g, "") for g in genes])[1]
     info: dict[str, Any] = {"genes_without_vector": [g for g, has in zip(genes, found, strict=True) if not has]}
     if (head := getattr(context.method, "head", None)) is not None:
         info |= {

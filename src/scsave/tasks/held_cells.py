@@ -7,47 +7,45 @@ import pandas as pd
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
+from scsave.keys import Columns
 
 
-def levels_and_types(data: AnnData, source: DataSource) -> tuple[np.ndarray, np.ndarray]:
+def levels_and_types(data: AnnData, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """Perturbation level and cell type of each cell, (N,) str each; one type where there is no column of them."""
-    level = data.obs[source.perturbation_key].astype(str).to_numpy()
-    kind = (
-        data.obs[source.cell_type_key].astype(str).to_numpy() if source.cell_type_key else np.full(len(level), keys.ALL)
-    )
+    level = data.obs[columns.perturbation].astype(str).to_numpy()
+    kind = data.obs[columns.cell_type].astype(str).to_numpy() if columns.cell_type else np.full(len(level), keys.ALL)
     return level, kind
 
 
-def held_types(data: AnnData, split: Split, source: DataSource, target: str) -> list[str]:
+def held_types(data: AnnData, split: Split, columns: Columns, target: str) -> list[str]:
     """Cell types that have test cells under the target, in order. UserError where none has."""
-    level, kind = levels_and_types(data, source)
+    level, kind = levels_and_types(data, columns)
     types = sorted(set(kind[split.test][level[split.test] == target]))
     if not types:
         raise UserError(
-            f"split {split.name} leaves no test cell with {source.perturbation_key}={target}; use "
+            f"split {split.name} leaves no test cell with {columns.perturbation}={target}; use "
             "split=perturbation, or split=leave_out with split.where"
         )
     return types
 
 
 def held_cells(
-    data: AnnData, split: Split, source: DataSource, name: str, target: str
+    data: AnnData, split: Split, columns: Columns, name: str, target: str
 ) -> tuple[AnnData, AnnData, AnnData]:
     """Control cells of type `name`, its test cells under the target, and every cell that training may see."""
-    level, kind = levels_and_types(data, source)
+    level, kind = levels_and_types(data, columns)
     own, test = kind == name, np.zeros(data.n_obs, dtype=bool)
     test[split.test] = True
     seen = np.sort(np.concatenate([split.train, split.val]))
-    return data[own & (level == source.control)].copy(), data[own & test & (level == target)].copy(), data[seen].copy()
+    return data[own & (level == columns.control)].copy(), data[own & test & (level == target)].copy(), data[seen].copy()
 
 
-def crossed(obs: pd.DataFrame, source: DataSource) -> bool:
+def crossed(obs: pd.DataFrame, columns: Columns) -> bool:
     """Does every batch have control cells?"""
-    control = obs[source.perturbation_key].astype(str) == source.control
-    return bool(control.groupby(obs[source.batch_key].astype(str)).any().all())
+    control = obs[columns.perturbation].astype(str) == columns.control
+    return bool(control.groupby(obs[columns.batch].astype(str)).any().all())
 
 
 def enough(halves: tuple[AnnData, AnnData], min_cells: int) -> list[AnnData]:

@@ -12,10 +12,10 @@ from pydantic import Field
 
 from scsave import keys
 from scsave.data.catalog import data_with
-from scsave.data.source import DataSource
 from scsave.data.splits.hold_out import target_level
 from scsave.errors import UserError
 from scsave.files import write_h5ad
+from scsave.keys import Columns
 from scsave.metrics.registry import rows
 from scsave.metrics.row import Metric
 from scsave.protocol import Context, Method, Outcome
@@ -62,40 +62,40 @@ class Perturbation:
         needs = {NEEDS[route] for route in self.routes}
         return next(need for need in ("flow", "autoencoder", "none") if need in needs)
 
-    def check(self, source: DataSource) -> None:
-        if source.perturbation_key is None or source.control is None:
+    def check(self, columns: Columns) -> None:
+        if columns.perturbation is None or columns.control is None:
             raise UserError(
-                f"task=perturbation needs a perturbation column and its control level, {source.name} names none: set "
+                f"task=perturbation needs a perturbation column and its control level, {columns.name} names none: set "
                 f"data.perturbation_key and data.control; data sets with them: {', '.join(data_with('perturbation_key'))}"
             )
 
-    def conditions(self, source: DataSource) -> list[str]:
+    def conditions(self, columns: Columns) -> list[str]:
         named = [
-            *source.conditions,
-            source.perturbation_key,
-            source.cell_type_key,
-            source.batch_key,
+            *columns.conditions,
+            columns.perturbation,
+            columns.cell_type,
+            columns.batch,
             *(self.nuisance or []),
         ]
         return list(dict.fromkeys(name for name in named if name is not None))
 
-    def decoder_conditions(self, source: DataSource, obs: pd.DataFrame) -> list[str]:
+    def decoder_conditions(self, columns: Columns, obs: pd.DataFrame) -> list[str]:
         """The perturbation and the nuisance columns, never the cell type: what the decoder is told the latent forgets.
 
         A batch that control cells are not in would carry the perturbation's own effect, so it is not told.
         """
         nuisance = self.nuisance
         if nuisance is None:
-            nuisance = [source.batch_key] if source.batch_key and crossed(obs, source) else []
-        return list(dict.fromkeys([source.perturbation_key, *nuisance]))
+            nuisance = [columns.batch] if columns.batch and crossed(obs, columns) else []
+        return list(dict.fromkeys([columns.perturbation, *nuisance]))
 
     def run(self, context: Context) -> Outcome:
-        if context.source.perturbation_kind == "genes":
+        if context.columns.kind == "genes":
             from scsave.tasks.genetic import run_genetic
 
             return run_genetic(self, context)
-        target = target_level(context.data, context.source, self.target)
-        types = held_types(context.data, context.split, context.source, target)
+        target = target_level(context.data, context.columns, self.target)
+        types = held_types(context.data, context.split, context.columns, target)
         outcomes = {name: self.run_type(context, name, target) for name in types}
         return self.merge(outcomes) if len(outcomes) > 1 else next(iter(outcomes.values()))
 
@@ -104,7 +104,7 @@ class Perturbation:
         from scsave.metrics.response import CrossedScorer
         from scsave.results.response_figures import draw_summary, draw_type
 
-        control, real, seen = held_cells(context.data, context.split, context.source, name, target)
+        control, real, seen = held_cells(context.data, context.split, context.columns, name, target)
         options = {"n_top_genes": self.n_top_genes, "n_components": self.n_components, "seed": context.seed}
         scorer = CrossedScorer(seen, control, real, **options)
         predicted = self.predict(context, enough(scorer.halves, self.min_cells), target)
@@ -121,7 +121,7 @@ class Perturbation:
         info = {"types": {name: scorer.info | {"de_genes": scorer.de_genes[:20], "predicted_de_genes": top}}}
         info |= {
             "target": target,
-            "control": context.source.control,
+            "control": context.columns.control,
             "headline_route": self.routes_of(context.method)[0],
         }
         return Outcome(scores=scores, info=info, registry="response", draw=lambda folder: draw_summary(folder, scores))
@@ -134,7 +134,7 @@ class Perturbation:
             if row in found:
                 continue
             if method is not own:
-                method.fit(context.data, context.split, context.source, context.seed)
+                method.fit(context.data, context.split, context.columns, context.seed)
             found[row] = [method.respond(half, target, context.seed + n, route) for n, half in enumerate(halves)]
         return found
 
@@ -144,9 +144,9 @@ class Perturbation:
             return list(method.routes)
         return [self.route, *(route for route in self.routes if route != self.route)]
 
-    def validation_metrics(self, source: DataSource) -> dict[str, Metric]:
+    def validation_metrics(self, columns: Columns) -> dict[str, Metric]:
         """Sets of genes: every metric, on the validation perturbations. Levels: agreement of means, on training types."""
-        if source.perturbation_kind == "genes":
+        if columns.kind == "genes":
             return rows("genetic")
         if self.route != "response":
             raise UserError(
@@ -156,11 +156,11 @@ class Perturbation:
         return {name: row for name, row in rows("response").items() if name in VALIDATED}
 
     def validate(self, context: Context) -> dict[str, float]:
-        if context.source.perturbation_kind == "genes":
+        if context.columns.kind == "genes":
             from scsave.tasks.genetic import validate_genetic
 
             return validate_genetic(self, context)
-        return held_type_scores(context, target_level(context.data, context.source, self.target))
+        return held_type_scores(context, target_level(context.data, context.columns, self.target))
 
     def merge(self, outcomes: dict[str, Outcome]) -> Outcome:
         """All types together: the unweighted mean over types, metric by metric, beside each type."""

@@ -16,15 +16,15 @@ from scsave.metrics.aggregate import mean_of
 from scsave.metrics.row import Metric
 
 if TYPE_CHECKING:
-    from scsave.data.source import DataSource
+    from scsave.keys import Columns
     from scsave.protocol import Context, Method, Task
 
 FEWEST = 2  # cells that a score needs
 
 
-def check_sweep_metric(name: str, task: Task, source: DataSource) -> Metric:
+def check_sweep_metric(name: str, task: Task, columns: Columns) -> Metric:
     """The metric; UserError, before anything is trained, for one that the task has no validation score of."""
-    known = task.validation_metrics(source)
+    known = task.validation_metrics(columns)
     if name not in known:
         raise UserError(
             f"sweep_metric={name}: task={task.name} has no such validation score; it has: {', '.join(known)}"
@@ -73,13 +73,13 @@ def held_type_scores(context: Context, target: str) -> dict[str, float]:
     from scsave.metrics.response import change_scores, mean_scores, split_control
     from scsave.tasks.held_cells import levels_and_types
 
-    data, source = context.data, context.source
-    level, kind = levels_and_types(data, source)
+    data, columns = context.data, context.columns
+    level, kind = levels_and_types(data, columns)
     train = context.split.train
     found: list[dict[str, float]] = []
     for name in sorted(set(kind[train])):
         own = train[kind[train] == name]
-        real, control = own[level[own] == target], own[level[own] == source.control]
+        real, control = own[level[own] == target], own[level[own] == columns.control]
         if min(len(real), len(control)) < FEWEST:
             continue
         method = refitted(context, training_split(context.split, real))
@@ -101,10 +101,10 @@ def refitted(context: Context, split: Split) -> Method:
     method = copy.copy(context.method)
     if (head := getattr(method, "head", None)) is not None:
         method.head = copy.deepcopy(head)
-        method.head.fit(context.data[split.train].copy(), context.source, context.seed)
+        method.head.fit(context.data[split.train].copy(), context.columns, context.seed)
     else:
         method = copy.deepcopy(method)
-        method.fit(context.data, split, context.source, context.seed)
+        method.fit(context.data, split, context.columns, context.seed)
     return method
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from anndata import AnnData
 
 from scsave.data.perturbations import canonical
-from scsave.data.source import DataSource
 from scsave.data.splits.perturbation import Gears, assemble, control_cells, perturbation_sets, seen_group
 from scsave.data.splits.split import Split, make_split
 from scsave.data.splits.strategies import LeaveOut, Share
 from scsave.errors import UserError
+from scsave.keys import Columns
 
-Strategy = Callable[[AnnData, DataSource, int], Split]
+Strategy = Callable[[AnnData, Columns, int], Split]
 EVERY = "all"
 FEWEST = 2  # cells that a mean and its noise need
 
@@ -30,8 +30,8 @@ class LeavePerturbation:
     control_val: Share = 0.1
     control_test: Share = 0.2
 
-    def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
-        labels, sets = perturbation_sets(data, source, "perturbation")
+    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
+        labels, sets = perturbation_sets(data, columns, "perturbation")
         seen = {gene for label, genes in sets.items() if label != self.label for gene in genes}
         part = {self.label: seen_group(sets[self.label], seen)}
         shares = [self.control_val, self.control_test]
@@ -60,33 +60,33 @@ class HoldOut:
             raise UserError("task.hold_out=[]: name what is held out, or all")
         return list(dict.fromkeys(map(str, names)))
 
-    def folds(self, data: AnnData, source: DataSource) -> dict[str, Strategy]:
+    def folds(self, data: AnnData, columns: Columns) -> dict[str, Strategy]:
         """Strategies by name of what they hold out; the name is empty where there is one split only.
 
         Raises UserError for a type or perturbation that is not there, or that can't be scored.
         """
-        if source.perturbation_kind == "genes":
+        if columns.kind == "genes":
             if self.hold_out is None:
                 return {"": Gears(**self.gears)}
-            _, sets = perturbation_sets(data, source, "perturbation")
+            _, sets = perturbation_sets(data, columns, "perturbation")
             known = [label for label, genes in sets.items() if genes]
             spelled = {label.casefold(): label for label in known}
-            asked = [canonical(name, source.control) for name in self.named]
+            asked = [canonical(name, columns.control) for name in self.named]
             labels = known if EVERY in self.named else [spelled.get(name.casefold(), name) for name in asked]
             for name in [label for label in labels if label not in known]:
                 raise UserError(f"task.hold_out={name}: no such perturbation; there are {_some(known, name)}")
             return {label: LeavePerturbation(label=label) for label in labels}
-        target = target_level(data, source, self.target)
-        if source.cell_type_key is None:
+        target = target_level(data, columns, self.target)
+        if columns.cell_type is None:
             raise UserError(
-                f"task=perturbation holds cell types out, but {source.name} names no column of them: set "
+                f"task=perturbation holds cell types out, but {columns.name} names no column of them: set "
                 "data.cell_type_key, or a split of your own (split=leave_out split.column=...)"
             )
-        fit, unfit = scorable_types(data, source, target)
+        fit, unfit = scorable_types(data, columns, target)
         if self.hold_out is None or EVERY in self.named:
             if len(fit) < 2:
                 raise UserError(
-                    f"task=perturbation needs two cell types with cells under {source.control} and {target}"
+                    f"task=perturbation needs two cell types with cells under {columns.control} and {target}"
                 )
             chosen = fit
         else:
@@ -94,12 +94,12 @@ class HoldOut:
             for name in [name for name in chosen if name not in fit]:
                 why = unfit.get(name, "no such cell type")
                 raise UserError(f"task.hold_out={name}: {why}; types that can be held out: {', '.join(fit)}")
-        where = {source.perturbation_key: target}
-        return {t: LeaveOut(column=source.cell_type_key, level=t, where=where, val=self.val) for t in chosen}
+        where = {columns.perturbation: target}
+        return {t: LeaveOut(column=columns.cell_type, level=t, where=where, val=self.val) for t in chosen}
 
-    def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
+    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         """The first fold: for commands that want one split, such as `prepare_data.py --info`."""
-        return next(iter(self.folds(data, source).values()))(data, source, seed)
+        return next(iter(self.folds(data, columns).values()))(data, columns, seed)
 
 
 def _some(known: list[str], asked: str) -> str:
@@ -109,31 +109,31 @@ def _some(known: list[str], asked: str) -> str:
     return f"{', '.join(get_close_matches(asked, known, n=5) or known[:12])}, ... ({len(known)} in all)"
 
 
-def target_level(data: AnnData, source: DataSource, target: str | int | None) -> str:
+def target_level(data: AnnData, columns: Columns, target: str | int | None) -> str:
     """The level asked for; where none is named, the only one beside control. UserError says which there are."""
-    levels = data.obs[source.perturbation_key].astype(str)
+    levels = data.obs[columns.perturbation].astype(str)
     present = sorted(levels.unique())
-    if source.control not in present:
+    if columns.control not in present:
         raise UserError(
-            f"no cell has {source.perturbation_key}={source.control} (data.control); levels: {', '.join(present)}"
+            f"no cell has {columns.perturbation}={columns.control} (data.control); levels: {', '.join(present)}"
         )
-    others = [level for level in present if level != source.control]
+    others = [level for level in present if level != columns.control]
     if target is None and len(others) != 1:
-        raise UserError(f"task.target: {source.perturbation_key} has {len(others)} levels beside control, name one: "
+        raise UserError(f"task.target: {columns.perturbation} has {len(others)} levels beside control, name one: "
                         f"{', '.join(others)}")  # fmt: skip
     chosen = others[0] if target is None else str(target)
     if chosen not in others:
-        raise UserError(f"task.target={chosen}: not a level of {source.perturbation_key}; levels: {', '.join(others)}")
+        raise UserError(f"task.target={chosen}: not a level of {columns.perturbation}; levels: {', '.join(others)}")
     return chosen
 
 
-def scorable_types(data: AnnData, source: DataSource, target: str) -> tuple[list[str], dict[str, str]]:
+def scorable_types(data: AnnData, columns: Columns, target: str) -> tuple[list[str], dict[str, str]]:
     """Cell types with at least two cells under control and under the target, and what is wrong with each other one."""
-    level, kind = (data.obs[c].astype(str).to_numpy() for c in (source.perturbation_key, source.cell_type_key))
+    level, kind = (data.obs[c].astype(str).to_numpy() for c in (columns.perturbation, columns.cell_type))
     fit, unfit = [], {}
     for name in np.unique(kind):
-        counts = {want: int(((kind == name) & (level == want)).sum()) for want in (source.control, target)}
-        short = [f"{n} cells with {source.perturbation_key}={want}" for want, n in counts.items() if n < FEWEST]
+        counts = {want: int(((kind == name) & (level == want)).sum()) for want in (columns.control, target)}
+        short = [f"{n} cells with {columns.perturbation}={want}" for want, n in counts.items() if n < FEWEST]
         if short:
             unfit[str(name)] = f"has {' and '.join(short)}, {FEWEST} are needed"
         else:

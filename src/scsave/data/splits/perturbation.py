@@ -10,21 +10,21 @@ from pydantic import Field
 
 from scsave import keys
 from scsave.data.perturbations import parse
-from scsave.data.source import DataSource
 from scsave.data.splits.split import Split, make_split
 from scsave.data.splits.strata import draw_share
 from scsave.data.splits.strategies import Share
 from scsave.errors import UserError
+from scsave.keys import Columns
 
 CONTROL = "control"  # the part of each group that holds its control cells
 
 
-def perturbation_sets(data: AnnData, source: DataSource, split: str) -> tuple[pd.Series, dict[str, tuple[str, ...]]]:
+def perturbation_sets(data: AnnData, columns: Columns, split: str) -> tuple[pd.Series, dict[str, tuple[str, ...]]]:
     """The perturbation of each cell and the genes of each perturbation (control: none)."""
-    if source.perturbation_key is None or source.control is None:
-        raise UserError(f"split={split} needs data.perturbation_key and data.control; {source.name} has none")
-    labels = data.obs[source.perturbation_key].astype(str)
-    return labels, {label: parse(label, source.control) for label in sorted(labels.unique())}
+    if columns.perturbation is None or columns.control is None:
+        raise UserError(f"split={split} needs data.perturbation_key and data.control; {columns.name} has none")
+    labels = data.obs[columns.perturbation].astype(str)
+    return labels, {label: parse(label, columns.control) for label in sorted(labels.unique())}
 
 
 def control_cells(labels: pd.Series, sets: dict[str, tuple[str, ...]]) -> np.ndarray:
@@ -102,9 +102,9 @@ class Gears:
     control_test: Share = 0.2
     seed: int | None = None
 
-    def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
+    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         seed = seed if self.seed is None else self.seed
-        labels, sets = perturbation_sets(data, source, "gears")
+        labels, sets = perturbation_sets(data, columns, "gears")
         perturbed = {label: genes for label, genes in sets.items() if genes}
         train, test = gears_simulation(perturbed, self.gene_share, self.combo_share, seed)
         inner = {label: perturbed[label] for label in train}
@@ -122,12 +122,12 @@ class RandomPerturbations:
     control_val: Share = 0.1
     control_test: Share = 0.2
 
-    def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
-        labels, sets = perturbation_sets(data, source, "random_perturbations")
+    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
+        labels, sets = perturbation_sets(data, columns, "random_perturbations")
         perturbed = [label for label, genes in sets.items() if genes]
         if len(perturbed) < 2:
             raise UserError(
-                f"split=random_perturbations shares out perturbations, but {source.name} has {len(perturbed)}"
+                f"split=random_perturbations shares out perturbations, but {columns.name} has {len(perturbed)}"
             )
         order = np.random.default_rng(seed).permutation(perturbed).tolist()
         n_test, n_val = max(1, round(len(order) * self.test)), int(len(order) * self.val)
@@ -151,12 +151,12 @@ class AhlmannEltze:
     control_val: Share = 0.1
     control_test: Share = 0.2
 
-    def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
-        labels, sets = perturbation_sets(data, source, "ahlmann_eltze")
+    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
+        labels, sets = perturbation_sets(data, columns, "ahlmann_eltze")
         doubles = [label for label, genes in sets.items() if len(genes) > 1]
         if len(doubles) < 2:
             raise UserError(
-                f"split=ahlmann_eltze holds out half of the double perturbations, but {source.name} has "
+                f"split=ahlmann_eltze holds out half of the double perturbations, but {columns.name} has "
                 f"{len(doubles)}; use split=gears or split=random_perturbations"
             )
         order = np.random.default_rng(seed).permutation(doubles).tolist()

@@ -1,4 +1,4 @@
-"""Ways to split cells by their conditions. Each is called as `strategy(data, source, seed) -> Split`."""
+"""Ways to split cells by their conditions. Each is called as `strategy(data, columns, seed) -> Split`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +10,10 @@ from anndata import AnnData
 from pydantic import Field
 
 from scsave import keys
-from scsave.data.source import DataSource
 from scsave.data.splits.split import Split, make_split
 from scsave.data.splits.strata import check_levels_named, combinations, draw_share
 from scsave.errors import UserError
+from scsave.keys import Columns
 
 __all__ = ["All", "LeaveOut", "Random", "SavedSplit", "Split", "Unseen"]
 
@@ -28,8 +28,8 @@ class Random:
     test: Share = 0.2
     min_cells: Annotated[int, Field(ge=1)] = 10
 
-    def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
-        codes, levels = combinations(data.obs, source.conditions)
+    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
+        codes, levels = combinations(data.obs, columns.conditions)
         group = draw_share(codes, [self.val, self.test], self.min_cells, np.random.default_rng(seed))
         small = np.bincount(codes) < self.min_cells
         info = {"combinations": len(levels), "combinations_only_in_train": int(small.sum()), "seed": seed}
@@ -43,17 +43,17 @@ class All:
 
     val: Share = 0.05
 
-    def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
-        codes, _ = combinations(data.obs, source.conditions)
+    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
+        codes, _ = combinations(data.obs, columns.conditions)
         group = draw_share(codes, [self.val], 1, np.random.default_rng(seed))
         groups = {keys.TRAIN: np.flatnonzero(group == 0), keys.VAL: np.flatnonzero(group == 1)}
         return make_split(groups, data.obs_names, "all", {"seed": seed}, allow_no_test=True)
 
 
-def split_rest(held: np.ndarray, data: AnnData, source: DataSource, val: float, seed: int) -> dict[str, np.ndarray]:
+def split_rest(held: np.ndarray, data: AnnData, columns: Columns, val: float, seed: int) -> dict[str, np.ndarray]:
     """Test = the cells `held` (N,) bool; of the others a stratified share `val` is for stopping."""
     rest = np.flatnonzero(~held)
-    codes, _ = combinations(data.obs.iloc[rest], source.conditions)
+    codes, _ = combinations(data.obs.iloc[rest], columns.conditions)
     group = draw_share(codes, [val], 2, np.random.default_rng(seed))
     return {keys.TRAIN: rest[group == 0], keys.VAL: rest[group == 1], keys.TEST: np.flatnonzero(held)}
 
@@ -77,17 +77,17 @@ class Unseen:
                 "split=unseen needs either split.hold_out=[{column: level, ...}] or split.fraction, not both"
             )
 
-    def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
-        codes, levels = combinations(data.obs, source.conditions)
+    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
+        codes, levels = combinations(data.obs, columns.conditions)
         if levels.shape[1] < 2:
             raise UserError(
-                f"split=unseen holds out combinations of conditions, but {source.name} has {levels.shape[1]} "
+                f"split=unseen holds out combinations of conditions, but {columns.name} has {levels.shape[1]} "
                 "categorical condition; use split=random or split=leave_out"
             )
         chosen = self.named(data, codes) if self.hold_out else self.drawn(codes, levels, seed)
         self.check_seen(levels, chosen)
         info = {"held_out": levels.iloc[chosen].to_dict("records"), "combinations": len(levels), "seed": seed}
-        groups = split_rest(np.isin(codes, chosen), data, source, self.val, seed)
+        groups = split_rest(np.isin(codes, chosen), data, columns, self.val, seed)
         return make_split(groups, data.obs_names, "unseen", info)
 
     def named(self, data: AnnData, codes: np.ndarray) -> np.ndarray:
@@ -147,14 +147,14 @@ class LeaveOut:
         if self.column is None or self.level is None:
             raise UserError("split=leave_out needs split.column=<condition> and split.level=<its level to hold out>")
 
-    def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
+    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         held = check_levels_named(data.obs, self.column, self.level, "split.level")
         for column, level in (self.where or {}).items():
             held = held & check_levels_named(data.obs, column, level, "split.where")
         if not held.any():
             raise UserError(f"split=leave_out: no cell has {self.column}={self.level} and {self.where}")
         info = {"column": self.column, "level": str(self.level), "where": dict(self.where or {}), "seed": seed}
-        return make_split(split_rest(held, data, source, self.val, seed), data.obs_names, "leave_out", info)
+        return make_split(split_rest(held, data, columns, self.val, seed), data.obs_names, "leave_out", info)
 
 
 @dataclass(kw_only=True)
@@ -167,5 +167,5 @@ class SavedSplit:
         if self.path is None:
             raise UserError("split=file needs split.path=<the split.csv of a run>")
 
-    def __call__(self, data: AnnData, source: DataSource, seed: int) -> Split:
+    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         return Split.load(Path(self.path), data.obs_names)
