@@ -1,20 +1,82 @@
-"""Config nodes to objects: every node with a `_target_` is checked against that class's signature, then built."""
+"""Config nodes to objects: a node's `_target_` must stand in `configs/` for its slot, and its arguments must fit the class.
+
+Nodes come from checkpoints and from run folders too, which may be anyone's. So a class is looked up among the `_target_`s
+of the config group that the node stands in, at any depth, and no other callable is ever imported for one.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import typing
 from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 import pydantic
-from hydra.utils import get_class, instantiate
 
+from scsave.compose import config_folder
 from scsave.errors import UserError
 
 Node = dict[str, Any]
+TARGET, WHOLE = (
+    "_target_",
+    "_recursive_",
+)  # `_recursive_: false`: the class takes its nodes as they are and builds them itself
 _STRICT = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+_ALIASES = {"references": "method", "solver": "sampling", "text": "vectors", "extra": "callbacks"}
+# Callbacks are Lightning's, not the package's: these, and those of configs/callbacks.
+_CALLBACKS = ("LearningRateMonitor", "DeviceStatsMonitor", "ThroughputMonitor", "Timer", "RichModelSummary")
+
+
+def slot_of(where: str) -> str:
+    """The config group that a node at `where` belongs to: `task.level.references.mean` is a `method`."""
+    slot = where.split(".")[0]
+    for part in where.split(".")[1:]:
+        part = _ALIASES.get(part, part)
+        slot = part if (config_folder() / part).is_dir() else slot
+    return slot
+
+
+@cache
+def registry(slot: str) -> frozenset[str]:
+    """Every `_target_` of the config group `slot`."""
+    import yaml
+
+    def targets(node: Any) -> set[str]:
+        if isinstance(node, list):
+            return set().union(*map(targets, node))
+        if not isinstance(node, dict):
+            return set()
+        own = {node[TARGET]} if isinstance(node.get(TARGET), str) else set()
+        return own.union(*map(targets, node.values()))
+
+    found: set[str] = set()
+    for path in sorted((config_folder() / slot).rglob("*.yaml")):
+        found |= targets(yaml.safe_load(path.read_text(encoding="utf-8")))
+    if slot == "callbacks":
+        found |= {f"lightning.pytorch.callbacks.{name}" for name in _CALLBACKS}
+    return frozenset(found)
+
+
+def target_class(node: Node, where: str) -> type:
+    """The class that a node names. UserError unless it is registered for the node's slot."""
+    name, slot = node.get(TARGET), slot_of(where)
+    if not isinstance(name, str) or name not in registry(slot):
+        raise UserError(
+            f"{where}.{TARGET}={name!r}: not a class of the group {slot}; those stand in configs/{slot}/"
+            f"{nearest(str(name), registry(slot))}"
+        )
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{where}.{TARGET}={name}: no such class ({error})") from error
+    if not inspect.isclass(found):
+        raise UserError(f"{where}.{TARGET}={name}: not a class")
+    return found
 
 
 def signature_model(target: type) -> type[pydantic.BaseModel]:
@@ -25,9 +87,17 @@ def signature_model(target: type) -> type[pydantic.BaseModel]:
     for name, parameter in list(inspect.signature(target.__init__).parameters.items())[1:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue  # a class without arguments of its own
-        default = ... if parameter.default is inspect.Parameter.empty else None
-        fields[name] = (hints.get(name, Any) if default is ... else hints.get(name, Any) | None, default)
+        hint, required = hints.get(name, Any), parameter.default is inspect.Parameter.empty
+        # configs say null for an empty dict: Hydra merges into a dict only keys that it has
+        optional = not required and (parameter.default is None or typing.get_origin(hint) is dict)
+        fields[name] = (hint | None if optional else hint, ... if required else parameter.default)
     return pydantic.create_model(target.__name__, __config__=_STRICT, **fields)
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """`; did you mean x?`, or nothing."""
+    close = get_close_matches(name, list(known), 1, 0.6)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def explain(error: pydantic.ValidationError, where: str, known: list[str]) -> str:
@@ -35,7 +105,8 @@ def explain(error: pydantic.ValidationError, where: str, known: list[str]) -> st
     first = error.errors()[0]
     key = ".".join([where, *map(str, first["loc"][:1])]).strip(".")
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {where or 'the config'} takes: {', '.join(known)}"
+        guess = nearest(str(first["loc"][0]), known).replace("mean ", f"mean {where}." if where else "mean ")
+        return f"{key}: unknown key; {where or 'the config'} takes: {', '.join(known)}{guess}"
     if first["type"] == "missing":
         return f"{key}: missing; set it with {key}=..."
     return wrong_value(key, first)
@@ -44,51 +115,80 @@ def explain(error: pydantic.ValidationError, where: str, known: list[str]) -> st
 def wrong_value(key: str, mistake: Any) -> str:
     """What pydantic says of the value of `key`, and how it is written where it is a list for one or one for a list."""
     value, wanted = mistake["input"], mistake["type"]
-    said = f"{key}={value!r}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+    said = f"{key}={'null' if value is None else repr(value)}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
     if wanted == "list_type" and isinstance(value, str | int):
         return f"{said}; write '{key}=[{value}]'"
     if wanted == "string_type" and isinstance(value, list) and value:
         return f"{said}; write {key}={value[0]}"
+    if wanted == "string_type" and isinstance(value, bool | int | float):
+        return f"{said}; quote it if it is a name: '{key}=\"{value}\"'"
     if wanted in ("dict_type", "mapping_type"):
         return f"{said}; write '{key}={{name: value}}'"
     return said
 
 
-def target_class(node: Node, where: str) -> type:
-    name = node.get("_target_")
-    allowed = ("scsave.", "lightning.pytorch.callbacks.") if where.startswith("callbacks") else ("scsave.",)
-    if not isinstance(name, str) or not name.startswith(allowed):
-        raise UserError(f"{where}._target_={name!r}: expected a class of scsave (scsave.<module>.<Class>)")
-    try:
-        return get_class(name)
-    except Exception as error:
-        raise UserError(f"{where}._target_={name}: no such class ({error.__class__.__name__})") from error
-
-
 def check(node: Any, where: str) -> None:
-    """UserError, naming the key, unless the node's arguments fit its class; nested nodes too."""
-    if not isinstance(node, Mapping) or "_target_" not in node:
-        raise UserError(f"{where}: expected a component with a _target_, got {node!r}; see configs/{where}/")
-    model = signature_model(target_class(node, where))
-    nested = {k: v for k, v in node.items() if isinstance(v, Mapping) and "_target_" in v}
-    plain = {k: v for k, v in node.items() if k != "_target_" and k not in nested}
-    for key, value in nested.items():
-        check(value, f"{where}.{key}")
+    """UserError, naming the key, unless the node's arguments fit its class; nested nodes too, at any depth."""
+    if not isinstance(node, Mapping) or TARGET not in node:
+        raise UserError(f"{where}: expected a component with a {TARGET}, got {node!r}; see configs/{slot_of(where)}/")
+    target = target_class(node, where)
+    model, arguments = signature_model(target), arguments_of(node, target)
+    nested = set()
+    for key, value in arguments.items():
+        if check_nested(value, f"{where}.{key}"):
+            nested.add(key)
     try:
-        model.model_validate(plain)
+        model.model_validate({key: value for key, value in arguments.items() if key not in nested})
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         if not (first["type"] == "missing" and first["loc"][0] in nested):
             raise UserError(explain(error, where, sorted(model.model_fields))) from None
+    if unknown := nested - set(model.model_fields):
+        raise UserError(
+            f"{where}.{sorted(unknown)[0]}: unknown key; {where} takes: {', '.join(sorted(model.model_fields))}"
+        )
+
+
+def check_nested(value: Any, where: str) -> bool:
+    """Check every node inside a value; is there one?"""
+    if isinstance(value, Mapping):
+        if TARGET in value:
+            check(value, where)
+            return True
+        found = [check_nested(inner, f"{where}.{key}") for key, inner in value.items()]
+        return any(found)
+    found = [check_nested(inner, where) for inner in value] if isinstance(value, list) else []
+    return any(found)
+
+
+def arguments_of(node: Node, target: type) -> dict[str, Any]:
+    """What a node gives to its class; `name` is no argument of a class whose name is its own."""
+    own = {key: value for key, value in node.items() if key not in (TARGET, WHOLE)}
+    if "name" in own and hasattr(target, "name") and "name" not in inspect.signature(target.__init__).parameters:
+        del own["name"]
+    return own
 
 
 def build(node: Node, where: str, **more: Any) -> Any:
     """The object that a node describes. UserError as `check`, or as the class's own rules say."""
     check(node, where)
-    try:
-        return instantiate(node, _convert_="all", **more)
-    except Exception as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, UserError):
-            raise cause from None
-        raise
+    return _built(node, where, more)
+
+
+def _built(node: Node, where: str, more: dict[str, Any]) -> Any:
+    target = target_class(node, where)
+    arguments = arguments_of(node, target)
+    if node.get(WHOLE, True):
+        arguments = {key: _built_inside(value, f"{where}.{key}") for key, value in arguments.items()}
+    made = target(**arguments, **more)
+    if "name" in node and "name" not in arguments:
+        made.name = node["name"]  # a row may have a name of its own
+    return made
+
+
+def _built_inside(value: Any, where: str) -> Any:
+    if isinstance(value, Mapping):
+        if TARGET in value:
+            return _built(value, where, {})
+        return {key: _built_inside(inner, f"{where}.{key}") for key, inner in value.items()}
+    return [_built_inside(inner, where) for inner in value] if isinstance(value, list) else value

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,19 @@ import numpy as np
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+RESULTS, FOLDS = "results.json", "folds"  # names below a folder of scores
+
+
+def slug(name: str) -> str:
+    """A file name for anything: letters, digits, `+`, `-` and `_`; other names get a hash, so that none collide."""
+    plain = re.sub(r"[^\w+-]+", "_", name)
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:4]}"
+
+
+def whole_folder(folder: Path) -> Path:
+    """The folder of a whole run (or of its scores), of which `folder` may be a fold's."""
+    return folder.parent.parent if folder.parent.name == FOLDS else folder
 
 
 def write_text(path: Path, text: str) -> None:

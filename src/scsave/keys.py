@@ -7,6 +7,7 @@ COUNTS = "counts"  # layers: raw counts, CSR float32
 LIBRARY = "library_size"  # obs: counts of the cell over all genes of its file, before any gene selection
 LATENT = "X_save"  # obsm: latent mean, (N, L * d)
 COMPONENTS = "X_components"  # obsm: softened principal components of corrected expression
+UNCORRECTED = "X_uncorrected"  # obsm of integrated cells: principal components before correction, NaN where not scored
 UNS = "scsave"  # uns: what the object is and where it came from
 CORRECTED = "corrected_expression"  # uns[UNS]: does X of integrated cells hold corrected expression?
 TARGET_SUM = 1e4  # log1p values are log(1 + counts / library_size * TARGET_SUM)

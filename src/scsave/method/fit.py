@@ -1,84 +1,105 @@
-"""From training cells to a fitted SAVE: blocks, vocabulary, response head, scale and weights."""
+"""From training cells to a fitted SAVE: blocks, vocabulary of conditions, scale, weights (method.md sections 1 to 5)."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from anndata import AnnData
 
 from scsave import keys
+from scsave.baselines.text_space import TextSpace
 from scsave.blocking.blocks import GeneBlocks
 from scsave.blocking.schemes import BlockingContext
+from scsave.components import Node, build
 from scsave.data.conditions import Conditions
 from scsave.data.dataset import CellDataset
 from scsave.data.gene_selection import select_cells
+from scsave.data.splits.split import Split
+from scsave.keys import Columns
 from scsave.method import stored_control
+from scsave.method.fitted import Fitted
+from scsave.method.gene_sets import gene_set_columns, perturbed_genes
 from scsave.method.integrate import COMBINATIONS, combinations, fit_axes
-from scsave.method.perturbed_genes import gene_set_columns
 from scsave.training.fitting import fit_stages
 from scsave.training.loader import CellRows
+from scsave.training.options import FitOptions
 from scsave.training.statistics import gene_moments, library_range
 
-if TYPE_CHECKING:
-    from scsave.data.splits.strategies import Split
-    from scsave.keys import Columns
-    from scsave.method.save import SAVE
-
 log = logging.getLogger(__name__)
+NODES = ("backbone", "likelihood", "objective", "sampling", "vectors")  # config nodes that using a model needs
 
 
-def learn(save: SAVE, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
-    """See `SAVE.fit`; `save` is changed in place."""
+def fit(
+    nodes: dict[str, Node], data: AnnData, split: Split, columns: Columns, seed: int, options: FitOptions
+) -> Fitted:
+    """Learn from `data[split.train]`; `split.val` is for the loss curves. `nodes` are those of `configs/method/save.yaml`."""
     train, val = select_cells(data, split.train), select_cells(data, split.val)
-    gene_ids = list(data.var[keys.GENE_ID]) if keys.GENE_ID in data.var else None
-    context = BlockingContext(
-        genes=list(data.var_names),
-        train=train,
-        organism=columns.organism,
-        gene_ids=gene_ids,
-        cache=save.cache,
-        seed=seed,
-    )
-    blocks = save.scheme(context)
-    if save.head is not None:
-        save.head.fit(train, columns, seed)
-    sets = gene_set_columns(save.head, columns, data.obs)
-    conditions = Conditions.fit(train.obs, columns.conditions if save.told is None else save.told, sets)
-    save.assemble(blocks, conditions, seed=seed)
-    save.info = {
+    plan = build(nodes["training"], "training")
+    plan.check_guidance(nodes["sampling"].get("guidance", 1.0))
+    blocks = build(nodes["blocking"], "blocking")(_context(train, columns, options, seed))
+    space, sets = _gene_sets(nodes, train, data, columns)
+    told = columns.conditions if options.conditions is None else options.conditions
+    conditions = Conditions.fit(train.obs, told, sets)
+    decoder = conditions.names if options.decoder_conditions is None else options.decoder_conditions
+    model = Fitted.assemble({k: v for k, v in nodes.items() if k in NODES}, blocks, conditions, decoder, space, seed)
+    model.info = {
         "source": columns.name,
         "blocking": {"scheme": blocks.scheme} | blocks.info,
         "library_range": library_range(train),
-        "perturbation_key": columns.perturbation,
+        "perturbation": columns.perturbation,
         "control": columns.control,
-        "cell_type_key": columns.cell_type,
-        "batch_key": columns.batch,
-        "networks": save.networks,
+        "cell_type": columns.cell_type,
+        "batch": columns.batch,
+        "networks": options.networks,
     }
     if sets:
-        is_control = (train.obs[columns.perturbation].astype(str) == columns.control).to_numpy()
-        save.control = stored_control.drawn(train, is_control, seed)
-    if save.plan.decoder_mask_rate == 0 and save.decoder_conditions:
+        labels = train.obs[columns.perturbation].astype(str)
+        model.control = stored_control.drawn(train, (labels == columns.control).to_numpy(), seed)
+        model.info["perturbed"] = sorted(labels.unique())
+    if plan.decoder_mask_rate == 0 and model.decoder_conditions:
         numeric = [column.name for column in conditions.columns if column.kind == "numeric"]
-        save.info[COMBINATIONS] = combinations(
-            train.obs, [c for c in save.decoder_conditions if c not in sets], numeric
-        )
-    combination = train.obs.groupby([*conditions.names], observed=True, sort=True).ngroup().to_numpy()
-    save.model.start_from(*gene_moments(train, combination))
-    rows = CellRows(_rows(train), conditions.encode(train.obs), torch.from_numpy(combination))
+        named = [name for name in model.decoder_conditions if name not in sets]
+        model.info[COMBINATIONS] = combinations(train.obs, named, numeric)
+    group = train.obs.groupby([*conditions.names], observed=True, sort=True).ngroup().to_numpy()
+    model.network.start_from(*gene_moments(train, group))
+    rows = CellRows(_rows(train), conditions.encode(train.obs), torch.from_numpy(group))
     val = select_cells(val, np.flatnonzero(conditions.knows(val.obs)))
     val_rows = CellRows(_rows(val), conditions.encode(val.obs), torch.zeros(len(val.obs), dtype=torch.long))
     log.info("blocks: %s of %s genes (%s) %s", blocks.n_blocks, blocks.block_size, blocks.scheme, _coverage(blocks))
-    save.cost = {"parameters": sum(p.numel() for p in save.model.parameters())}
-    save.cost |= fit_stages(save.model, save.plan, save.objective, rows, val_rows, save.workshop, seed, save.networks)
-    if save.n_axes:
-        save.axes = fit_axes(save, train, save.n_axes, seed)
-    if save.networks == "none" and save.head is not None:  # no network was trained: the head's own budget
-        numbers = sum(value.numel() for value in save.head.state().values() if isinstance(value, torch.Tensor))
-        save.cost = {"parameters": numbers, "steps": 0, "cells_seen": train.n_obs}
+    model.cost = {"parameters": sum(p.numel() for p in model.network.parameters())}
+    objective = model.sampler.objective
+    model.cost |= fit_stages(model.network, plan, objective, rows, val_rows, options.workshop, seed, options.networks)
+    model.to(options.workshop.trainer.device)
+    if options.n_axes:
+        model.axes = fit_axes(model, train, options.n_axes, seed)
+    return model
+
+
+def _context(train: AnnData, columns: Columns, options: FitOptions, seed: int) -> BlockingContext:
+    gene_ids = list(train.var[keys.GENE_ID]) if keys.GENE_ID in train.var else None
+    return BlockingContext(
+        genes=list(train.var_names),
+        train=train,
+        organism=columns.organism,
+        gene_ids=gene_ids,
+        cache=options.cache,
+        seed=seed,
+    )
+
+
+def _gene_sets(
+    nodes: dict[str, Node], train: AnnData, data: AnnData, columns: Columns
+) -> tuple[TextSpace | None, dict]:
+    """The space of gene vectors and the condition column of sets of genes, where perturbations are that."""
+    if columns.kind != "genes":
+        return None, {}
+    vectors = nodes["gene_vectors"]
+    space = TextSpace(build(nodes["vectors"], "vectors"), vectors["components"], vectors["missing"], vectors["use"])
+    seen = perturbed_genes(train.obs[columns.perturbation], columns.control)
+    space.learn(train, seen, columns.organism)
+    return space, gene_set_columns(space, seen, columns, data.obs)
 
 
 def _rows(data: AnnData) -> CellDataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,11 @@ from torch import Tensor
 from scsave import __version__, keys
 from scsave.data.gene_selection import select_cells
 from scsave.errors import UserError
-from scsave.flow.guidance import guided
 from scsave.method.decoding import CHUNK, inference, on
+from scsave.method.fitted import Fitted
+from scsave.method.sample import flowed, to_noise
 from scsave.metrics.distribution import subsample
 from scsave.stats.pca import Projection, fit_pca, softened
-
-if TYPE_CHECKING:
-    from scsave.method.save import SAVE
 
 Route = Literal["decode", "translate"]
 MEAN = "mean over batches"
@@ -29,7 +27,7 @@ AXES_CELLS = 20_000  # training cells that the axes of components are fitted on,
 COMBINATIONS = "decoder_combinations"  # model.info: levels that the decoder is averaged over, where it never saw [MASK]
 
 
-def integrate(model: SAVE, cells: AnnData, reference: str | None = None, route: Route = "decode") -> AnnData:
+def integrate(model: Fitted, cells: AnnData, reference: str | None = None, route: Route = "decode") -> AnnData:
     """The cells with `obsm["X_save"]` (N, L * d) and corrected log1p expression, the likelihood's mean, in `X`, (N, G).
 
     `obsm["X_components"]` is expression under no reference on the axes that `fit_axes` found in training cells, where the
@@ -43,23 +41,21 @@ def integrate(model: SAVE, cells: AnnData, reference: str | None = None, route: 
     and for a route through a flow that was not trained.
     """
     started = time.perf_counter()
-    fitted = model.fitted()
+    fitted = model.network
     obs, known = nuisance(model, cells.obs)
-    if route == "translate" and model.info.get("networks") != "flow":
+    if route == "translate" and not model.trained("flow"):
         raise UserError("route=translate needs a trained flow; this model has none: train it with task.route=translate")
     told = told_levels(model, reference)
     latent = model.encode(cells)
-    z = torch.from_numpy(latent).to(model.device).unflatten(1, (fitted.blocks.n_blocks, -1))
+    z = model.latent(latent)
     library = torch.as_tensor(cells.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
     if route == "translate":
         wanted = obs.assign(**dict.fromkeys(obs, keys.MASK))
         if reference is not None:
             wanted[model.info["batch_key"]] = reference
         source, target = (on(model.conditions.encode(frame), model.device) for frame in (obs, wanted))
-        with inference(fitted):
-            own, other = (guided(fitted.velocity, model.conditions, values, 1.0) for values in (source, target))
-            noise, _ = model.objective.invert(own, fitted.to_flow(z, library), model.solver)
-            z, _ = fitted.from_flow(model.objective.sample(other, noise, model.solver)[0])
+        noise = to_noise(model, fitted.to_flow(z, library), source)
+        z, _ = fitted.from_flow(flowed(model, noise, target, guided_by=1.0)[0])
         latent = z.flatten(1).cpu().numpy()
     expression = mean_expression(model, z, library, told)
     out = AnnData(X=expression, obs=cells.obs.copy(), var=pd.DataFrame(index=pd.Index(model.genes)))
@@ -81,14 +77,14 @@ def integrate(model: SAVE, cells: AnnData, reference: str | None = None, route: 
     return out
 
 
-def fit_axes(model: SAVE, train: AnnData, n_components: int, seed: int) -> Projection:
+def fit_axes(model: Fitted, train: AnnData, n_components: int, seed: int) -> Projection:
     """Softened principal axes of the corrected expression of training cells, of `AXES_CELLS` at most."""
     cells = select_cells(train, subsample(train.n_obs, AXES_CELLS, seed))
     x = integrate(model, cells).X
     return softened(fit_pca(x, n_components, seed), x)
 
 
-def told_levels(model: SAVE, reference: str | None) -> pd.DataFrame:
+def told_levels(model: Fitted, reference: str | None) -> pd.DataFrame:
     """What the decoder is told, a row for each combination that expression is averaged over.
 
     UserError for a reference that training did not have.
@@ -105,9 +101,9 @@ def told_levels(model: SAVE, reference: str | None) -> pd.DataFrame:
     return rows.assign(**{batch: reference})
 
 
-def mean_expression(model: SAVE, z: Tensor, library: Tensor, told: pd.DataFrame) -> np.ndarray:
+def mean_expression(model: Fitted, z: Tensor, library: Tensor, told: pd.DataFrame) -> np.ndarray:
     """log1p of the decoded means of latents (N, L, d), averaged over the rows of `told`: (N, G), dense as no mean is 0."""
-    fitted, out = model.fitted(), np.empty((len(z), len(model.genes)), dtype=np.float32)
+    fitted, out = model.network, np.empty((len(z), len(model.genes)), dtype=np.float32)
     values = on(model.conditions.encode(told), model.device)
     with inference(fitted):
         for start in range(0, len(z), CHUNK):
@@ -120,7 +116,7 @@ def mean_expression(model: SAVE, z: Tensor, library: Tensor, told: pd.DataFrame)
     return out
 
 
-def describe(model: SAVE, cells: AnnData, found: AnnData) -> str:
+def describe(model: Fitted, cells: AnnData, found: AnnData) -> str:
     """What was embedded, and what the model had not met, in one line."""
     shared, of = int(cells.var_names.isin(model.genes).sum()), len(model.genes)
     lost = "" if shared == of else f"; {of - shared} of the model's {of} genes are not in the file and count as zero"
@@ -131,7 +127,7 @@ def describe(model: SAVE, cells: AnnData, found: AnnData) -> str:
     return f"{found.n_obs} cells embedded in {found.obsm[keys.LATENT].shape[1]} dimensions{lost}{masked}"
 
 
-def nuisance(model: SAVE, obs: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+def nuisance(model: Fitted, obs: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     """The model's condition columns, (N, C), levels that training lacked masked; and which cells needed none of that."""
     out, known = pd.DataFrame(index=obs.index), np.ones(len(obs), dtype=bool)
     for column in model.conditions.columns:

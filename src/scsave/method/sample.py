@@ -2,84 +2,114 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from anndata import AnnData
-from torch import Tensor
+from rich.progress import track
 
 from scsave import keys
 from scsave.data.conditions import Values
 from scsave.errors import UserError
-from scsave.flow.guidance import Weight, guided
-from scsave.method.decoding import as_cells, decoded, inference, on
-from scsave.method.units import Request, sampled
+from scsave.flow.guidance import guided
+from scsave.method.decoding import as_cells, decoded, inference, matrices, on
+from scsave.method.fitted import Fitted
 
-if TYPE_CHECKING:
-    from scsave.method.save import SAVE
+UNIT = 256  # cells that are drawn, solved and decoded together, from a generator of their own
 
 
 def generate(
-    save: SAVE, cells: int | pd.DataFrame, condition: dict[str, Any] | None, seed: int, guidance: Weight | None
+    model: Fitted, cells: int | pd.DataFrame, condition: dict[str, Any] | None = None, seed: int = 0
 ) -> AnnData:
-    """See `SAVE.generate`."""
-    obs = asked(save, cells, condition)
-    weight = save.guidance if guidance is None else guidance
-    started = time.perf_counter()
-    made = sampled(save, Request(len(obs), save.conditions.encode(obs), seed, weight))
+    """Cells from noise: `cells` of one `condition`, or one for each row of a DataFrame of condition columns.
+
+    Columns that are not named are masked. Counts are drawn from the likelihood. UserError on unknown columns or levels.
+    """
+    obs = requested(model, cells, condition)
+    values, started = model.conditions.encode(obs), time.perf_counter()
+    starts = range(0, len(obs), UNIT)
+    shown = track(starts, "generating cells", disable=len(starts) < 3 or not sys.stderr.isatty(), transient=True)
+    parts = [_unit(model, {name: v[start : start + UNIT] for name, v in values.items()}, start, len(obs), seed)
+             for start in shown]  # fmt: skip
+    counts, log1p, library, evaluations = zip(*parts, strict=True)
     seconds = time.perf_counter() - started
-    save.cost |= {
+    model.cost |= {
         "seconds_sample": seconds,
         "cells_per_second_sample": len(obs) / max(seconds, 1e-9),
-        "sampling_evaluations": made.evaluations,
+        "sampling_evaluations": max(evaluations),
     }
-    info = {"what": "generated cells"} | save.info
-    return as_cells(save.fitted(), made.counts, made.log1p, made.library, obs, info)
+    found = sp.vstack(counts, format="csr"), sp.vstack(log1p, format="csr"), np.concatenate(library)
+    return as_cells(model.network, *found, obs, {"what": "generated cells"} | model.info)
 
 
-def translate(
-    save: SAVE, cells: AnnData, target: pd.DataFrame, seed: int, guidance: Weight | None, draw: bool
-) -> AnnData:
-    """See `SAVE.translate`."""
-    model, source = save.fitted(), on(save.conditions.encode(cells.obs), save.device)
-    wanted = on(save.conditions.encode(target), save.device)
-    z = torch.from_numpy(save.encode(cells)).to(save.device).unflatten(1, (model.blocks.n_blocks, -1))
-    library = torch.as_tensor(cells.obs[keys.LIBRARY].to_numpy(np.float32), device=save.device)
-    with inference(model):
-        noise, _ = save.objective.invert(
-            guided(model.velocity, save.conditions, source, 1.0), model.to_flow(z, library), save.solver
-        )
-        z, library = model.from_flow(flowed(save, noise, wanted, guidance)[0])
-    rng = torch.Generator(save.device).manual_seed(seed) if draw else None
-    library = library.clamp(*save.info["library_range"]).round()
-    return decoded(model, z, library, wanted, rng, target, save.info)
+def _unit(
+    model: Fitted, values: Values, start: int, n: int, seed: int
+) -> tuple[sp.csr_matrix, sp.csr_matrix, np.ndarray, int]:
+    """Counts, log1p (n, G) and library sizes (n,) of up to `UNIT` cells, and the evaluations of the velocity network."""
+    network, rows = model.network, min(UNIT, n - start)
+    values, rng = on(values, model.device), torch.Generator(model.device).manual_seed(_unit_seed(seed, start // UNIT))
+    x_0 = torch.randn(rows, network.n_latent + 1, generator=rng, device=model.device)
+    x_1, evaluations = flowed(model, x_0, values)
+    z, library = network.from_flow(x_1)
+    library = library.clamp(*model.info["library_range"]).round()
+    counts, log1p = matrices(network, z, library, values, rng)
+    return counts, log1p, library.cpu().numpy(), evaluations
 
 
-def flowed(save: SAVE, x_0: Tensor, values: Values, guidance: Weight | None) -> tuple[Tensor, int]:
+def _unit_seed(seed: int, number: int) -> int:
+    """The seed itself for the first unit, one derived from both for the others."""
+    return seed if number == 0 else int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def translate(model: Fitted, cells: AnnData, target: pd.DataFrame, seed: int = 0, draw: bool = True) -> AnnData:
+    """The cells under other conditions: the flow backwards under their own, forwards under those of `target` (N rows).
+
+    Columns that either lacks are masked. Drawn from the likelihood, or its mean with `draw=False`. The objective has to
+    be a velocity field or an invertible sampler. UserError on unknown levels.
+    """
+    network = model.network
+    source, wanted = (on(model.conditions.encode(obs), model.device) for obs in (cells.obs, target))
+    library = torch.as_tensor(cells.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
+    noise = to_noise(model, network.to_flow(model.latent(model.encode(cells)), library), source)
+    z, library = network.from_flow(flowed(model, noise, wanted)[0])
+    rng = torch.Generator(model.device).manual_seed(seed) if draw else None
+    library = library.clamp(*model.info["library_range"]).round()
+    return decoded(network, z, library, wanted, rng, target, model.info)
+
+
+def flowed(model: Fitted, x_0: torch.Tensor, values: Values, guided_by: Any = None) -> tuple[torch.Tensor, int]:
     """Noise (N, D) to latents (N, D) under `values`, and the evaluations of the network that it took."""
-    model = save.fitted()
-    with inference(model):
-        field = guided(model.velocity, save.conditions, values, save.guidance if guidance is None else guidance)
-        return save.objective.sample(field, x_0, save.solver)
+    with inference(model.network):
+        weight = model.sampler.guidance if guided_by is None else guided_by
+        field = guided(model.network.velocity, model.conditions, values, weight)
+        return model.sampler.objective.sample(field, x_0, model.sampler.solver)
 
 
-def asked(save: SAVE, cells: int | pd.DataFrame, condition: dict[str, Any] | None) -> pd.DataFrame:
+def to_noise(model: Fitted, x_1: torch.Tensor, values: Values) -> torch.Tensor:
+    """Latents (N, D) back to noise (N, D), by the plain conditional field under `values`."""
+    with inference(model.network):
+        field = guided(model.network.velocity, model.conditions, values, 1.0)
+        return model.sampler.objective.invert(field, x_1, model.sampler.solver)[0]
+
+
+def requested(model: Fitted, cells: int | pd.DataFrame, condition: dict[str, Any] | None) -> pd.DataFrame:
     """One row of condition columns a cell. UserError on unknown columns."""
+    names = model.conditions.names
     if isinstance(cells, pd.DataFrame):
-        return cells[[name for name in save.conditions.names if name in cells]].copy()
+        return cells[[name for name in names if name in cells]].copy()
     condition = condition or {}
     if not isinstance(condition, dict):
+        raise UserError(f"condition={condition!r}: give {{column: level}}, such as {{{names[0]!r}: ...}}")
+    if unknown := set(condition) - set(names):
         raise UserError(
-            f"condition={condition!r}: give {{column: level}}, such as {{{save.conditions.names[0]!r}: ...}}"
+            f"condition names {', '.join(sorted(unknown))}; the model's conditions are: {', '.join(names) or 'none'}"
         )
-    if unknown := set(condition) - set(save.conditions.names):
-        known = ", ".join(save.conditions.names) or "none"
-        raise UserError(f"condition names {', '.join(sorted(unknown))}; the model's conditions are: {known}")
     if cells < 1:
         raise UserError(f"n={cells}: at least one cell must be asked for")
     index = [f"generated-{i}" for i in range(cells)]
-    columns = {name: [condition.get(name, keys.MASK)] * cells for name in save.conditions.names}
-    return pd.DataFrame(columns, index=index)
+    return pd.DataFrame({name: [condition.get(name, keys.MASK)] * cells for name in names}, index=index)

@@ -1,238 +1,142 @@
-"""SAVE as a method: fit, generate, encode, decode, save, load. Three lines are enough:
+"""SAVE in three lines of Python: fit, generate, encode, decode, integrate, predict, save, load.
 
 from scsave import SAVE
-model = SAVE.load("outputs/generation/pbmc68k/scsave/<hash>")
+model = SAVE.load("outputs/generation/pbmc68k/save/<hash>")
 cells = model.generate(500, {"bulk_labels": "CD19+ B", "phase": "G1"})
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
 
-from scsave import __version__
-from scsave.baselines.response_head import ResponseHead
-from scsave.blocking.blocks import GeneBlocks
-from scsave.components import Node, build
-from scsave.data.conditions import Conditions
+from scsave.components import build
+from scsave.config import compose
 from scsave.data.ordinary import as_prepared, with_genes
 from scsave.errors import UserError
-from scsave.flow.guidance import Weight
-from scsave.method import sample as sampling
-from scsave.method import stored_control
-from scsave.method.decoding import batches, decoded, inference, on
-from scsave.method.fit import learn
-from scsave.method.integrate import Route, integrate
-from scsave.method.perturbed_genes import text_vectors
+from scsave.keys import Columns
+from scsave.method.fitted import Fitted, Sampler
+from scsave.method.integrate import integrate
 from scsave.method.predict import predict
-from scsave.method.routes import respond
-from scsave.method.units import Request, Unit, units_of
-from scsave.models.checkpoint import read_checkpoint, write_checkpoint
-from scsave.models.model import SAVEModel
-from scsave.runs.processes import Crew
-from scsave.stats.pca import Projection
-from scsave.training.fitting import Networks, Workshop
-
-if TYPE_CHECKING:
-    from scsave.data.splits.strategies import Split
-    from scsave.keys import Columns
+from scsave.method.respond import respond
+from scsave.method.sample import generate, translate
+from scsave.training.options import FitOptions
 
 
 class SAVE:
-    """A multi-condition generative model of single cells. Components are config nodes (dicts with a `_target_`).
+    """A fitted multi-condition generative model of single cells; each verb takes an AnnData as its owner has it."""
 
-    Cells are given as AnnData, prepared by a `DataSource` or as their owner has them (`scsave.data.ordinary`).
-    """
+    def __init__(self, model: Fitted):
+        self.model = model
 
-    name = "scsave"
-    tasks = frozenset({"generation", "batch_correction", "perturbation"})
-    routes = ("response", "transfer", "generate", "translate")
-
-    def __init__(
-        self,
+    @classmethod
+    def fit(
+        cls,
+        adata: AnnData,
+        conditions: list[str],
+        batch_key: str | None = None,
         *,
-        backbone: Node,
-        likelihood: Node,
-        objective: Node,
-        solver: Node,
-        guidance: Weight = 1.0,
-        blocking: Node | None = None,
-        training: Node | None = None,
-        response: Node | None = None,
-        conditions: list[str] | None = None,
-        decoder_conditions: list[str] | None = None,
-        networks: Networks = "flow",
-        n_axes: int = 0,
-        workshop: Workshop | None = None,
-        cache: Path | None = None,
-    ):
-        self.components = {"backbone": backbone, "likelihood": likelihood, "objective": objective, "solver": solver}
-        self.objective = build(objective, "objective")
-        self.solver = build(solver, "sampling.solver")
-        self.plan = training and build(training, "training")
-        if self.plan:
-            self.plan.check_guidance(guidance)
-        self.scheme = blocking and build(blocking, "blocking")
-        self.head: ResponseHead | None = response and build(response, "response")
-        self.components |= {"response": response} if response else {}
-        self.guidance, self.networks, self.n_axes = guidance, networks, n_axes
-        self.told, self.decoder_conditions = conditions, decoder_conditions
-        self.workshop, self.cache = workshop or Workshop(), cache or Path("data/cache")
-        self.cost: dict[str, Any] = {}
-        self.info: dict[str, Any] = {}
-        self.device = torch.device("cpu")
-        self.model: SAVEModel | None = None
-        self.crew: Crew | None = None  # other processes that generate a share
-        self.axes: Projection | None = None  # of corrected expression: `integrate` projects cells on them
-        self.control: AnnData | None = None  # some control cells of training, where perturbations are sets of genes
+        cell_type_key: str | None = None,
+        organism: str = "human",
+        seed: int = 0,
+        overrides: list[str] | None = None,
+        options: FitOptions | None = None,
+    ) -> SAVE:
+        """Train on `adata` with the defaults and the split of `python train.py data=h5ad`, so with the same weights.
 
-    # --- training ---
-    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int = 0) -> None:
-        """Learn blocks, vocabulary, scale and weights from `data[split.train]`; `split.val` is for the loss curves."""
-        learn(self, data, split, columns, seed)
-
-    def assemble(self, blocks: GeneBlocks, conditions: Conditions, seed: int) -> None:
-        """Networks with fresh weights, `conditions` as their vocabulary."""
-        told = conditions.names if self.decoder_conditions is None else self.decoder_conditions
-        self.decoder_conditions = [name for name in told if name in conditions.names]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.model = SAVEModel(
-                build(self.components["backbone"], "backbone"),
-                blocks,
-                build(self.components["likelihood"], "likelihood"),
-                conditions,
-                self.decoder_conditions,
-                text_vectors(self.head, conditions),
+        `conditions` and `batch_key` name columns of `obs`; `overrides` are further keys as on the command line
+        (`["training.flow_steps=5000"]`). UserError on missing columns and on cells without counts.
+        """
+        named = [*conditions, *(key for key in (batch_key, cell_type_key) if key)]
+        if missing := [name for name in named if name not in adata.obs]:
+            raise UserError(
+                f"no column {', '.join(missing)} in obs; there are: {', '.join(map(str, adata.obs.columns))}"
             )
+        config = compose(["data=in_memory", *(overrides or []), f"seed={seed}"])
+        cells = as_prepared(adata)
+        cells.obs = cells.obs.assign(**{name: cells.obs[name].astype("category") for name in named
+                                        if not pd.api.types.is_numeric_dtype(cells.obs[name])})  # fmt: skip
+        columns = Columns("cells", list(conditions), cell_type_key, batch_key, carried=named, organism=organism)
+        split = build(config["split"], "split")(cells, columns, seed)
+        method = build(config["method"], "method")
+        method.fit(cells, split, columns, seed, options)
+        return cls(method.fitted)
 
-    # --- use ---
+    @classmethod
+    def load(cls, where: str | Path, device: str = "cpu") -> SAVE:
+        """From a run directory or a checkpoint file. UserError if it is missing or damaged."""
+        return cls(Fitted.load(where, device))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `<folder>/model.ckpt`."""
+        return self.model.save(folder)
+
+    def to(self, device: str | torch.device) -> SAVE:
+        self.model.to(device)
+        return self
+
     @property
-    def conditions(self) -> Conditions:
-        return self.fitted().conditions
+    def conditions(self) -> dict[str, list[str] | str]:
+        """Columns that the model knows, with their levels."""
+        return {
+            column.name: list(getattr(column, "levels", ())) or column.kind for column in self.model.conditions.columns
+        }
 
     @property
     def genes(self) -> list[str]:
-        return list(self.fitted().blocks.genes)
+        return self.model.genes
 
-    def generate(
-        self,
-        cells: int | pd.DataFrame,
-        condition: dict[str, Any] | None = None,
-        *,
-        seed: int = 0,
-        guidance: Weight | None = None,
-    ) -> AnnData:
+    def sampling(self, **changes: Any) -> SAVE:
+        """The same model with another `guidance`, `solver` or `objective` (`scsave.method.fitted.Sampler`)."""
+        self.model.sampler = Sampler(**(vars(self.model.sampler) | changes))
+        return self
+
+    def generate(self, cells: int | pd.DataFrame, condition: dict[str, Any] | None = None, *, seed: int = 0) -> AnnData:
         """Cells from noise: `cells` of one `condition`, or one for each row of a DataFrame of condition columns.
 
         Columns that are not named are masked: the model then draws over their levels. Returns `layers["counts"]`
         (integers from a count head), `X` log1p, conditions and library size in `obs`. UserError on unknown columns
         or levels.
         """
-        return sampling.generate(self, cells, condition, seed, guidance)
+        return generate(self.model, cells, condition, seed)
 
-    def sample_units(self, request: Request, rank: int = 0, size: int = 1) -> list[Unit]:
-        """This process's share of the cells that `generate` was asked for."""
-        return units_of(self, request, rank, size)
-
-    def translate(
-        self, cells: AnnData, target: pd.DataFrame, *, seed: int = 0, guidance: Weight | None = None, draw: bool = True
-    ) -> AnnData:
-        """The cells under other conditions: the flow backwards under their own, forwards under those of `target` (N rows).
-
-        Columns that either lacks are masked. Drawn from the likelihood, or its mean with `draw=False`. The objective has to
-        be a velocity field or an invertible sampler. UserError on unknown levels.
-        """
-        return sampling.translate(self, as_prepared(cells), target, seed, guidance, draw)
+    def translate(self, cells: AnnData, target: pd.DataFrame, *, seed: int = 0, draw: bool = True) -> AnnData:
+        """The cells under the conditions of `target` (N rows): the flow backwards under their own, then forwards."""
+        return translate(self.model, as_prepared(cells), target, seed, draw)
 
     def encode(self, cells: AnnData) -> np.ndarray:
         """Latent means of cells, (N, L * d). Genes are matched by name; a gene that the cells lack counts as zero."""
-        model, parts, cells = self.fitted(), [], as_prepared(cells)
-        with inference(model):
-            for counts, library in batches(model, cells, self.device):
-                parts.append(model.encode(model.scaled(counts, library)).mu.flatten(1).cpu())
-        return torch.cat(parts).numpy()
+        return self.model.encode(as_prepared(cells))
 
     def decode(self, latent: np.ndarray, obs: pd.DataFrame, library: np.ndarray) -> AnnData:
         """Mean expression of latents (N, L * d) under the decoder's columns in `obs` (absent ones masked)."""
-        model = self.fitted()
-        z = torch.from_numpy(np.asarray(latent, np.float32)).unflatten(1, (model.blocks.n_blocks, -1))
-        values = on(self.conditions.encode(obs), self.device)
-        library = torch.as_tensor(library, dtype=torch.float32).to(self.device)
-        return decoded(model, z.to(self.device), library, values, None, obs, self.info)
+        return self.model.decode(latent, obs, library)
 
-    def respond(self, control: AnnData, target: str, seed: int = 0, route: str = "response") -> AnnData:
-        """The cells of `control` (one level of the perturbation column) as they would be under `target`.
-
-        Routes (method.md section 6): `response`, `transfer`, `generate`, `translate`; see `scsave.method.routes`.
-        """
-        return respond(self, with_genes(as_prepared(control), self.genes), target, seed, route)
+    def respond(self, control: AnnData, target: str, *, seed: int = 0, route: str = "transfer") -> AnnData:
+        """The cells of `control` as they would be under `target`; routes: `scsave.method.respond`."""
+        return respond(self.model, with_genes(as_prepared(control), self.genes), target, seed, route)
 
     def predict(
-        self, perturbations: str | list[str], control: AnnData | None = None, *, seed: int = 0, route: str = "response"
+        self, perturbations: str | list[str], control: AnnData | None = None, *, seed: int = 0, route: str = "transfer"
     ) -> AnnData:
-        """Cells under sets of genes, never perturbed in training or never together: `scsave.method.predict`.
+        """Control cells under sets of genes, never perturbed in training or never together: `scsave.method.predict`."""
+        return predict(self.model, perturbations, control, seed, route)
 
-        `control` are control cells, by default those in the checkpoint. `uns["per_perturbation"]` says how far
-        each perturbation is from training.
-        """
-        return predict(self, perturbations, control, seed, route)
-
-    def integrate(self, data: AnnData, seed: int = 0, reference: str | None = None, route: Route = "decode") -> AnnData:
+    def integrate(self, data: AnnData, *, reference: str | None = None, route: str = "decode") -> AnnData:
         """The cells (new ones too), embedded, and their corrected expression: `scsave.method.integrate`."""
-        return integrate(self, as_prepared(data), reference, route)
+        return integrate(self.model, as_prepared(data), reference, route)
 
-    def to(self, device: str | torch.device) -> SAVE:
-        self.device = torch.device(device)
-        self.fitted().to(self.device)
-        return self
+    def __dir__(self) -> list[str]:
+        return [name for name in [*vars(type(self)), "model"] if not name.startswith("_")]
 
-    # --- files ---
-    def save(self, folder: str | Path) -> Path:
-        """Write `<folder>/model.ckpt`."""
-        model = self.fitted()
-        content = {
-            "version": __version__,
-            "components": self.components,
-            "guidance": self.guidance,
-            "blocks": model.blocks.to_dict(),
-            "conditions": model.conditions.to_list(),
-            "decoder_conditions": self.decoder_conditions,
-            "state": model.state_dict(),
-            "axes": self.axes and {name: torch.from_numpy(values) for name, values in vars(self.axes).items()},
-            "head": self.head.state() if self.head is not None else None,
-            "control": stored_control.packed(self.control),
-            "info": self.info,
-        }
-        path = Path(folder) / "model.ckpt"
-        write_checkpoint(path, content)
-        return path
-
-    @classmethod
-    def load(cls, where: str | Path, device: str = "cpu") -> SAVE:
-        """From a run directory or a checkpoint file. UserError if it is missing or damaged."""
-        content = read_checkpoint(where)
-        self = cls(
-            **content["components"], guidance=content["guidance"], decoder_conditions=content["decoder_conditions"]
+    def __repr__(self) -> str:
+        blocks, conditions = self.model.network.blocks, ", ".join(self.model.conditions.names) or "none"
+        return (
+            f"SAVE: {len(self.genes)} genes in {blocks.n_blocks} blocks ({blocks.scheme}), conditions: {conditions}, "
+            f"trained: {self.model.info.get('networks')}, on {self.model.device}"
         )
-        if self.head is not None:
-            self.head.restore(content["head"])
-        self.assemble(GeneBlocks.from_dict(content["blocks"]), Conditions.from_list(content["conditions"]), seed=0)
-        self.model.load_state_dict(content["state"])
-        self.model.requires_grad_(False).eval()
-        self.info = content["info"]
-        if content.get("axes"):
-            self.axes = Projection(**{name: values.numpy() for name, values in content["axes"].items()})
-        self.control = stored_control.unpacked(content.get("control"), self.genes)
-        return self.to(device)
-
-    # --- inside ---
-    def fitted(self) -> SAVEModel:
-        if self.model is None:
-            raise UserError("this SAVE has no weights yet: call fit(...) or SAVE.load(run directory)")
-        return self.model

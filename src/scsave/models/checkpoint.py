@@ -1,8 +1,8 @@
 """One file that holds all that generation needs, in plain types: `torch.load(weights_only=True)` reads it.
 
-Format 1: format, version, components (config nodes of backbone, likelihood, objective, solver), guidance, genes and blocks,
-conditions, decoder_conditions, state (weights, with the velocity's EMA already in place), axes (of corrected expression),
-head (of responses), control (some control cells, where perturbations are sets of genes), info.
+Format 2: format, method, version, nodes (config nodes of backbone, likelihood, objective, sampling, vectors), blocks,
+conditions, decoder_conditions, state (weights, with the velocity's average already in place), axes (of corrected
+expression), space (of gene vectors) and control cells where perturbations are sets of genes, info.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from scsave.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 FILE = "model.ckpt"
 
 
@@ -46,8 +46,8 @@ def find_checkpoint(where: str | Path) -> Path:
     raise UserError(f"ckpt={where}: expected a trained model at checkpoints/{FILE}; found {found}")
 
 
-def read_checkpoint(where: str | Path) -> dict[str, Any]:
-    """Content of a checkpoint. UserError if it is missing, damaged or of another format."""
+def read_checkpoint(where: str | Path, method: str) -> dict[str, Any]:
+    """Content of a checkpoint of `method`. UserError if it is missing, damaged, another method's or of another format."""
     path = find_checkpoint(where)
     recorded = path.with_suffix(".sha256")
     if recorded.exists() and hashlib.sha256(path.read_bytes()).hexdigest() != recorded.read_text().split()[0]:
@@ -57,5 +57,8 @@ def read_checkpoint(where: str | Path) -> dict[str, Any]:
     except Exception as error:
         raise UserError(f"{path}: not a checkpoint that can be read ({type(error).__name__})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path}: not a checkpoint of scsave, format {FORMAT}")
+        found = content.get("format") if isinstance(content, dict) else None
+        raise UserError(f"{path}: format {found or '?'}, this version of scsave reads format {FORMAT}: train again")
+    if content.get("method") != method:
+        raise UserError(f"{path}: a checkpoint of method={content.get('method')}, not of method={method}")
     return content

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from scsave.keys import Columns
-    from scsave.method.save import SAVE
+    from scsave.method.fitted import Fitted
     from scsave.protocol import Context, Method
 
 Network = Literal["encoder", "decoder", "velocity"]
@@ -43,26 +43,26 @@ class BlockAttention:
     max_cells: Annotated[int, Field(gt=1)] = 1000  # of each level
     max_levels: Annotated[int, Field(gt=0)] = 6  # drawn: those that change most
 
-    def check(self, method: Method, columns: Columns, data: AnnData) -> None:
+    def check(self, method: Method, networks: str, conditions: list[str], columns: Columns, data: AnnData) -> None:
         """Before anything is trained: UserError for a method, backbone, column or level that can't be looked at."""
         from scsave.components import build
-        from scsave.method.save import SAVE
+        from scsave.method.method import SaveMethod
         from scsave.models.attention import Attention
 
-        if not isinstance(method, SAVE) or method.networks == "none":
+        if not isinstance(method, SaveMethod) or networks == "none":
             raise UserError("analysis=attention needs a trained SAVE: no baseline, and a route that trains a network")
-        backbone = build(method.components["backbone"], "backbone")
+        backbone = build(method.nodes["backbone"], "backbone")
         if not isinstance(backbone.mixing(2, backbone.width), Attention):
             raise UserError(
                 "analysis=attention: this backbone has no attention between blocks; use backbone=save_small"
             )
-        self.chosen(method, columns, data)
+        self.chosen(conditions, columns, data)
 
     def run(self, context: Context) -> list[Path]:
         """Writes `attention.csv` and `attention.png` below the run's folder."""
         from scsave.results.attention_figure import draw_attention
 
-        column, reference = self.chosen(context.method, context.columns, context.data)
+        column, reference = self.chosen(context.method.fitted.conditions.names, context.columns, context.data)
         labels, weights = self.weights(context, column, reference)
         path = context.folder / "attention.csv"
         write_text(path, long_table(labels, weights).to_csv(index=False))
@@ -70,9 +70,8 @@ class BlockAttention:
         print(f"attention by {column}, reference {reference}: {path}, {figure}")
         return [path, figure]
 
-    def chosen(self, method: SAVE, columns: Columns, data: AnnData) -> tuple[str, str]:
+    def chosen(self, told: list[str], columns: Columns, data: AnnData) -> tuple[str, str]:
         """Column and reference level. UserError, listing what is there, where either is absent."""
-        told = method.told if method.model is None else method.conditions.names
         named = [name for name in told if name not in columns.numeric and name in data.obs]
         if columns.kind == "genes":
             named = [name for name in named if name != columns.perturbation]
@@ -94,9 +93,9 @@ class BlockAttention:
         """Levels (the reference first, its two halves behind it) and `network/layer` -> (levels, L, L)."""
         values = context.data.obs[column].astype(str).to_numpy()
         levels = [reference, *sorted(set(values) - {reference})]
-        known = context.method.conditions.knows(context.data.obs)
+        known = context.method.fitted.conditions.knows(context.data.obs)
         rng = np.random.default_rng(context.seed)
-        trained = context.method.info["networks"] == "flow"
+        trained = context.method.fitted.trained("flow")
         networks = [name for name in self.networks if trained or name != "velocity"]
         found: dict[str, list[np.ndarray]] = {}
         names: list[str] = []
@@ -110,18 +109,20 @@ class BlockAttention:
                 parts |= {"half 1": shuffled[::2], "half 2": shuffled[1::2]}
             for name, chosen in parts.items():
                 names.append(name)
-                for key, mean in attention_of(context.method, context.data[chosen], networks, context.seed).items():
+                for key, mean in attention_of(
+                    context.method.fitted, context.data[chosen], networks, context.seed
+                ).items():
                     found.setdefault(key, []).append(mean)
         return names, {key: np.stack(parts) for key, parts in found.items()}
 
 
-def attention_of(model: SAVE, cells: AnnData, networks: list[Network], seed: int) -> dict[str, np.ndarray]:
+def attention_of(model: Fitted, cells: AnnData, networks: list[Network], seed: int) -> dict[str, np.ndarray]:
     """Mean attention of some cells, `network/layer` -> (L, L); the velocity network has the library size as last token."""
     import torch
 
     from scsave.method.decoding import batches, inference, on
 
-    inner = model.model
+    inner = model.network
     if inner.blocks.n_blocks > MOST_BLOCKS:
         raise UserError(
             f"analysis=attention: {inner.blocks.n_blocks} blocks, at most {MOST_BLOCKS} can be written down"

@@ -15,17 +15,8 @@ from scsave.components import Node, check, wrong_value
 from scsave.errors import UserError
 
 COMPONENTS = (
-    "task",
-    "data",
-    "split",
-    "blocking",
-    "backbone",
-    "likelihood",
-    "objective",
-    "training",
-    "trainer",
-    "logger",
-)
+    "task", "data", "split", "blocking", "backbone", "likelihood", "objective", "training", "method", "trainer", "logger",
+)  # fmt: skip
 
 
 class _Strict(BaseModel):
@@ -60,13 +51,13 @@ class RunConfig(_Strict):
     n: Annotated[int, Field(gt=0)]
     condition: dict[str, Any] | None  # null, not {}: Hydra merges into a dict only keys that it has
     perturbations: str | list[str] | None = None
-    route: Literal["response", "transfer", "generate", "translate"] = "response"
+    route: str | None = None
     out: str | None = None
+    force: bool = False
     figures: bool
     task: Node
     data: Node
     split: Node
-    response: dict[str, Node]
     vectors: Node
     blocking: Node
     backbone: Node
@@ -74,7 +65,7 @@ class RunConfig(_Strict):
     objective: Node
     sampling: Sampling
     training: Node
-    baseline: Node
+    method: Node
     trainer: Node
     logger: Node
     callbacks: Callbacks
@@ -98,11 +89,7 @@ def validated(cfg: DictConfig) -> RunConfig:
         check(getattr(config, name), name)
     if config.analysis:
         check(config.analysis, "analysis")
-    for kind, node in config.response.items():
-        check(node, f"response.{kind}")
     check(config.sampling.solver, "sampling.solver")
-    if config.baseline.get("_target_"):
-        check({k: v for k, v in config.baseline.items() if k != "name"}, "baseline")
     if config.resume and config.ckpt:
         raise UserError("resume and ckpt are both set; resume goes on with a run, ckpt uses a finished one: give one")
     if config.mode != "train" and not config.ckpt:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from scsave.files import numbers, write_json
 from scsave.protocol import Outcome
 
-FOLDS, FILE, ARRAYS = "folds", "fold.json", "fold.npz"
+FILE, ARRAYS = "fold.json", "fold.npz"
 
 
 @dataclass
@@ -27,17 +26,6 @@ class Fold:
     record: dict[str, Any]
 
 
-def slug(name: str) -> str:
-    """A folder name of a fold: letters, digits, `+`, `-` and `_`; other names get a hash, so that none collide."""
-    plain = re.sub(r"[^\w+-]+", "_", name)
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:4]}"
-
-
-def run_folder(folder: Path) -> Path:
-    """The run's folder, of which `folder` may be a fold's."""
-    return folder.parent.parent if folder.parent.name == FOLDS else folder
-
-
 def write_fold(folder: Path, fold: Fold) -> None:
     """`fold.npz`, then `fold.json`: where the second is, the fold is whole."""
     outcome = fold.outcome
@@ -45,7 +33,7 @@ def write_fold(folder: Path, fold: Fold) -> None:
     partial = folder / f".{ARRAYS}.{os.getpid()}.npz"
     np.savez_compressed(partial, **outcome.arrays)
     os.replace(partial, folder / ARRAYS)
-    kept = {name: getattr(outcome, name) for name in ("scores", "protocols", "info", "registry", "validation")}
+    kept = {name: getattr(outcome, name) for name in ("scores", "protocols", "info", "validation")}
     write_json(folder / FILE, kept | {"record": fold.record})
 
 
@@ -59,7 +47,6 @@ def read_fold(folder: Path) -> Fold | None:
             scores=numbers(stored["scores"]),
             protocols=numbers(stored["protocols"]),
             info=stored["info"],
-            registry=stored["registry"],
             arrays=dict(arrays),
             validation=numbers(stored.get("validation", {})),
         )

@@ -51,8 +51,8 @@ class CSV:
         version = f"logs/{stage}" + (f".{before}" if before else "")
         return [CSVLogger(folder, name="", version=version, flush_logs_every_n_steps=100)]
 
-    def scored(self, job: Job, scores: Scores, registry: str, validation: dict[str, float]) -> None:
-        """The run's results, once they are written."""
+    def scored(self, job: Job, folder: Path, scores: Scores, registry: str, validation: dict[str, float]) -> None:
+        """The run's results, once they are written to `folder`."""
 
     def close(self, job: Job, failed: bool) -> None:
         """The run is over."""
@@ -133,7 +133,7 @@ class Wandb(CSV):
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         return run
 
-    def scored(self, job: Job, scores: Scores, registry: str, validation: dict[str, float]) -> None:
+    def scored(self, job: Job, folder: Path, scores: Scores, registry: str, validation: dict[str, float]) -> None:
         """Every score of the group `all`: a table, the method's own as numbers of the run; and the pictures."""
         import wandb
 
@@ -141,7 +141,7 @@ class Wandb(CSV):
         table = [[m, known[m].arrow, *[scores[row].get("all", {}).get(m) for row in scores]] for m in known]
         own = {f"test/{name}": value for name, value in scores[job.method].get("all", {}).items()}
         pictures = {
-            f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted((job.folder / "figures").glob("*.png"))
+            f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted((folder / "figures").glob("*.png"))
         }
         run.log(
             {"results": wandb.Table(columns=["metric", "best", *scores], data=table)}

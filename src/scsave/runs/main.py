@@ -1,12 +1,8 @@
-"""The command line: what a user's mistake looks like, and where a run's folder is. Imports nothing heavy."""
+"""The command line: one job of train.py, and what a user's mistake or Ctrl-C looks like. Imports nothing heavy."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
-import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,17 +15,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from scsave.compose import named_after
 from scsave.errors import UserError
+from scsave.runs.naming import run_dir
+from scsave.runs.search import study_name, study_storage, trials_left
 
 INTERRUPTED = 130
 LOG = "train.log"  # Hydra's own, of the job
-# What does not change the numbers of a run, and so not its folder.
-_UNHASHED = (
-    "analysis", "hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep",
-    "experiment_name", "sweep_metric", "perturbations", "route", "out",
-)  # fmt: skip
-
-
+# Groups and keys of earlier versions, and what stands in their place.
+_RENAMED = {
+    "baseline": "method (baseline=none is method=save)",
+    "response": "method=type_process (levels) or method=set_process (sets of genes)",
+    "task_default": "keys of the groups themselves",
+}
 # Options of Hydra that packages bring: the extra of pyproject.toml that installs them.
 _EXTRAS = {
     "hydra/sweeper/optuna": "sweep",
@@ -45,79 +43,7 @@ _QUOTES = (
 )
 
 
-def config_hash(cfg: DictConfig) -> str:
-    """Ten hex digits over every setting that can change the result."""
-    plain = {k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in _items(cfg)}
-    return hashlib.sha256(json.dumps(_without_cache(plain), sort_keys=True, default=str).encode()).hexdigest()[:10]
-
-
-def _without_cache(node: Any) -> Any:
-    """Where downloads are kept changes no number."""
-    if isinstance(node, dict):
-        return {key: _without_cache(value) for key, value in node.items() if key != "cache"}
-    return node
-
-
-def _items(cfg: DictConfig) -> list[tuple[str, Any]]:
-    return [(str(key), cfg[key]) for key in sorted(map(str, cfg)) if key not in _UNHASHED]
-
-
-def method_name(cfg: DictConfig) -> str:
-    return cfg.baseline.name if cfg.baseline.get("_target_") else "scsave"
-
-
-def run_dir(_root_: DictConfig) -> str:
-    """Folder of a run below `paths.outputs`: `<task>/<data>/<method>/<hash>`; that of `resume`, `out` or `ckpt` where given."""
-    cfg = _root_
-    outputs = Path(cfg.paths.outputs)
-    for key in ("resume", "ckpt"):
-        if cfg[key] and not Path(cfg[key]).exists():  # before Hydra makes a folder of that name
-            raise UserError(f"{key}={cfg[key]}: no such file or folder; give the folder that a run wrote (outputs/...)")
-    if cfg.resume:
-        return os.path.relpath(cfg.resume, outputs)
-    if cfg.ckpt and cfg.mode != "train":
-        folder = Path(cfg.ckpt)
-        folder = folder.parent.parent if folder.is_file() else folder
-        if cfg.out and cfg.mode != "evaluate":
-            return os.path.relpath(cfg.out, outputs)
-        return os.path.relpath(folder / cfg.mode, outputs)
-    return f"{cfg.task.name}/{cfg.data.name}/{method_name(cfg)}/{config_hash(cfg)}"
-
-
-def named_after(path: str | None, otherwise: str) -> str:
-    """What a data set that is anyone's file is called, in folders and tables: as the file is, wherever it lies."""
-    name = re.sub(r"[^\w+-]+", "_", Path(path or "").stem).strip("_")
-    return name or otherwise
-
-
-def command() -> str:
-    """This job's command line as a shell takes it; "" outside of Hydra. In a sweep: the one job's own."""
-    return shlex.join(["python", "train.py", *overrides()]) if HydraConfig.initialized() else ""
-
-
-def overrides() -> list[str]:
-    """This job's `key=value` arguments; none outside of Hydra."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-
-
-def named_on_command_line(key: str) -> bool:
-    """Did the user choose this key or group, or something in it? Outside of Hydra: yes, the config is the caller's."""
-    if not HydraConfig.initialized():
-        return True
-    names = (override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task)
-    return any(name == key or name.startswith(f"{key}.") for name in names)
-
-
-def sweep_arguments() -> list[str] | None:
-    """The command line of this one job of a sweep; None where it is not one of a sweep."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
-        return None
-    return list(HydraConfig.get().overrides.task)
-
-
 def register_resolvers() -> None:
-    from scsave.runs.search import study_name, study_storage, trials_left
-
     for resolver in (run_dir, named_after, study_name, study_storage, trials_left):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
@@ -129,7 +55,10 @@ def one_line(error: Exception) -> str:
     text = "; ".join(lines).replace(":;", ":")
     text = text.split("; Config search path")[0].removeprefix("UserError raised while resolving interpolation: ")
     if text.startswith("Could not override '"):
-        return f"{text.split(chr(39))[1]}: unknown key; `python train.py --cfg job` shows every key"
+        key = text.split("'")[1]
+        if new := _RENAMED.get(key.split(".")[0].split("@")[0]):
+            return f"{key}: this is called {new} now"
+        return f"{key}: unknown key; `python train.py --cfg job` shows every key"
     if any(sign in text for sign in _UNREADABLE):
         return f"{text.split('; See https')[0]}; {_QUOTES}"
     for option, extra in _EXTRAS.items():

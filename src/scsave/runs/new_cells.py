@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from anndata import AnnData
 
 from scsave.components import Node, build
@@ -27,14 +25,6 @@ _OF_THE_RUN = (
     "path", "exclude", "max_cells", "max_genes", "n_top_genes", "min_cells", "min_level_cells", "rare_levels", "control",
     "perturbation_key", "perturbation_kind",
 )  # fmt: skip
-
-
-def asked_settings(overrides: Sequence[str], group: str) -> dict[str, Any]:
-    """`group.key=value` of a command line as {key: value}."""
-    pairs = [override.lstrip("+").partition("=") for override in overrides]
-    return {
-        key.removeprefix(f"{group}."): yaml.safe_load(value) for key, _, value in pairs if key.startswith(f"{group}.")
-    }
 
 
 def new_cells(stored: Node, asked: dict[str, Any], conditions: Conditions, cache: Path) -> AnnData:

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from scsave import __version__
-from scsave.files import write_json
+from scsave.files import RESULTS, write_json
 from scsave.metrics.registry import rows
 from scsave.protocol import Outcome
 
 SCHEMA_VERSION = 1
-FILE = "results.json"
 _PACKAGES = (
     "torch", "lightning", "hydra-core", "anndata", "scanpy", "numpy", "scipy", "scikit-learn", "POT", "torchcfm",
     "torchdiffeq", "scib-metrics",
@@ -74,5 +73,5 @@ def write_results(folder: Path, outcome: Outcome, run: dict[str, Any]) -> Path:
         "info": outcome.info,
         "metric_versions": {name: row.version for name, row in rows(run["registry"]).items()},
     } | run
-    write_json(folder / FILE, content)
-    return folder / FILE
+    write_json(folder / RESULTS, content)
+    return folder / RESULTS

@@ -1,13 +1,15 @@
-"""One run, from config to results.json: build, fit, predict, score, record."""
+"""One run, from config to results.json: build, fit (or find the weights), predict, score, record, draw."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from anndata import AnnData
@@ -17,23 +19,45 @@ from scsave.components import build
 from scsave.data.source import DataSource, select_genes
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
-from scsave.files import write_text
+from scsave.files import FOLDS, RESULTS, slug, write_text
 from scsave.keys import Columns
-from scsave.protocol import Context, Method, Task
-from scsave.runs.build import CHECKPOINTS, job_of, make_method
+from scsave.protocol import Context, Outcome, Task
 from scsave.runs.config import RunConfig, validated
 from scsave.runs.console import print_scores
-from scsave.runs.folds import FOLDS, Fold, merged_record, read_fold, run_folder, slug, time_left, write_fold
+from scsave.runs.folds import Fold, merged_record, read_fold, time_left, write_fold
 from scsave.runs.loggers import closing
-from scsave.runs.main import command, config_hash, named_on_command_line, overrides, sweep_arguments
-from scsave.runs.processes import Crew, own_processes, rank_zero
-from scsave.runs.record import FILE as RESULTS
+from scsave.runs.naming import (
+    checkpoint_run,
+    command,
+    config_hash,
+    named_on_command_line,
+    overrides,
+    scores_folder,
+    sweep_arguments,
+    training_hash,
+)
+from scsave.runs.processes import own_processes, rank_zero
 from scsave.runs.record import device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, use
+from scsave.runs.weights import SPLIT, fit_options, fitted, job_of, restored
 from scsave.tasks.validation import check_sweep_metric, loss, over_folds
 
 log = logging.getLogger("scsave")
-CONFIG, SPLIT = "config.yaml", "split.csv"
+CONFIG = "config.yaml"
+# Of a run that is used again, what this call decides; the last three where the command line names them.
+_OF_THE_CALL = (
+    "analysis",
+    "paths",
+    "logger",
+    "mode",
+    "ckpt",
+    "resume",
+    "figures",
+    "force",
+    "task",
+    "sampling",
+    "trainer",
+)
 
 
 def run(cfg: DictConfig, folder: Path) -> float | None:
@@ -41,11 +65,11 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
     if cfg.mode in USES:
         return use(validated(cfg), folder)
     if cfg.mode == "evaluate":
-        cfg = _stored(cfg.ckpt, cfg)
+        cfg, folder = stored(checkpoint_run(cfg.ckpt), cfg), checkpoint_run(cfg.ckpt)
     elif cfg.mode == "train" and not cfg.resume and requeued(folder):
         cfg.resume = str(folder)
     if cfg.resume:
-        cfg, folder = _stored(cfg.resume, cfg), Path(cfg.resume)
+        cfg, folder = stored(Path(cfg.resume), cfg), Path(cfg.resume)
     elif cfg.mode == "train":
         check_data_named(overrides(), cfg.data.name)
     config = validated(cfg)
@@ -68,87 +92,106 @@ def check_data_named(given: list[str], default: str) -> None:
 def requeued(folder: Path) -> bool:
     """Has SLURM started this job again, in the folder of a run that it left unfinished?"""
     again = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
-    return again and (folder / CONFIG).is_file() and not (folder / RESULTS).is_file()
+    return again and (folder / CONFIG).is_file() and not any(folder.glob(f"scores/*/{RESULTS}"))
 
 
-def _stored(where: str, cfg: DictConfig) -> DictConfig:
-    """The config that a run directory was made with; paths, logger and mode are this call's."""
-    path = Path(where) / CONFIG
+def stored(folder: Path, cfg: DictConfig) -> DictConfig:
+    """The config that a run directory was made with, and of this call's what `_OF_THE_CALL` lists."""
+    path = folder / CONFIG
     if not path.is_file():
-        raise UserError(f"{where}: no {CONFIG} there; give the folder that a run wrote (outputs/<task>/<data>/...)")
-    stored = OmegaConf.load(path)
-    for key in ("analysis", "paths", "logger", "mode", "ckpt", "resume", "figures"):
-        # a resumed run logs where it did, and draws what it would have
-        kept = key == "logger" or (key == "figures" and cfg.resume)
-        if not kept or named_on_command_line(key):
-            stored[key] = cfg.get(key)
-    return stored
+        raise UserError(f"{folder}: no {CONFIG} there; give the folder that a run wrote (outputs/<task>/<data>/...)")
+    found = OmegaConf.load(path)
+    for key in _OF_THE_CALL:
+        # a resumed run logs where it did, draws what it would have, and scores as it was to
+        of_the_run = key in ("task", "sampling", "trainer") or key == "logger" or (key == "figures" and cfg.resume)
+        if key in ("task", "sampling", "trainer") and cfg.resume:
+            continue
+        if not of_the_run or named_on_command_line(key):
+            found[key] = cfg.get(key)
+    return found
 
 
 def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
-    """Fit (or load) a method on each fold of the split, let the task predict and score, write everything."""
-    started = time.perf_counter()
-    task: Task = build(config.task, "task")
+    """Fit (or find) a method on each fold of the split, let the task predict and score, write everything."""
+    started, cache = time.perf_counter(), Path(config.paths.cache)
     source: DataSource = build(config.data, "data")
+    task: Task = build(config.task, "task").for_kind(source.roles.kind)
     task.check(source.roles)
-    optimised = check_sweep_metric(config.sweep_metric, task, source.roles) if config.sweep_metric else None
-    source = source.fitted(Path(config.paths.cache))
+    optimised = None
+    if config.sweep_metric:
+        optimised = check_sweep_metric(config.sweep_metric, task, build(config.method, "method"))
+    scores = scores_folder(folder, cfg)
+    if config.mode == "train" and not cfg.resume and not config.force and (scores / RESULTS).is_file():
+        return show_done(scores, optimised)
+    source = source.fitted(cache)
     task.check(source.roles)  # the file that is there may lack what the set usually has
-    cells, strategy = source.load(Path(config.paths.cache)), build(config.split, "split")
-    folds = strategy.folds(cells, source.roles) if hasattr(strategy, "folds") else {"": strategy}
-    asked = stored_command(folder) if cfg.resume else command()
+    cells = source.load(cache)
+    folds = folds_of(config, cells, source.roles, folder)
+    asked = stored_command(folder) if cfg.resume or config.mode == "evaluate" else command()
     if config.mode != "evaluate" and rank_zero():
         record_start(cfg, folder, asked)
     done: dict[str, Fold] = {}
-    for number, (name, fold_strategy) in enumerate(folds.items(), start=1):
+    for number, (name, split_of) in enumerate(folds.items(), start=1):
         if name and rank_zero():
             print(f"fold {len(done) + 1} of {len(folds)}: {name} held out{time_left(started, len(done), len(folds))}")
-        where = folder / FOLDS / slug(name) if name else folder
-        fold = read_fold(where) if name and cfg.resume else None
+        below = Path(FOLDS) / slug(name) if name else Path()
+        fold = read_fold(scores / below) if name and not config.force else None
         if fold is None:
-            split = fold_strategy(cells, source.roles, config.seed)
+            split = split_of(cells, source.roles, config.seed)
             data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
             if number == len(folds):
                 del cells  # a large file's genes that were not chosen
-            fold = run_fold(cfg, config, task, source.roles, data, split, where, source.whole_obs)
+            fold = run_fold(
+                cfg, config, task, source.roles, data, split, folder / below, scores / below, source.whole_obs
+            )
         if fold is None:
             continue  # the other processes of a distributed run were there to train
-        if name and config.mode != "evaluate":
-            write_fold(where, fold)
+        if name:
+            write_fold(scores / below, fold)
         done[name] = fold
     if not done:
         return None
-    outcome = done[""].outcome if "" in done else task.merge({name: fold.outcome for name, fold in done.items()})
-    if outcome.write:
-        outcome.write(folder)
-    if config.figures and outcome.draw:
-        outcome.draw(folder / "figures")
+    outcomes = {name: fold.outcome for name, fold in done.items()}
+    outcome = outcomes[""] if "" in outcomes else task.merge(outcomes, scores)
     record = merged_record([fold.record for fold in done.values()])
     record["cost"] |= {"peak_rss_mb": peak_rss_mb(), "seconds_total": time.perf_counter() - started}
-    record |= {
+    record |= identity(cfg, config, task, source, done) | {"command": asked, "folder": str(folder)}
+    if optimised:
+        record["validation"] = over_folds([fold.outcome.validation for fold in done.values()])
+    path = write_results(scores, outcome, record)
+    finish(cfg, config, scores, outcome, record)
+    print(f"results: {path}")
+    return None if not optimised else validation_loss(record["validation"], optimised)
+
+
+def identity(
+    cfg: DictConfig, config: RunConfig, task: Task, source: DataSource, done: dict[str, Fold]
+) -> dict[str, Any]:
+    """What tells a run's results from others."""
+    return {
         "task": task.name,
-        "registry": outcome.registry or task.metrics,
+        "registry": task.metrics,
         "data": source.name,
         "seed": config.seed,
         "device": device_name(config.trainer["accelerator"]),
         "config_hash": config_hash(cfg),
+        "training_hash": training_hash(cfg),
         "config": OmegaConf.to_container(cfg, resolve=True),
         "folds": [name for name in done if name],
-        "folder": str(folder),
-        "command": asked,
     }
-    if optimised:
-        record["validation"] = over_folds([fold.outcome.validation for fold in done.values()])
-    path = write_results(folder, outcome, record)
-    if config.mode == "train":
-        logger = build(config.logger, "logger")
-        logger.scored(job_of(cfg, folder), outcome.scores, record["registry"], record.get("validation", {}))
-    print_scores(outcome.scores, record["registry"], f"{task.name} on {source.name}, seed {config.seed}")
-    print(f"results: {path}")
-    if not optimised:
-        return None
-    print(f"validation cells: {optimised.name} {record['validation'][optimised.name]:.4g} ({optimised.arrow})")
-    return loss(optimised, record["validation"])
+
+
+def folds_of(config: RunConfig, cells: AnnData, columns: Columns, folder: Path) -> dict[str, Callable[..., Split]]:
+    """Name of each fold ("" for a single one) and how its split is had: drawn, or in mode=evaluate the run's own."""
+    if config.mode == "evaluate":
+        saved = {path.parent.name: path for path in sorted((folder / FOLDS).glob(f"*/{SPLIT}"))}
+        saved = saved or {"": folder / SPLIT}
+        return {
+            name: lambda data, columns, seed, path=path: Split.load(path, data.obs_names)
+            for name, path in saved.items()
+        }
+    strategy = build(config.split, "split")
+    return strategy.folds(cells, columns) if hasattr(strategy, "folds") else {"": strategy}
 
 
 def run_fold(
@@ -159,51 +202,35 @@ def run_fold(
     data: AnnData,
     split: Split,
     folder: Path,
+    scores: Path,
     whole_obs: Callable[[pd.DataFrame], pd.DataFrame],
 ) -> Fold | None:
     """One split, `data` having the genes chosen on its training cells: a method fitted, the task run. None if not rank 0."""
-    method = make_method(cfg, config, task, columns, data[split.train], folder)
+    method = build(config.method, "method")
     if task.asks not in method.tasks:
         raise UserError(
-            f"baseline={method.name} is for {', '.join(sorted(method.tasks))}; task={task.name} needs another"
+            f"method={method.name} is for {', '.join(sorted(method.tasks))}; task={task.name} needs another"
         )
-    if analysis := config.analysis and build(config.analysis, "analysis"):
-        analysis.check(method, columns, data)
+    analysis = config.analysis and build(config.analysis, "analysis")
+    if analysis:
+        analysis.check(method, task.networks(method), task.conditions(columns), columns, data)
     if rank_zero():
         print(f"{task.name} on {columns.name}: {data.n_obs} cells x {data.n_vars} genes, {split.describe()}")
-    if config.mode != "evaluate":
-        if rank_zero():
-            if not cfg.resume:
-                # a new run in an old folder starts from nothing
-                for old in (CHECKPOINTS, "logs"):
-                    shutil.rmtree(folder / old, ignore_errors=True)
-            folder.mkdir(parents=True, exist_ok=True)
-            split.save(folder / SPLIT, data.obs_names)
-        fit(method, data, split, columns, config, folder)
-    crew = None if config.mode == "evaluate" else share_sampling(method)
+    options = fit_options(cfg, config, task, method, columns, data[split.train], folder)
+    if config.force or not restored(method, data, split, folder, options.workshop.trainer.device):
+        if config.mode == "evaluate":
+            raise UserError(
+                f"ckpt={folder}: no trained model there (a method that keeps none is trained again instead)"
+            )
+        fitted(method, data, split, columns, config, options, folder)
     if not rank_zero():
-        if crew:
-            crew.serve(method.sample_units)
         return None
-    context = Context(
-        data=data,
-        columns=columns,
-        split=split,
-        method=method,
-        folder=folder,
-        seed=config.seed,
-        figures=config.figures,
-        whole_obs=whole_obs,
-    )
-    try:
-        outcome = task.run(context)
-        if analysis:
-            analysis.run(context)
-        if config.sweep_metric:
-            outcome.validation = task.validate(context)
-    finally:
-        if crew:
-            crew.dismiss()
+    context = Context(data, columns, split, method, scores, config.seed, whole_obs)
+    outcome = task.run(context)
+    if analysis:
+        analysis.run(context)
+    if config.sweep_metric:
+        outcome.validation = task.validate(context)
     record = {
         "method": method.name,
         "split": split.name,
@@ -211,18 +238,35 @@ def run_fold(
         "cells": data.n_obs,
         "genes": data.n_vars,
         "cost": dict(method.cost),
-        "model": getattr(method, "info", {}),
+        "model": dict(method.info),
     }
     return Fold(outcome, record)
 
 
-def share_sampling(method: Method) -> Crew | None:
-    """The processes that trained SAVE, which from now on generate its cells together; None where it was one."""
-    if not hasattr(method, "crew"):
-        return None
-    method.crew = Crew.of_run()
-    method.cost["processes"] = method.crew.size if method.crew else 1
-    return method.crew
+def finish(cfg: DictConfig, config: RunConfig, scores: Path, outcome: Outcome, record: dict[str, Any]) -> None:
+    """Pictures from the written files, then the logger and the table."""
+    if config.figures:
+        from scsave.results.figures import draw_run
+
+        draw_run(scores)
+    if config.mode == "train":
+        logger, job = build(config.logger, "logger"), job_of(cfg, Path(record["folder"]))
+        logger.scored(job, scores, outcome.scores, record["registry"], record.get("validation", {}))
+    print_scores(outcome.scores, record["registry"], f"{record['task']} on {record['data']}, seed {config.seed}")
+
+
+def show_done(scores: Path, optimised: Any) -> float | None:
+    """A finished run is not trained again: its table, and where it is."""
+    found = json.loads((scores / RESULTS).read_text(encoding="utf-8"))
+    print_scores(found["metrics"], found["registry"], f"{found['task']} on {found['data']}, seed {found['seed']}")
+    print(f"done, at {scores / RESULTS}; force=true trains anew")
+    return None if not optimised else validation_loss(found.get("validation", {}), optimised)
+
+
+def validation_loss(scores: dict[str, float], metric: Any) -> float:
+    """The score that a sweep optimises, printed, as a number that is best when smallest."""
+    print(f"validation cells: {metric.name} {scores[metric.name]:.4g} ({metric.arrow})")
+    return loss(metric, scores)
 
 
 def record_start(cfg: DictConfig, folder: Path, asked: str) -> None:
@@ -230,7 +274,7 @@ def record_start(cfg: DictConfig, folder: Path, asked: str) -> None:
 
     Its first line is the command `asked`, which a resumed run can't know otherwise.
     """
-    if not cfg.resume:
+    if cfg.force:
         shutil.rmtree(folder / FOLDS, ignore_errors=True)
     write_text(folder / CONFIG, f"# {asked}\n" + OmegaConf.to_yaml(cfg, resolve=True))
 
@@ -239,17 +283,3 @@ def stored_command(folder: Path) -> str:
     """The command that began the run in `folder`, "" if it was not kept."""
     first = (folder / CONFIG).read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("# ") if first.startswith("# ") else ""
-
-
-def fit(method: Method, data: AnnData, split: Split, columns: Columns, config: RunConfig, folder: Path) -> None:
-    from scsave.method.save import SAVE
-    from scsave.training.fitting import Stopped
-
-    started = time.perf_counter()
-    try:
-        method.fit(data, split, columns, config.seed)
-    except Stopped as stopped:
-        raise KeyboardInterrupt(f"{stopped}; go on with: python train.py resume={run_folder(folder)}") from None
-    method.cost.setdefault("seconds_fit", time.perf_counter() - started)
-    if isinstance(method, SAVE) and rank_zero():
-        method.save(folder / CHECKPOINTS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from scsave.runs.main import config_hash
+from scsave.runs.naming import config_hash
 
 FILE = "study.db"
 _SQLITE = "sqlite:///"

@@ -1,7 +1,8 @@
-"""What a trained run is asked for: mode=generate, predict or integrate, from its checkpoint, without the training data."""
+"""What a trained run is used for: mode=generate, predict or integrate, from its checkpoint, without the training data."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,42 +10,78 @@ from anndata import AnnData
 from omegaconf import OmegaConf
 
 from scsave import keys
+from scsave.components import build
 from scsave.errors import UserError
-from scsave.files import write_h5ad, write_text
+from scsave.files import whole_folder, write_h5ad, write_text
 from scsave.runs.config import RunConfig
-from scsave.runs.folds import run_folder
-from scsave.runs.main import overrides
+from scsave.runs.naming import checkpoint_run, named_on_command_line, override_values, overrides
 
 if TYPE_CHECKING:
-    from scsave.method.save import SAVE
+    from scsave.method.fitted import Fitted
+
+_EVERY_MODE = {"mode", "ckpt", "seed", "out", "trainer", "paths", "hydra", "logger", "figures"}
+# What a mode takes from the command line: any other key would be ignored, so it is refused.
+_TAKES = {
+    "generate": {"n", "condition", "sampling", "objective"},
+    "predict": {"n", "perturbations", "route", "data", "sampling", "objective"},
+    "integrate": {"data", "task", "sampling", "objective"},
+}
 
 
 def use(config: RunConfig, folder: Path) -> None:
-    """`config.mode`, one of `USES`, its files in `folder`."""
+    """`config.mode`, one of `USES`, its files in `folder`. UserError for a key that the mode does not use."""
     from scsave.models.checkpoint import find_checkpoint
 
     find_checkpoint(config.ckpt)  # before what takes seconds to import
-    from scsave.method.save import SAVE
+    check_keys(config.mode, overrides())
+    from scsave.method.fitted import Fitted, Sampler
 
-    USES[config.mode](config, folder, SAVE.load(config.ckpt))
+    model = Fitted.load(config.ckpt, build(config.trainer, "trainer").device)
+    model.sampler = Sampler.of(*sampling_nodes(model.nodes, config))
+    USES[config.mode](config, folder, model)
 
 
-def generate(config: RunConfig, folder: Path, model: SAVE) -> None:
+def check_keys(mode: str, given: list[str]) -> None:
+    """UserError for a key or group of the command line that the mode would ignore."""
+    takes = _EVERY_MODE | _TAKES[mode]
+    for override in given:
+        key = override.lstrip("+~").partition("=")[0]
+        if key.split(".")[0].split("@")[0] not in takes:
+            raise UserError(f"{key}: mode={mode} does not use it; it takes {', '.join(sorted(takes - {'hydra'}))}")
+
+
+def sampling_nodes(nodes: dict[str, Any], config: RunConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The objective and the sampling of the run, with what the command line names of them."""
+    objective = config.objective if named_on_command_line("objective") else nodes["objective"]
+    if any(override.startswith("sampling=") for override in overrides()):
+        return objective, config.sampling.model_dump()
+    sampling = copy.deepcopy(nodes["sampling"])
+    for key, value in override_values("sampling").items():
+        node, *path = sampling, *key.split(".")
+        for part in path[:-1]:
+            node = node[part]
+        node[path[-1]] = value
+    return objective, sampling
+
+
+def generate(config: RunConfig, folder: Path, model: Fitted) -> None:
     """Cells from noise under `condition`."""
+    from scsave.method.sample import generate
+
     condition = config.condition or {}
-    cells = model.generate(config.n, condition, seed=config.seed, guidance=_asked_guidance(config, model))
+    cells = generate(model, config.n, condition, config.seed)
     path = written(folder / "generated.h5ad", cells)
-    told = ", ".join(f"{k}={v}" for k, v in condition.items()) or "no condition named: drawn over all"
-    print(f"{cells.n_obs} cells x {cells.n_vars} genes ({told}): {path}")
+    named = ", ".join(f"{k}={v}" for k, v in condition.items()) or "no condition named: drawn over all"
+    print(f"{cells.n_obs} cells x {cells.n_vars} genes ({named}): {path}")
 
 
-def predict(config: RunConfig, folder: Path, model: SAVE) -> None:
+def predict(config: RunConfig, folder: Path, model: Fitted) -> None:
     """Control cells under each of `perturbations`, and how far each of those is from training."""
-    from scsave.method.predict import SUMMARY
+    from scsave.method.predict import SUMMARY, predict
+    from scsave.method.respond import ROUTES
 
-    cells = model.predict(
-        config.perturbations or [], control_cells(config, model), seed=config.seed, route=config.route
-    )
+    control, route = control_cells(config, model), config.route or next(iter(ROUTES))
+    cells = predict(model, config.perturbations or [], control, config.seed, route)
     table = cells.uns[SUMMARY]
     path = written(folder / "predictions.h5ad", cells)
     write_text(folder / f"{SUMMARY}.csv", table.to_csv())
@@ -60,53 +97,52 @@ def predict(config: RunConfig, folder: Path, model: SAVE) -> None:
     print(f"{len(table)} perturbations x {table['cells'].iloc[0]} control cells: {path}")
 
 
-def control_cells(config: RunConfig, model: SAVE) -> AnnData | None:
+def control_cells(config: RunConfig, model: Fitted) -> AnnData | None:
     """At most `n` control cells of `data.path`; None where no path is given.
 
     The file is read as the run read its own, but for the settings of the command line. Without a column of perturbations
     every cell is control. UserError where none is.
     """
     from scsave.data.perturbations import parse
-    from scsave.method.predict import head_of
+    from scsave.method.predict import vocabulary
     from scsave.method.stored_control import drawn
-    from scsave.runs.new_cells import asked_settings, new_cells
+    from scsave.runs.new_cells import new_cells
 
-    asked = asked_settings(overrides(), "data") or {"path": config.data.get("path")}
-    if asked.get("path") is None:
+    given = override_values("data") or {"path": config.data.get("path")}
+    if given.get("path") is None:
         return None
-    run, key, control = stored(config)["data"], model.info["perturbation_key"], head_of(model).control
-    named, called = asked.pop("perturbation_key", key), str(asked.pop("control", control))  # as the file has them
-    columns = asked.pop("columns", None) or run.get("columns") or {}
-    asked["columns"] = columns | {key: [named, *columns.get(key, [])]}
-    cells = new_cells(run, asked, model.conditions, Path(config.paths.cache))
+    run, key, control = stored(config)["data"], model.info["perturbation"], vocabulary(model).control
+    named, called = given.pop("perturbation_key", key), str(given.pop("control", control))  # as the file has them
+    columns = given.pop("columns", None) or run.get("columns") or {}
+    given["columns"] = columns | {key: [named, *columns.get(key, [])]}
+    cells = new_cells(run, given, model.conditions, Path(config.paths.cache))
     if key not in cells.obs:
-        print(f"{asked['path']}: no column '{named}', so every cell is taken as control")
+        print(f"{given['path']}: no column '{named}', so every cell is taken as control")
         cells.obs[key] = control
     is_control = cells.obs[key].astype(str).map(lambda label: not parse(label, called)).to_numpy()
     if not is_control.any():
         some = ", ".join(map(str, cells.obs[key].astype(str).unique()[:8]))
-        raise UserError(f"{asked['path']}: no control cell: no level of '{named}' reads as {called}; found {some}")
+        raise UserError(f"{given['path']}: no control cell: no level of '{named}' reads as {called}; found {some}")
     cells.obs[key] = cells.obs[key].astype(str).where(~is_control, control)
     return drawn(cells, is_control, config.seed, config.n)
 
 
-def integrate(config: RunConfig, folder: Path, model: SAVE, given: list[str] | None = None) -> None:
-    """The cells of `data.path` embedded, and their expression corrected; `given` is the command line.
+def integrate(config: RunConfig, folder: Path, model: Fitted) -> None:
+    """The cells of `data.path` embedded, and their expression corrected.
 
     How the run read its data (or another option of the group that the command picks) is how the new file is read, and its
     `task.route` and `task.reference` hold unless the command says task=batch_correction.
     """
     from scsave.data.raw import rejoined
-    from scsave.method.integrate import describe
-    from scsave.runs.new_cells import asked_settings, new_cells
+    from scsave.method.integrate import describe, integrate
+    from scsave.runs.new_cells import new_cells
 
-    given, run = overrides() if given is None else given, stored(config)
-    node = config.data if any(o.startswith("data=") for o in given) else run["data"]
-    task = config.task if any(o.startswith("task=") for o in given) else run["task"]
-    asked = asked_settings(given, "data")
-    cells = new_cells(node, asked, model.conditions, Path(config.paths.cache))
-    found = model.integrate(cells, config.seed, reference=task.get("reference"), route=task.get("route", "decode"))
-    found.obs = rejoined(found.obs, Path(asked["path"]))
+    run, given = stored(config), override_values("data")
+    node = config.data if any(o.startswith("data=") for o in overrides()) else run["data"]
+    task = config.task if any(o.startswith("task=") for o in overrides()) else run["task"]
+    cells = new_cells(node, given, model.conditions, Path(config.paths.cache))
+    found = integrate(model, cells, task.get("reference"), task.get("route") or "decode")
+    found.obs = rejoined(found.obs, Path(given["path"]))
     path = written(folder / "integrated.h5ad", found)
     print(f"{describe(model, cells, found)}: {path}")
 
@@ -121,18 +157,12 @@ def written(path: Path, cells: AnnData) -> Path:
 
 def stored(config: RunConfig) -> dict[str, Any]:
     """The config of the run behind `ckpt`, plain."""
-    ckpt = Path(config.ckpt)
-    path = run_folder(ckpt.parent.parent if ckpt.is_file() else ckpt) / "config.yaml"
+    path = whole_folder(checkpoint_run(config.ckpt)) / "config.yaml"
     if not path.is_file():
         raise UserError(
             f"data.path={config.data.get('path')}: {path} is missing, and with it how the run read its data"
         )
     return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-
-
-def _asked_guidance(config: RunConfig, model: SAVE) -> Any:
-    """The command line's weight if it is not the neutral one, else the model's own."""
-    return config.sampling.guidance if config.sampling.guidance != 1.0 else model.guidance
 
 
 USES = {"generate": generate, "predict": predict, "integrate": integrate}

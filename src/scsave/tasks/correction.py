@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -33,7 +34,7 @@ class BatchCorrection:
     """
 
     name: str = "batch_correction"
-    route: Route = "decode"
+    route: Route | None = None
     reference: str | None = None
     nuisance: list[str] = field(default_factory=list)
     unlabelled_batches: list[str] = field(default_factory=list)
@@ -43,7 +44,13 @@ class BatchCorrection:
     metrics = "batch_correction"
 
     @property
-    def networks(self) -> str:
+    def n_axes(self) -> int:
+        return self.n_components
+
+    def for_kind(self, kind: str) -> BatchCorrection:
+        return self
+
+    def networks(self, method: Method) -> str:
         return "flow" if self.route == "translate" else "autoencoder"
 
     def check(self, columns: Columns) -> None:
@@ -87,8 +94,7 @@ class BatchCorrection:
         return self.conditions(columns)
 
     def run(self, context: Context) -> Outcome:
-        from scsave.metrics.integration import OF_COMPONENTS, UNINTEGRATED, IntegrationScorer
-        from scsave.results.integration_figures import integration_figures
+        from scsave.metrics.integration import IntegrationScorer
 
         data, columns, method = context.data, context.columns, context.method
         scorer = IntegrationScorer(
@@ -104,48 +110,44 @@ class BatchCorrection:
             log.info("no cell types are named (data.cell_type_key): of the scores only iLISI and PCR can be computed")
         integrated = self.integrated(method, data, context.seed)
         embedding = integrated.obsm[embedding_key(integrated)]
-        shown = {UNINTEGRATED: scorer.unintegrated, method.name: embedding[scorer.rows]}
-        if corrected := keys.COMPONENTS in integrated.obsm:
-            shown[method.name + OF_COMPONENTS] = integrated.obsm[keys.COMPONENTS][scorer.rows]
+        corrected = keys.COMPONENTS in integrated.obsm
         integrated.obs = context.whole_obs(integrated.obs)
+        before = np.full((data.n_obs, scorer.unintegrated.shape[1]), np.nan, dtype=np.float32)
+        before[scorer.rows] = scorer.unintegrated
+        integrated.obsm[keys.UNCORRECTED] = before
         write_h5ad(context.folder / "integrated.h5ad", integrated)
         log.info("scoring by scib-metrics")
         scores = scorer.score({method.name: embedding}, {method.name: integrated} if corrected else None)
-        if context.figures:
-            integration_figures(
-                context.folder / "figures",
-                pd.DataFrame({"batch": scorer.batch} | ({"cell type": scorer.label} if columns.cell_type else {})),
-                shown,
-                context.folder,
-            )
         return Outcome(scores=scores, info={"scorer": scorer.info, "route": self.route, "reference": self.reference})
 
     def integrated(self, method: Method, data: AnnData, seed: int) -> AnnData:
         """The cells corrected by a fitted method, with softened components of expression where it corrects that.
 
-        `route` and `reference` are SAVE's, which has components of its own.
+        A method that has components of its own keeps them.
         """
         from scsave.stats.pca import fit_pca, softened
 
-        if method.name == "scsave":
-            return method.integrate(data, seed, reference=self.reference, route=self.route)
-        cells = method.integrate(data, seed)
-        if cells.uns[keys.UNS].get(keys.CORRECTED, False):
+        cells = method.integrate(data, seed, reference=self.reference, route=self.route)
+        if keys.COMPONENTS not in cells.obsm and cells.uns[keys.UNS].get(keys.CORRECTED, False):
             axes = softened(fit_pca(cells.X, self.n_components, seed), cells.X)
             cells.obsm[keys.COMPONENTS] = axes(cells.X).astype(np.float32)
         return cells
 
-    def validation_metrics(self, columns: Columns) -> dict[str, Metric]:
+    def validation_metrics(self, method: Method) -> dict[str, Metric]:
         raise UserError(
             "sweep_metric: task=batch_correction has no validation score: it is scored by the labels of all cells, and a "
             "search by them would fit the labels; sweep task=generation or task=perturbation, or a grid without sweep_metric"
         )
 
-    def merge(self, outcomes: dict[str, Outcome]) -> Outcome:
+    def merge(self, outcomes: dict[str, Outcome], folder: Path) -> Outcome:
         raise NotImplementedError("nothing is held out in batch correction, so there are no folds")
 
 
 def embedding_key(cells: AnnData) -> str:
     """The one embedding that a method left, beside the components that the task adds."""
-    (name,) = [key for key in cells.obsm if np.asarray(cells.obsm[key]).ndim == 2 and key != keys.COMPONENTS]
+    (name,) = [
+        key
+        for key in cells.obsm
+        if np.asarray(cells.obsm[key]).ndim == 2 and key not in (keys.COMPONENTS, keys.UNCORRECTED)
+    ]
     return name

@@ -6,21 +6,20 @@ import dataclasses
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 from anndata import AnnData
 from pydantic import Field
 
 from scsave import keys
-from scsave.baselines.generation import Mean
 from scsave.errors import UserError
 from scsave.files import write_h5ad
 from scsave.keys import Columns
 from scsave.metrics.registry import rows
 from scsave.metrics.row import Metric
-from scsave.protocol import Context, Outcome
-from scsave.results.figures import generation_figures
+from scsave.protocol import Context, Method, Outcome
 from scsave.tasks.validation import validation_split
 
 if TYPE_CHECKING:
@@ -32,14 +31,24 @@ Positive = Annotated[int, Field(gt=0)]
 
 @dataclass(kw_only=True)
 class Generation:
-    """As many cells as there are test cells, told their condition columns and nothing else."""
+    """As many cells as there are test cells, given their condition columns and nothing else.
+
+    `references` are methods whose rows stand in every table beside the noise floor.
+    """
 
     name: str = "generation"
     n_top_genes: Positive = 2000
     n_components: Positive = 30
+    references: dict[str, Any]
     asks = "generation"
     metrics = "generation"
-    networks = "flow"
+    n_axes = 0
+
+    def for_kind(self, kind: str) -> Generation:
+        return self
+
+    def networks(self, method: Method) -> str:
+        return "flow"
 
     def check(self, columns: Columns) -> None:
         if not columns.conditions:
@@ -74,7 +83,7 @@ class Generation:
         asked = scorer.test.obs[columns.conditions]
         started = time.perf_counter()
         generated = context.method.generate(asked, seed=context.seed)
-        context.method.cost |= {"seconds_sample": time.perf_counter() - started, "cells_sampled": generated.n_obs}
+        context.method.cost.update({"seconds_sample": time.perf_counter() - started, "cells_sampled": generated.n_obs})
         write_h5ad(context.folder / "generated.h5ad", generated)
 
         cells = {context.method.name: generated} | self.reference_rows(context, scorer, asked)
@@ -85,15 +94,16 @@ class Generation:
         protocols = {
             name: {row: groups[name] for row, groups in scored.items()} for name in next(iter(scored.values()))
         }
-        if context.figures:
-            generation_figures(context.folder / "figures", scorer.test, generated, columns, context.folder)
         return Outcome(
             scores=protocols.pop("neutral"),
             protocols=protocols,
             info={"scorer": scorer.info, "headline_protocol": "neutral"},
         )
 
-    def validation_metrics(self, columns: Columns) -> dict[str, Metric]:
+    def merge(self, outcomes: dict[str, Outcome], folder: Path) -> Outcome:
+        raise NotImplementedError("generation scores one split, so there are no folds")
+
+    def validation_metrics(self, method: Method) -> dict[str, Metric]:
         return rows("generation")
 
     def validate(self, context: Context) -> dict[str, float]:
@@ -103,13 +113,11 @@ class Generation:
         cells = context.method.generate(scorer.test.obs[context.columns.conditions], seed=context.seed)
         return scorer.score(cells, protocols=("neutral",))["neutral"][keys.ALL]
 
-    @staticmethod
-    def reference_rows(context: Context, scorer, asked: pd.DataFrame) -> dict[str, AnnData]:
-        """The noise floor and the no-skill row: what any number must be read against."""
-        mean = Mean()
-        mean.fit(context.data, context.split, context.columns, context.seed)
-        return {
-            "real": scorer.real_sample(),
-            "train_resample": scorer.train_resample(),
-            "mean": mean.generate(asked, seed=context.seed),
-        }
+    def reference_rows(self, context: Context, scorer: GenerationScorer, asked: pd.DataFrame) -> dict[str, AnnData]:
+        """The noise floor and the methods of `references`: what any number must be read against."""
+        cells = {"real": scorer.real_sample(), "train_resample": scorer.train_resample()}
+        for row, method in self.references.items():
+            if row != context.method.name:
+                method.fit(context.data, context.split, context.columns, context.seed)
+                cells[row] = method.generate(asked, seed=context.seed)
+        return cells

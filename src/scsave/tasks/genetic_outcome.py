@@ -12,9 +12,8 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.perturbations import parse
-from scsave.files import write_h5ad, write_text
+from scsave.files import FOLDS, slug, write_h5ad, write_text
 from scsave.protocol import Outcome
-from scsave.runs.folds import FOLDS, slug
 
 if TYPE_CHECKING:
     from scsave.metrics.genetic import GeneticScores
@@ -87,7 +86,7 @@ def outcome_of(
         "seed": seed,
         "per_perturbation": {row: table.to_dict("index") for row, table in tables.items()},
     }
-    return Outcome(scores=scores, info=info, registry="genetic", arrays=arrays)
+    return Outcome(scores=scores, info=info, arrays=arrays)
 
 
 def table_of(outcome: Outcome) -> str:
@@ -118,7 +117,6 @@ def merge_genetic(outcomes: dict[str, Outcome]) -> Outcome:
     from scsave.metrics.aggregate import bootstrap_interval, mean_of
     from scsave.metrics.genetic import GeneticScores
     from scsave.metrics.perturbation_level import discrimination
-    from scsave.results.genetic_figures import draw_genetic
 
     parts = list(outcomes.values())
     first = parts[0]
@@ -158,15 +156,10 @@ def merge_genetic(outcomes: dict[str, Outcome]) -> Outcome:
             intervals[group] = {name: bootstrap_interval(part[name].to_numpy(), seed) for name in table}
         found[row] = GeneticScores(table, means, intervals, {group: len(members) for group, members in groups.items()})
     arrays |= {"perturbations": np.array(names, dtype=str), "panel": np.array(shared, dtype=str)}
-    shown = ("response_weights", "response_scale", "left_out_error", "genes_without_vector")
-    info = {"folds": {name: {k: part.info.get(k) for k in shown} for name, part in outcomes.items()}}
-    info |= {"genes": len(shared)}
-    info["genes_without_vector"] = sorted({g for part in parts for g in part.info.get("genes_without_vector") or []})
+    absent = sorted({gene for part in parts for gene in part.info["genes_without_vector"]})
+    info = {"kind": "genes", "folds": list(outcomes), "genes": len(shared), "genes_without_vector": absent}
     named = {group: members for group, members in groups.items() if group != keys.ALL}
-    outcome = outcome_of(found, arrays, info, named, seed)
-    outcome.write = lambda folder: write_merged(folder, outcome, list(outcomes))
-    outcome.draw = lambda folder: draw_genetic(folder, outcome)
-    return outcome
+    return outcome_of(found, arrays, info, named, seed)
 
 
 def write_merged(folder: Path, outcome: Outcome, folds: list[str]) -> None:

@@ -16,15 +16,14 @@ from scsave.metrics.aggregate import mean_of
 from scsave.metrics.row import Metric
 
 if TYPE_CHECKING:
-    from scsave.keys import Columns
     from scsave.protocol import Context, Method, Task
 
 FEWEST = 2  # cells that a score needs
 
 
-def check_sweep_metric(name: str, task: Task, columns: Columns) -> Metric:
+def check_sweep_metric(name: str, task: Task, method: Method) -> Metric:
     """The metric; UserError, before anything is trained, for one that the task has no validation score of."""
-    known = task.validation_metrics(columns)
+    known = task.validation_metrics(method)
     if name not in known:
         raise UserError(
             f"sweep_metric={name}: task={task.name} has no such validation score; it has: {', '.join(known)}"
@@ -67,7 +66,7 @@ def held_type_scores(context: Context, target: str) -> dict[str, float]:
     """Each training type's target cells held out in turn, its mean response predicted from the other types.
 
     Means and changes of gene means in log1p space, averaged over types; changes crossed over halves of the control cells.
-    Of SAVE it is the response head, in closed form; its networks are not trained anew, and do not enter.
+    For methods in closed form: networks would have to be trained anew for each type.
     """
     from scsave.baselines.predicted import mean_expression
     from scsave.metrics.response import change_scores, mean_scores, split_control
@@ -97,14 +96,9 @@ def held_type_scores(context: Context, target: str) -> dict[str, float]:
 
 
 def refitted(context: Context, split: Split) -> Method:
-    """The method as `split.train` alone would have made it; of SAVE, the response head."""
-    method = copy.copy(context.method)
-    if (head := getattr(method, "head", None)) is not None:
-        method.head = copy.deepcopy(head)
-        method.head.fit(context.data[split.train].copy(), context.columns, context.seed)
-    else:
-        method = copy.deepcopy(method)
-        method.fit(context.data, split, context.columns, context.seed)
+    """The method as `split.train` alone would have made it."""
+    method = copy.deepcopy(context.method)
+    method.fit(context.data, split, context.columns, context.seed)
     return method
 
 
@@ -112,6 +106,6 @@ def mean_change(method: Method, control: AnnData, target: str, seed: int) -> np.
     """Predicted change, (G,), of the mean of the control cells."""
     from scsave.baselines.predicted import mean_expression
 
-    if (head := getattr(method, "head", None)) is not None:
-        return head.change(control, target)
+    if (change := getattr(method, "change_of", None)) is not None:
+        return change(control, target)
     return mean_expression(method.respond(control, target, seed, method.routes[0])) - mean_expression(control)

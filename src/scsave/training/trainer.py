@@ -36,6 +36,15 @@ class TrainerOptions:
     log_every: Positive = 25
     options: dict[str, Any] | None = None  # anything else that lightning.Trainer takes
 
+    @property
+    def device(self) -> str:
+        """What torch calls the device that everything runs on."""
+        if self.accelerator == "cpu":
+            return "cpu"
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
     def build(
         self,
         steps: int,

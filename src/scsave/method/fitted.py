@@ -1,0 +1,171 @@
+"""A fitted SAVE as a small object: networks, vocabulary, blocks, device; it is saved, loaded, and encodes and decodes cells.
+
+What is done with one (generate, translate, respond, predict, integrate) are functions of the modules beside this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+
+from scsave import __version__
+from scsave.baselines.text_space import TextSpace
+from scsave.blocking.blocks import GeneBlocks
+from scsave.components import Node, build
+from scsave.data.conditions import Conditions, GeneSet
+from scsave.flow.guidance import Weight
+from scsave.method import stored_control
+from scsave.method.decoding import batches, decoded, inference, on
+from scsave.models.checkpoint import FILE, read_checkpoint, write_checkpoint
+from scsave.models.model import SAVEModel
+from scsave.stats.pca import Projection
+
+METHOD = "save"  # in a checkpoint: which method's it is
+ORDER = ("none", "autoencoder", "flow")  # of what may be trained: each needs those before it
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How the flow is integrated: its objective, the solver, and the guidance weight (1 is the conditional field)."""
+
+    objective: Any
+    solver: Any
+    guidance: Weight = 1.0
+
+    @classmethod
+    def of(cls, objective: Node, sampling: Node) -> Sampler:
+        """From the config nodes `objective` and `sampling` (its `solver` and `guidance`)."""
+        return cls(
+            build(objective, "objective"), build(sampling["solver"], "sampling.solver"), sampling.get("guidance", 1.0)
+        )
+
+
+@dataclass
+class Fitted:
+    """Networks with weights and everything else that using them needs.
+
+    `nodes` are the config nodes of backbone, likelihood, objective and sampling that the model was made with.
+    """
+
+    network: SAVEModel
+    nodes: dict[str, Node]
+    sampler: Sampler
+    space: TextSpace | None = None  # of gene vectors, where perturbations are sets of genes
+    axes: Projection | None = None  # of corrected expression: `integrate` projects cells on them
+    control: AnnData | None = None  # some control cells of training, where perturbations are sets of genes
+    info: dict[str, Any] = field(default_factory=dict)  # of data and training, plain values
+    cost: dict[str, Any] = field(default_factory=dict)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @classmethod
+    def assemble(
+        cls,
+        nodes: dict[str, Node],
+        blocks: GeneBlocks,
+        conditions: Conditions,
+        decoder_conditions: list[str],
+        space: TextSpace | None,
+        seed: int,
+    ) -> Fitted:
+        """Networks with fresh weights drawn by `seed`, `conditions` as their vocabulary."""
+        vectors = {
+            column.name: torch.from_numpy(space.place(list(column.genes))).float()
+            for column in conditions.columns
+            if isinstance(column, GeneSet)
+        }
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = SAVEModel(
+                build(nodes["backbone"], "backbone"),
+                blocks,
+                build(nodes["likelihood"], "likelihood"),
+                conditions,
+                [name for name in decoder_conditions if name in conditions.names],
+                vectors,
+            )
+        return cls(network, nodes, Sampler.of(nodes["objective"], nodes["sampling"]), space)
+
+    @property
+    def conditions(self) -> Conditions:
+        return self.network.conditions
+
+    @property
+    def decoder_conditions(self) -> list[str]:
+        return self.network.decoder_conditions.conditions.names
+
+    @property
+    def genes(self) -> list[str]:
+        return list(self.network.blocks.genes)
+
+    def trained(self, part: str) -> bool:
+        """Are the weights of `part` (autoencoder or flow) trained ones?"""
+        return ORDER.index(self.info["networks"]) >= ORDER.index(part)
+
+    def to(self, device: str | torch.device) -> Fitted:
+        self.device = torch.device(device)
+        self.network.to(self.device)
+        return self
+
+    def encode(self, cells: AnnData) -> np.ndarray:
+        """Latent means of prepared cells, (N, L * d). Genes are matched by name; one that the cells lack counts as zero."""
+        network, parts = self.network, []
+        with inference(network):
+            for counts, library in batches(network, cells, self.device):
+                parts.append(network.encode(network.scaled(counts, library)).mu.flatten(1).cpu())
+        return torch.cat(parts).numpy()
+
+    def latent(self, values: np.ndarray) -> torch.Tensor:
+        """Latents (N, L * d) as the networks take them: (N, L, d), on the device."""
+        z = torch.from_numpy(np.asarray(values, np.float32)).to(self.device)
+        return z.unflatten(1, (self.network.blocks.n_blocks, -1))
+
+    def decode(self, latent: np.ndarray, obs: pd.DataFrame, library: np.ndarray) -> AnnData:
+        """Mean expression of latents (N, L * d) under the decoder's columns in `obs` (absent ones masked)."""
+        values = on(self.conditions.encode(obs), self.device)
+        size = torch.as_tensor(library, dtype=torch.float32).to(self.device)
+        return decoded(self.network, self.latent(latent), size, values, None, obs, self.info)
+
+    # --- files ---
+    def save(self, folder: str | Path) -> Path:
+        """Write `<folder>/model.ckpt`."""
+        network = self.network
+        content = {
+            "method": METHOD,
+            "version": __version__,
+            "nodes": self.nodes,
+            "blocks": network.blocks.to_dict(),
+            "conditions": network.conditions.to_list(),
+            "decoder_conditions": self.decoder_conditions,
+            "state": network.state_dict(),
+            "axes": self.axes and {name: torch.from_numpy(values) for name, values in vars(self.axes).items()},
+            "space": self.space and self.space.state(),
+            "control": stored_control.packed(self.control),
+            "info": self.info,
+        }
+        path = Path(folder) / FILE
+        write_checkpoint(path, content)
+        return path
+
+    @classmethod
+    def load(cls, where: str | Path, device: str | torch.device = "cpu") -> Fitted:
+        """From a run directory or a checkpoint file. UserError where it is missing, damaged or another method's."""
+        content = read_checkpoint(where, METHOD)
+        space = None
+        if content["space"] is not None:
+            space = TextSpace(build(content["nodes"]["vectors"], "vectors"), size=1)
+            space.restore(content["space"])
+        blocks, conditions = GeneBlocks.from_dict(content["blocks"]), Conditions.from_list(content["conditions"])
+        model = cls.assemble(content["nodes"], blocks, conditions, content["decoder_conditions"], space, seed=0)
+        model.network.load_state_dict(content["state"])
+        model.network.requires_grad_(False).eval()
+        model.info = content["info"]
+        if content["axes"]:
+            model.axes = Projection(**{name: values.numpy() for name, values in content["axes"].items()})
+        model.control = stored_control.unpacked(content["control"], model.genes)
+        return model.to(device)

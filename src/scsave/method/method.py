@@ -1,0 +1,97 @@
+"""SAVE as a method of a run (`method=save`): it fits, keeps its weights, and predicts what a task asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+from anndata import AnnData
+
+from scsave.components import Node
+from scsave.data.splits.split import Split
+from scsave.errors import UserError
+from scsave.keys import Columns
+from scsave.method.fit import fit
+from scsave.method.fitted import METHOD, Fitted, Sampler
+from scsave.method.integrate import integrate
+from scsave.method.respond import ROUTES, respond
+from scsave.method.sample import generate
+from scsave.models.checkpoint import FILE
+from scsave.training.options import FitOptions
+
+
+class SaveMethod:
+    """The `Method` protocol (`scsave.protocol`) over a `Fitted`; the arguments are config nodes, see configs/method/save.yaml."""
+
+    name: ClassVar[str] = METHOD
+    tasks: ClassVar[frozenset[str]] = frozenset({"generation", "batch_correction", "perturbation"})
+    routes: ClassVar[tuple[str, ...]] = tuple(ROUTES)
+
+    def __init__(
+        self,
+        *,
+        backbone: Node,
+        likelihood: Node,
+        objective: Node,
+        blocking: Node,
+        training: Node,
+        sampling: Node,
+        vectors: Node,
+        gene_vectors: Node,
+    ):
+        self.nodes = {
+            "backbone": backbone,
+            "likelihood": likelihood,
+            "objective": objective,
+            "blocking": blocking,
+            "training": training,
+            "sampling": sampling,
+            "vectors": vectors,
+            "gene_vectors": gene_vectors,
+        }
+        self.model: Fitted | None = None
+
+    @staticmethod
+    def needs(route: str) -> str:
+        """What has to be trained for a route of `respond`: autoencoder or flow."""
+        return ROUTES[route][0]
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        return self.fitted.cost
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return self.fitted.info
+
+    @property
+    def fitted(self) -> Fitted:
+        if self.model is None:
+            raise UserError("this SAVE has no weights yet: call fit(...) or restore(<run directory>)")
+        return self.model
+
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: FitOptions | None = None) -> None:
+        """Learn from `data[split.train]`; `data[split.val]` is for the loss curves."""
+        self.model = fit(self.nodes, data, split, columns, seed, options or FitOptions())
+
+    def save(self, folder: Path) -> None:
+        """Keep the weights in `folder`."""
+        self.fitted.save(folder)
+
+    def restore(self, folder: Path, device: str = "cpu") -> bool:
+        """Take the weights that `save` left in `folder`, if there are any; sampling is as this method's config says."""
+        if not (Path(folder) / FILE).is_file():
+            return False
+        self.model = Fitted.load(Path(folder) / FILE, device)
+        self.model.sampler = Sampler.of(self.nodes["objective"], self.nodes["sampling"])
+        return True
+
+    def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:
+        return generate(self.fitted, obs, seed=seed)
+
+    def integrate(self, data: AnnData, seed: int, reference: str | None = None, route: str | None = None) -> AnnData:
+        return integrate(self.fitted, data, reference, route or "decode")
+
+    def respond(self, control: AnnData, target: str, seed: int, route: str) -> AnnData:
+        return respond(self.fitted, control, target, seed, route)

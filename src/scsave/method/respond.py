@@ -1,0 +1,112 @@
+"""The routes from control cells to cells under another condition, their counterfactual (method.md section 6).
+
+- `transfer`: the change that the decoder makes of the mean (decoded as target minus decoded as source), carried over to
+  the real control cells;
+- `generate`: cells from noise under the target and the control cells' other conditions;
+- `translate`: the flow run backwards under the source condition and forwards under the target, then decoded and sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scsave import keys
+from scsave.baselines.carry import carried_groups
+from scsave.errors import UserError
+from scsave.method.fitted import METHOD, Fitted
+from scsave.method.sample import generate, translate
+
+
+def respond(model: Fitted, control: AnnData, target: str, seed: int, route: str) -> AnnData:
+    """The cells of `control` (prepared, the model's genes) as they would be under `target`, in their order.
+
+    UserError for an unknown route or target, and for networks that were not trained.
+    """
+    if model.info.get("perturbation") is None:
+        raise UserError("this model has no perturbation column: it was trained on data without data.perturbation_key")
+    if route not in ROUTES:
+        raise UserError(f"route={route}: no such route; there are {', '.join(ROUTES)}")
+    needed, call = ROUTES[route]
+    if not model.trained(needed):
+        raise UserError(f"route={route} needs a trained {needed}; this run left it out: add it to task.routes")
+    return call(model, control, target, seed)
+
+
+def transferred(model: Fitted, control: AnnData, target: str, seed: int) -> AnnData:
+    """Route `transfer`: the decoded change of each cell type's mean, carried over to its control cells."""
+    return carried_groups(
+        control,
+        same_type(model, control),
+        lambda cells: decoded_change(model, cells, target),
+        model.info["perturbation"],
+        target,
+        seed,
+        METHOD,
+    )
+
+
+def generated(model: Fitted, control: AnnData, target: str, seed: int) -> AnnData:
+    """Route `generate`: as many cells from noise as there are control cells."""
+    return aligned(generate(model, counterfactual(model, control.obs, target), seed=seed), control)
+
+
+def translated(model: Fitted, control: AnnData, target: str, seed: int) -> AnnData:
+    """Route `translate`."""
+    obs = known_levels(model, control.obs).assign(**{keys.LIBRARY: control.obs[keys.LIBRARY]})
+    start = AnnData(obs=obs, var=control.var, layers={keys.COUNTS: control.layers[keys.COUNTS]})
+    return aligned(translate(model, start, counterfactual(model, control.obs, target), seed=seed), control)
+
+
+Route = Callable[[Fitted, AnnData, str, int], AnnData]
+ROUTES: dict[str, tuple[str, Route]] = {  # name -> what has to be trained, and the function
+    "transfer": ("autoencoder", transferred),
+    "generate": ("flow", generated),
+    "translate": ("flow", translated),
+}
+
+
+def decoded_change(model: Fitted, cells: AnnData, target: str) -> np.ndarray:
+    """Mean over the cells, (G,), of expression decoded as target minus expression decoded as what they are."""
+    latent, library = model.encode(cells), cells.obs[keys.LIBRARY].to_numpy()
+    before, after = (
+        model.decode(latent, obs, library).X
+        for obs in (known_levels(model, cells.obs), counterfactual(model, cells.obs, target))
+    )
+    return np.asarray((after - before).mean(axis=0)).ravel()
+
+
+def counterfactual(model: Fitted, obs: pd.DataFrame, target: str) -> pd.DataFrame:
+    """The conditions of cells, with the perturbation column set to `target`."""
+    obs = known_levels(model, obs)
+    return obs.assign(**{model.info["perturbation"]: pd.Series([target] * len(obs), index=obs.index, dtype=object)})
+
+
+def known_levels(model: Fitted, obs: pd.DataFrame) -> pd.DataFrame:
+    """The model's condition columns of `obs`; a level that training lacked (a new donor) is masked."""
+    out = obs[[name for name in model.conditions.names if name in obs]].copy()
+    for column in model.conditions.columns:
+        if column.kind == "categorical" and column.name in out and column.name != model.info["perturbation"]:
+            text = out[column.name].astype(str)
+            out[column.name] = text.where(text.isin(column.levels), keys.MASK)
+    return out
+
+
+def same_type(model: Fitted, control: AnnData) -> list[np.ndarray]:
+    """Positions of the cells of each type; all of them where there is no column of types."""
+    column = model.info.get("cell_type")
+    if column is None or column not in control.obs:
+        return [np.arange(control.n_obs)]
+    codes, levels = pd.factorize(control.obs[column].astype(str), sort=True)
+    return [np.flatnonzero(codes == code) for code in range(len(levels))]
+
+
+def aligned(cells: AnnData, control: AnnData) -> AnnData:
+    """Predicted cells under the names and the other columns of the control cells that they answer."""
+    cells.obs_names = control.obs_names
+    for column in control.obs.columns.difference(cells.obs.columns):
+        cells.obs[column] = control.obs[column]
+    return cells

@@ -1,0 +1,139 @@
+"""Names of a run: the hashes of its config, the folder of its weights and that of its scores. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from scsave.errors import UserError
+from scsave.files import whole_folder
+
+SCORES = "scores"
+# What changes neither weights nor scores.
+_NEITHER = (
+    "analysis", "hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep",
+    "experiment_name", "sweep_metric", "perturbations", "route", "out", "force",
+)  # fmt: skip
+# What changes scores only: of the config, and of a task.
+_SCORES_ONLY = ("sampling",)
+_TASK_SCORES_ONLY = (
+    "n_top_genes", "min_cells", "perturbation_cells", "max_cells", "unlabelled_batches", "reference", "references",
+    "level", "genes", "protocols",
+)  # fmt: skip
+
+
+def training_hash(cfg: DictConfig) -> str:
+    """Ten hex digits over every setting that can change the weights: data, split, method, seed and what a task trains."""
+    plain = _plain(cfg, _NEITHER + _SCORES_ONLY)
+    plain["task"] = {key: value for key, value in plain["task"].items() if key not in _TASK_SCORES_ONLY}
+    plain["method"] = {key: value for key, value in plain["method"].items() if key not in _SCORES_ONLY}
+    return _digest(plain)
+
+
+def scores_hash(cfg: DictConfig) -> str:
+    """Ten hex digits over every setting that can change the scores of given weights."""
+    plain = _plain(cfg, _NEITHER)
+    return _digest({key: plain[key] for key in ("task", "sampling", "seed")})
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Ten hex digits over every setting that can change a number of the results."""
+    return _digest(_plain(cfg, _NEITHER))
+
+
+def _digest(plain: Any) -> str:
+    text = json.dumps(_without_cache(plain), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _without_cache(node: Any) -> Any:
+    """The node without the places where downloads are kept: those change no number."""
+    if isinstance(node, dict):
+        return {key: _without_cache(value) for key, value in node.items() if key != "cache"}
+    return node
+
+
+def _plain(cfg: DictConfig, left_out: tuple[str, ...]) -> dict[str, Any]:
+    named = [(str(key), cfg[key]) for key in sorted(map(str, cfg)) if key not in left_out]
+    return {k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in named}
+
+
+def run_dir(_root_: DictConfig) -> str:
+    """Folder of a run below `paths.outputs`: `<task>/<data>/<method>/<training hash>`; that of `resume`, `out` or `ckpt`."""
+    cfg = _root_
+    outputs = Path(cfg.paths.outputs)
+    for key in ("resume", "ckpt"):
+        if cfg[key] and not Path(cfg[key]).exists():  # before Hydra makes a folder of that name
+            raise UserError(f"{key}={cfg[key]}: no such file or folder; give the folder that a run wrote (outputs/...)")
+    if cfg.resume:
+        return os.path.relpath(cfg.resume, outputs)
+    if cfg.ckpt and cfg.mode != "train":
+        folder = checkpoint_run(cfg.ckpt)
+        if cfg.mode == "evaluate":
+            return os.path.relpath(folder, outputs)
+        return os.path.relpath(cfg.out if cfg.out else folder / cfg.mode, outputs)
+    return f"{cfg.task.name}/{cfg.data.name}/{cfg.method.name}/{training_hash(cfg)}"
+
+
+def checkpoint_run(ckpt: str | Path) -> Path:
+    """The run's folder of a checkpoint: a file below it, or the folder itself."""
+    path = Path(ckpt)
+    return path.parent.parent if path.is_file() else path
+
+
+def scores_folder(run: Path, cfg: DictConfig) -> Path:
+    """Where the scores of one task and one way of sampling lie, below the run's weights."""
+    return whole_folder(run) / SCORES / f"{cfg.task.name}-{scores_hash(cfg)}"
+
+
+def command() -> str:
+    """This job's command line as a shell takes it; "" outside of Hydra. In a sweep: the one job's own."""
+    return shlex.join(["python", "train.py", *overrides()]) if HydraConfig.initialized() else ""
+
+
+def overrides() -> list[str]:
+    """This job's `key=value` arguments; none outside of Hydra."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def named_on_command_line(key: str) -> bool:
+    """Did the user choose this key or group, or something in it? Outside of Hydra: yes, the config is the caller's."""
+    if not HydraConfig.initialized():
+        return True
+    names = (override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task)
+    return any(name == key or name.startswith((f"{key}.", f"{key}@")) for name in names)
+
+
+def sweep_arguments() -> list[str] | None:
+    """The command line of this one job of a sweep; None where it is not one of a sweep."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    return list(HydraConfig.get().overrides.task)
+
+
+def override_values(group: str) -> dict[str, Any]:
+    """`group.key=value` of this job's command line as {key: value}, the values as Hydra reads them (NO is text)."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(overrides())
+    found = {override.key_or_group: override.value() for override in parsed if not override.is_delete()}
+    return {
+        key.removeprefix(f"{group}."): plain_value(value) for key, value in found.items() if key.startswith(f"{group}.")
+    }
+
+
+def plain_value(value: Any) -> Any:
+    """A value of Hydra's grammar as plain types: quoted text is text."""
+    if isinstance(value, dict):
+        return {str(plain_value(k)): plain_value(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [plain_value(v) for v in value]
+    return getattr(value, "text", value)

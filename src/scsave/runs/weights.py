@@ -1,0 +1,117 @@
+"""A method's weights in a run's folder: fitted there, or found there from an earlier run with the same training."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from anndata import AnnData
+from omegaconf import DictConfig, OmegaConf
+
+from scsave import keys
+from scsave.components import build
+from scsave.data.splits.split import Split
+from scsave.errors import UserError
+from scsave.files import whole_folder, write_json
+from scsave.keys import Columns
+from scsave.protocol import Method, Task
+from scsave.runs.config import RunConfig
+from scsave.runs.loggers import Job
+from scsave.runs.processes import rank_zero
+
+log = logging.getLogger("scsave")
+CHECKPOINTS, SPLIT, TRAINED_ON, COST = "checkpoints", "split.csv", "trained_on.json", "cost.json"
+
+
+def fit_options(cfg: DictConfig, config: RunConfig, task: Task, method: Method, columns: Columns, train: AnnData,
+                folder: Path) -> Any:  # fmt: skip
+    """What a run gives to a fit: the columns and networks that the task needs, and where and how to train."""
+    conditions, decoder = task.conditions(columns), task.decoder_conditions(columns, train.obs)
+    # imported when the data is known to be good: Lightning alone takes seconds
+    from scsave.training.fitting import Workshop
+    from scsave.training.options import FitOptions
+
+    logger, job = build(config.logger, "logger"), job_of(cfg, whole_folder(folder))
+    workshop = Workshop(
+        folder=folder / CHECKPOINTS,
+        trainer=build(config.trainer, "trainer"),
+        loggers=lambda stage: logger.build(folder, stage, job),
+        callbacks=[build(node, f"callbacks.extra.{name}") for name, node in (config.callbacks.extra or {}).items()],
+        checkpoint_every=config.callbacks.checkpoint_every,
+    )
+    return FitOptions(
+        conditions=conditions,
+        decoder_conditions=decoder,
+        networks=task.networks(method),
+        n_axes=task.n_axes,
+        cache=Path(config.paths.cache),
+        workshop=workshop,
+    )
+
+
+def job_of(cfg: DictConfig, folder: Path) -> Job:
+    return Job(
+        folder=folder,
+        task=cfg.task.name,
+        data=cfg.data.name,
+        method=cfg.method.name,
+        experiment=cfg.experiment_name,
+        config=OmegaConf.to_container(cfg, resolve=True),
+        resumed=bool(cfg.resume),
+    )
+
+
+def restored(method: Method, data: AnnData, split: Split, folder: Path, device: str) -> bool:
+    """Weights of an earlier run, if there are some; UserError where they were trained on other cells than these."""
+    if not method.restore(folder / CHECKPOINTS, device):
+        return False
+    known, found = _trained_on(folder), trained_on(data, split)
+    if known and (different := sorted(key for key in found if known.get(key) != found[key])):
+        raise UserError(
+            f"{folder}: its weights were trained on other data ({', '.join(different)} changed since): cells that it was "
+            "trained on could become test cells; train anew with force=true, or give the file as it was"
+        )
+    cost = folder / COST
+    method.cost.update(json.loads(cost.read_text(encoding="utf-8")) if cost.is_file() else {})
+    return True
+
+
+def fitted(method: Method, data: AnnData, split: Split, columns: Columns, config: RunConfig, options: Any,
+           folder: Path) -> None:  # fmt: skip
+    """Fit the method and keep its weights. KeyboardInterrupt, saying how to go on, where it was stopped."""
+    from scsave.training.fitting import Stopped
+
+    if rank_zero():
+        if not config.resume:  # a new run in an old folder starts from nothing
+            for old in (CHECKPOINTS, "logs"):
+                shutil.rmtree(folder / old, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        split.save(folder / SPLIT, data.obs_names)
+        write_json(folder / TRAINED_ON, trained_on(data, split))
+    started = time.perf_counter()
+    try:
+        method.fit(data, split, columns, config.seed, options)
+    except Stopped as stopped:
+        raise KeyboardInterrupt(f"{stopped}; go on with: python train.py resume={whole_folder(folder)}") from None
+    method.cost.setdefault("seconds_fit", time.perf_counter() - started)
+    if rank_zero():
+        method.save(folder / CHECKPOINTS)
+        write_json(folder / COST, method.cost)
+
+
+def trained_on(data: AnnData, split: Split) -> dict[str, Any]:
+    """What tells the cells of a run from others: the sum of their file, their number, the hash of the split."""
+    return {
+        "checksum": data.uns.get(keys.UNS, {}).get("checksum", ""),
+        "cells": int(data.n_obs),
+        "split": split.hash,
+    }
+
+
+def _trained_on(folder: Path) -> dict[str, Any]:
+    path = folder / TRAINED_ON
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,90 @@
+"""What both perturbation tasks share: their conditions, the routes of a method that are scored, and the table's rows."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import Field
+
+from scsave.data.catalog import data_with
+from scsave.errors import UserError
+from scsave.keys import Columns
+from scsave.protocol import Context, Method
+from scsave.tasks.held_cells import crossed
+
+log = logging.getLogger("scsave")
+Positive = Annotated[int, Field(gt=0)]
+TRAINED = ("none", "autoencoder", "flow")  # how much of a method is trained, in order
+
+
+@dataclass(kw_only=True)
+class CounterfactualTask:
+    """Cells under a perturbation that they were never seen under, by each of `routes`; `route` is the headline.
+
+    Null stands for the method's own. `nuisance` are the decoder's columns beside the perturbation; null is the batch,
+    where every batch has control cells. `references` are methods whose rows stand in every table, by row.
+    """
+
+    references: dict[str, Any] = field(default_factory=dict)
+    name: str = "perturbation"
+    target: str | int | None = None
+    route: str | None = None
+    routes: list[str] | None = None
+    nuisance: list[str] | None = None
+    n_top_genes: Positive = 2000
+    n_components: Positive = 30
+    asks = "perturbation"
+    n_axes = 0
+
+    def for_kind(self, kind: str) -> CounterfactualTask:
+        return self
+
+    def check(self, columns: Columns) -> None:
+        if columns.perturbation is None or columns.control is None:
+            raise UserError(
+                f"task=perturbation needs a perturbation column and its control level, {columns.name} names none: set "
+                f"data.perturbation_key and data.control; data sets with them: {', '.join(data_with('perturbation_key'))}"
+            )
+
+    def routes_of(self, method: Method) -> list[str]:
+        """Ways of predicting that are scored, the headline first. UserError for one that the method lacks."""
+        wanted = [name for name in (self.route, *(self.routes or [])) if name is not None]
+        found = [name for name in dict.fromkeys(wanted) if name in method.routes]
+        if self.route is not None and len(method.routes) > 1 and self.route not in method.routes:
+            raise UserError(f"task.route={self.route}: method={method.name} has {', '.join(method.routes)}")
+        return found or list(method.routes)
+
+    def networks(self, method: Method) -> str:
+        return max((method.needs(route) for route in self.routes_of(method)), key=TRAINED.index)
+
+    def conditions(self, columns: Columns) -> list[str]:
+        own = [columns.perturbation, columns.cell_type, columns.batch, *(self.nuisance or [])]
+        return list(dict.fromkeys(name for name in [*columns.conditions, *own] if name is not None))
+
+    def decoder_conditions(self, columns: Columns, obs: pd.DataFrame) -> list[str]:
+        """The perturbation and the nuisance columns, never the cell type: what the decoder is given the latent need not hold.
+
+        A batch without control cells would carry the perturbation's own effect, so the decoder is not given it.
+        """
+        nuisance = self.nuisance
+        if nuisance is None:
+            nuisance = [columns.batch] if columns.batch and crossed(obs, columns) else []
+        return list(dict.fromkeys([columns.perturbation, *nuisance]))
+
+    def rows(self, context: Context) -> dict[str, tuple[Method, str]]:
+        """Row -> fitted method and route: the method with all its routes, then the references that can be fitted."""
+        own = context.method
+        found = {own.name if n == 0 else f"{own.name}_{r}": (own, r) for n, r in enumerate(self.routes_of(own))}
+        for row, method in self.references.items():
+            if row in found:
+                continue
+            try:
+                method.fit(context.data, context.split, context.columns, context.seed)
+            except UserError as error:
+                log.warning("row %s left out: %s", row, error)
+                continue
+            found[row] = (method, method.routes[0])
+        return found
