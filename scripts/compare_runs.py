@@ -91,8 +91,8 @@ def fitted(cfg: DictConfig, source: DataSource, data: AnnData, split: Split, see
 
     config = validated(cfg)
     method = make_method(cfg, config, build(config.task, "task"), source, data[split.train], Path("unused"))
-    if hasattr(method, "workshop"):
-        method.workshop.folder, method.workshop.loggers = None, lambda stage: []
+    if hasattr(method, "options"):
+        method.options.folder, method.options.loggers = None, lambda stage: []
     started = time.perf_counter()
     method.fit(data, split, source, seed)
     method.cost.setdefault("seconds_fit", time.perf_counter() - started)

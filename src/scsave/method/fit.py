@@ -13,14 +13,13 @@ from scsave import keys
 from scsave.blocking.blocks import GeneBlocks
 from scsave.blocking.schemes import BlockingContext
 from scsave.data.conditions import Conditions
-from scsave.data.dataset import CellDataset
 from scsave.data.gene_selection import select_cells
 from scsave.method import stored_control
 from scsave.method.integrate import COMBINATIONS, combinations, fit_axes
 from scsave.method.perturbed_genes import gene_set_columns
+from scsave.stats.columns import gene_moments, library_range
 from scsave.training.fitting import fit_stages
 from scsave.training.loader import CellRows
-from scsave.training.statistics import gene_moments, library_range
 
 if TYPE_CHECKING:
     from scsave.data.splits.strategies import Split
@@ -67,13 +66,14 @@ def learn(save: SAVE, data: AnnData, split: Split, columns: Columns, seed: int) 
             train.obs, [c for c in save.decoder_conditions if c not in sets], numeric
         )
     combination = train.obs.groupby([*conditions.names], observed=True, sort=True).ngroup().to_numpy()
-    save.model.start_from(*gene_moments(train, combination))
-    rows = CellRows(_rows(train), conditions.encode(train.obs), torch.from_numpy(combination))
+    save.model.start_from(gene_moments(train, combination))
+    rows = _rows(train, conditions, combination)
     val = select_cells(val, np.flatnonzero(conditions.knows(val.obs)))
-    val_rows = CellRows(_rows(val), conditions.encode(val.obs), torch.zeros(len(val.obs), dtype=torch.long))
+    val_rows = _rows(val, conditions)
     log.info("blocks: %s of %s genes (%s) %s", blocks.n_blocks, blocks.block_size, blocks.scheme, _coverage(blocks))
     save.cost = {"parameters": sum(p.numel() for p in save.model.parameters())}
-    save.cost |= fit_stages(save.model, save.plan, save.objective, rows, val_rows, save.workshop, seed, save.networks)
+    save.cost |= fit_stages(save.model, save.plan, save.objective, rows, val_rows, save.options, seed, save.networks)
+    save.to(save.options.trainer.device)
     if save.n_axes:
         save.axes = fit_axes(save, train, save.n_axes, seed)
     if save.networks == "none" and save.head is not None:  # no network was trained: the head's own budget
@@ -81,8 +81,9 @@ def learn(save: SAVE, data: AnnData, split: Split, columns: Columns, seed: int) 
         save.cost = {"parameters": numbers, "steps": 0, "cells_seen": train.n_obs}
 
 
-def _rows(data: AnnData) -> CellDataset:
-    return CellDataset(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy())
+def _rows(data: AnnData, conditions: Conditions, combination: np.ndarray | None = None) -> CellRows:
+    library, values = data.obs[keys.LIBRARY].to_numpy(), conditions.encode(data.obs)
+    return CellRows(data.layers[keys.COUNTS], library, values, combination)
 
 
 def _coverage(blocks: GeneBlocks) -> str:

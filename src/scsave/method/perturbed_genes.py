@@ -47,7 +47,7 @@ def text_vectors(head: Any, conditions: Conditions) -> dict[str, Tensor]:
 
 def meet(save: SAVE, genes: list[str]) -> None:
     """Give genes that training had no place for one, in the head and in the networks. UserError where one has no vector."""
-    from scsave.models.conditions import GeneSetEmbedding
+    from scsave.models.networks import GeneSetEmbedding
 
     model, points = save.fitted(), torch.from_numpy(save.head.space.place(genes)).float()
     columns = []

@@ -36,7 +36,8 @@ from scsave.models.checkpoint import read_checkpoint, write_checkpoint
 from scsave.models.model import SAVEModel
 from scsave.runs.processes import Crew
 from scsave.stats.pca import Projection
-from scsave.training.fitting import Networks, Workshop
+from scsave.training.fitting import FitOptions
+from scsave.training.stages import Networks
 
 if TYPE_CHECKING:
     from scsave.data.splits.strategies import Split
@@ -68,7 +69,7 @@ class SAVE:
         decoder_conditions: list[str] | None = None,
         networks: Networks = "flow",
         n_axes: int = 0,
-        workshop: Workshop | None = None,
+        options: FitOptions | None = None,
         cache: Path | None = None,
     ):
         self.components = {"backbone": backbone, "likelihood": likelihood, "objective": objective, "solver": solver}
@@ -82,7 +83,7 @@ class SAVE:
         self.components |= {"response": response} if response else {}
         self.guidance, self.networks, self.n_axes = guidance, networks, n_axes
         self.told, self.decoder_conditions = conditions, decoder_conditions
-        self.workshop, self.cache = workshop or Workshop(), cache or Path("data/cache")
+        self.options, self.cache = options or FitOptions(), cache or Path("data/cache")
         self.cost: dict[str, Any] = {}
         self.info: dict[str, Any] = {}
         self.device = torch.device("cpu")

@@ -1,6 +1,6 @@
 """One file that holds all that generation needs, in plain types: `torch.load(weights_only=True)` reads it.
 
-Format 1: format, version, components (config nodes of backbone, likelihood, objective, solver), guidance, genes and blocks,
+Format 2: format, version, components (config nodes of backbone, likelihood, objective, solver), guidance, genes and blocks,
 conditions, decoder_conditions, state (weights, with the velocity's EMA already in place), axes (of corrected expression),
 head (of responses), control (some control cells, where perturbations are sets of genes), info.
 """
@@ -16,7 +16,7 @@ import torch
 
 from scsave.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 FILE = "model.ckpt"
 
 
@@ -56,6 +56,8 @@ def read_checkpoint(where: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"{path}: not a checkpoint that can be read ({type(error).__name__})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path}: not a checkpoint of scsave, format {FORMAT}")
+    if not isinstance(content, dict) or "format" not in content:
+        raise UserError(f"{path}: not a checkpoint of scsave")
+    if content["format"] != FORMAT:
+        raise UserError(f"{path}: of format {content['format']}, this version of scsave reads {FORMAT}; train again")
     return content

@@ -27,12 +27,12 @@ def make_method(
         return build({k: v for k, v in config.baseline.items() if k != "name"}, "baseline")
     # imported when the data is known to be good: Lightning alone takes seconds
     from scsave.method.save import SAVE
-    from scsave.training.fitting import Workshop
+    from scsave.training.fitting import FitOptions
 
     if config.mode == "evaluate":
         return SAVE.load(Path(config.ckpt) / folder.relative_to(run_folder(folder)))
     logger, job = build(config.logger, "logger"), job_of(cfg, run_folder(folder))
-    workshop = Workshop(
+    options = FitOptions(
         folder=folder / CHECKPOINTS,
         trainer=build(config.trainer, "trainer"),
         loggers=lambda stage: logger.build(folder, stage, job),
@@ -52,7 +52,7 @@ def make_method(
         decoder_conditions=told,
         networks=task.networks,
         n_axes=task.n_components if task.asks == "batch_correction" else 0,
-        workshop=workshop,
+        options=options,
         cache=Path(config.paths.cache),
     )
 

@@ -1,7 +1,8 @@
-"""Options of the config group `trainer`: where the Lightning runs happen."""
+"""Options of the config group `trainer`: device, precision and processes of the Lightning runs."""
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from scsave.errors import UserError
 
 if TYPE_CHECKING:
     import lightning as L
+    import torch
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.loggers import Logger
 
@@ -36,6 +38,21 @@ class TrainerOptions:
     log_every: Positive = 25
     options: dict[str, Any] | None = None  # anything else that lightning.Trainer takes
 
+    @property
+    def device(self) -> torch.device:
+        """Where networks are trained and everything after that is computed. UserError for a GPU that torch does not see."""
+        import torch
+
+        if self.accelerator != "cpu" and torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0))
+        if self.accelerator != "cpu" and torch.backends.mps.is_available():
+            return torch.device("mps")
+        if self.accelerator == "gpu":
+            raise UserError(
+                "trainer.accelerator=gpu: torch sees no GPU here; use trainer=cpu, or a torch build for your GPU"
+            )
+        return torch.device("cpu")
+
     def build(
         self,
         steps: int,
@@ -46,13 +63,7 @@ class TrainerOptions:
         root: Path,
     ) -> L.Trainer:
         import lightning as L
-        import torch
         from lightning.pytorch.callbacks import RichProgressBar
-
-        if self.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-            raise UserError(
-                "trainer.accelerator=gpu: torch sees no GPU here; use trainer=cpu, or a torch build for your GPU"
-            )
 
         show = sys.stdout.isatty()
         if show:
