@@ -25,6 +25,7 @@ from scsave.runs.main import register_resolvers
 from scsave.runs.record import device_name, peak_rss_mb
 from scsave.training.loader import StepNoise
 from scsave.training.module import StageModule
+from scsave.training.stages import AutoencoderStage, FlowStage
 
 ROOT = Path(__file__).parent.parent
 
@@ -93,7 +94,7 @@ def main() -> None:
     print(
         f"{device_name('cpu' if device == 'cpu' else 'gpu')}; {shape}; {sum(p.numel() for p in model.parameters()):,} parameters"
     )
-    for stage in (plan.autoencoder(100), plan.flow(100, n, plan.lr)):
+    for stage in (AutoencoderStage(steps=100), FlowStage(steps=100)):
         step = step_of(StageModule(model, stage, plan, objective, 0, 100).to(device), batch, device)
         seconds, flops = timed(step, asked.repeats, device), operations(step)
         print(

@@ -138,15 +138,15 @@ def test_everything_is_computed_on_the_trainer_s_device(monkeypatch):
     asked = []
     to = torch.nn.Module.to
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, *a, **k: asked.append(a[0]) or to(self, "cpu"))
-    from scsave.training import fitting, stages
+    from scsave.training import fitting
 
     meant = torch.device("meta")
     monkeypatch.setattr(fitting.TrainerOptions, "device", meta := property(lambda self: meant))
     assert meta.fget(None) is meant
     seen = []
-    latents = stages.LatentRows
+    latents = fitting.LatentRows
     monkeypatch.setattr(
-        stages, "LatentRows", lambda m, c, device: seen.append(device) or latents(m, c, torch.device("cpu"))
+        fitting, "LatentRows", lambda m, c, device: seen.append(device) or latents(m, c, torch.device("cpu"))
     )
     averaging = fitting.Averaging
     monkeypatch.setattr(fitting, "Averaging", lambda decay, device: seen.append(device) or averaging(decay, "cpu"))

@@ -4,7 +4,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from scsave.training.loader import CellRows, LatentRows, StepSampler, ordered_loader, train_loader
+from scsave.training.loader import CellRows, LatentRows, StepSampler, in_order, loader
 from tests.models.test_model import OBS, model_of
 
 
@@ -25,12 +25,12 @@ def test_batches_are_the_rows_asked_for():
 def test_a_loader_passes_every_cell_once():
     dense = np.arange(36, dtype=np.float32).reshape(12, 3)
     cells = CellRows(sp.csr_matrix(dense), dense.sum(1))
-    shuffled = list(train_loader(cells, StepSampler(12, 4, 0, lambda: 0, 0, 1)))
+    shuffled = list(loader(cells, StepSampler(12, 4, 0, lambda: 0, 0, 1)))
     assert [len(b["library"]) for b in shuffled] == [4, 4, 4]
     seen = torch.cat([b["counts"] for b in shuffled]).numpy()
     assert not np.array_equal(seen, dense)
     np.testing.assert_array_equal(seen[np.argsort(seen[:, 2])], dense)
-    batches = list(ordered_loader(cells, 5))
+    batches = list(in_order(cells, 5))
     assert [len(b["library"]) for b in batches] == [5, 5, 2]
     np.testing.assert_array_equal(torch.cat([b["counts"] for b in batches]).numpy(), dense)
 

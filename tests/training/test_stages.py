@@ -1,24 +1,27 @@
 """What a stage shows its networks: hidden genes, masked conditions; and which stages a plan runs."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from scsave.components import build
 from scsave.errors import UserError
 from scsave.flow.paths import CFM
 from scsave.training.loader import StepNoise
 from scsave.training.plan import Joint, TwoStage
-from scsave.training.stages import AutoencoderStage, FlowStage, Step
+from scsave.training.stages import AutoencoderStage, Step, masked
+from tests.conftest import ROOT
 from tests.models.test_model import model_of
 
 COUNTS = torch.arange(44.0).view(4, 11) % 7 + 1  # no zero among them
 
 
-def step_of(model, training=True):
+def step_of(model, training=True, **weights):
     noise = StepNoise((0, 1, 2), 0, 1, torch.device("cpu"))
-    return Step(model, CFM(), noise, number=0, steps=1, training=training, mean=lambda x: x)
+    return Step(model, CFM(), TwoStage(**weights), noise, number=0, steps=1, training=training, mean=lambda x: x)
 
 
 def seen(rate, training):
@@ -34,7 +37,7 @@ def seen(rate, training):
     model.encode = lambda scaled: shown.append(scaled) or encode(scaled)
     model.likelihood.forward = likelihood
     batch = {"counts": COUNTS, "library": torch.full((4,), 50.0), "values": values}
-    AutoencoderStage(steps=1, input_dropout=rate).losses(step_of(model, training), batch)
+    AutoencoderStage(steps=1).losses(step_of(model, training, input_dropout=rate), batch)
     return shown[0], model.scaled(COUNTS, batch["library"]), targets[0]
 
 
@@ -55,15 +58,15 @@ def test_nothing_is_hidden_in_validation_nor_without_it():
 def test_columns_are_masked_each_for_itself_and_all_together():
     model, _ = model_of()
     n = 20_000
-    alone = FlowStage(steps=1, mask_rate=0.2).masked(step_of(model), n)
+    alone = masked(step_of(model, mask_rate=0.2), n)
     assert alone.shape == (n, 2)
     assert alone.float().mean(0).tolist() == pytest.approx([0.2, 0.2], abs=0.01)
     assert alone.all(1).float().mean().item() == pytest.approx(0.2**2, abs=0.01)
-    both = FlowStage(steps=1, mask_rate=0.2, joint_mask_rate=0.1).masked(step_of(model), n)
+    both = masked(step_of(model, mask_rate=0.2, joint_mask_rate=0.1), n)
     assert both.all(1).float().mean().item() == pytest.approx(1 - 0.9 * (1 - 0.2**2), abs=0.01)
     assert both.float().mean(0).tolist() == pytest.approx([1 - 0.9 * 0.8] * 2, abs=0.01)
     assert torch.equal(both | alone, both)  # the draws of each column are those without it
-    together = FlowStage(steps=1, mask_rate=0.0, joint_mask_rate=0.3).masked(step_of(model), n)
+    together = masked(step_of(model, mask_rate=0.0, joint_mask_rate=0.3), n)
     assert torch.equal(together[:, 0], together[:, 1])
 
 
@@ -101,3 +104,16 @@ def test_a_config_may_add_stages_behind_those_of_its_plan():
         build(node | {"then": {"_target_": stage, "steps": 0}}, "training")
     with pytest.raises(UserError, match=r"training\.then: CFM is no stage"):
         build(node | {"then": {"_target_": "scsave.flow.paths.CFM", "sigma": 0.0}}, "training")
+
+
+OPTIONS = ("training/*.yaml", "objective/*.yaml", "likelihood/*.yaml", "backbone/save.yaml", "trainer/cpu.yaml")
+
+
+@pytest.mark.parametrize("path", [path for option in OPTIONS for path in (ROOT / "configs").glob(option)], ids=str)
+def test_a_class_s_defaults_are_those_of_its_yaml(path):
+    node = OmegaConf.to_container(OmegaConf.load(path))
+    option = build(node, path.parent.name)
+    assert option == type(option)()
+    assert set(node) - {"_target_"} == {
+        f.name for f in dataclasses.fields(option) if f.init
+    }  # every key is there to see

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger
 from scsave.flow.objective import Objective
 from scsave.models.model import SAVEModel
 from scsave.training.callbacks import Averaging, GracefulStop, Speed, StageCheckpoint
-from scsave.training.loader import Rows, StepSampler, ordered_loader, train_loader
+from scsave.training.loader import LatentRows, Rows, StepSampler, in_order, loader
 from scsave.training.module import StageModule
 from scsave.training.plan import Plan
 from scsave.training.stages import Networks
@@ -65,7 +65,7 @@ def fit_stages(
     device = options.trainer.device
     for stage in (stage for stage in plan.stages() if stage.needed(networks)):
         steps, started = min(stage.steps, options.trainer.limit_steps or stage.steps), time.perf_counter()
-        rows = stage.rows(model, train, val, device)
+        rows = (train, val) if stage.reads == "cells" else _latents(model.to(device), train, val, plan, device)
         module = StageModule(model, stage, plan, objective, seed, steps)
         cells, speed = _fit(module, rows, options, device)
         seconds = time.perf_counter() - started
@@ -78,6 +78,14 @@ def fit_stages(
     if device.type == "cuda":
         cost["peak_device_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
     return cost
+
+
+def _latents(
+    model: SAVEModel, train: Rows, val: Rows | None, plan: Plan, device: torch.device
+) -> tuple[Rows, Rows | None]:
+    latents = LatentRows(model, train, device)
+    latents.standardise(model, plan.latent_noise)
+    return latents, LatentRows(model, val, device) if val else None
 
 
 def _fit(
@@ -94,22 +102,21 @@ def _fit(
         found = callbacks[-1].path(stage.name)
         resume = found if found.exists() else None
     trainer = setup.build(
-        module.steps,
-        plan.val_every,
-        plan.gradient_clip,
-        callbacks,
-        options.loggers(stage.name),
-        options.folder or Path.cwd(),
+        max_steps=module.steps,
+        val_check_interval=plan.val_every,
+        gradient_clip_val=plan.gradient_clip,
+        callbacks=callbacks,
+        logger=options.loggers(stage.name),
+        default_root_dir=options.folder or Path.cwd(),
     )
     world = setup.devices * setup.num_nodes
     sampler = StepSampler(
         len(rows[0]), stage.batch_size, module.seed, lambda: trainer.global_step, trainer.global_rank, world
     )
-    loader = train_loader(rows[0], sampler, setup.num_workers, pin=device.type == "cuda")
+    train = loader(rows[0], sampler, setup.num_workers, pin=device.type == "cuda")
     if setup.compile:
         module.losses = torch.compile(module.losses, dynamic=True)
-    has_val = rows[1] is not None and len(rows[1]) > 0
-    trainer.fit(module, loader, ordered_loader(rows[1]) if has_val else None, ckpt_path=resume, weights_only=True)
+    trainer.fit(module, train, in_order(rows[1]) if rows[1] else None, ckpt_path=resume, weights_only=True)
     if averaging:  # Lightning does it at the end of training, which a stage that was finished before does not have
         averaging.on_train_end(trainer, module)
     module.cpu()

@@ -5,7 +5,7 @@ They are the same on one process or many, after a resume or without one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,7 +63,7 @@ class LatentRows(Dataset):
     def __init__(self, model: SAVEModel, cells: Rows, device: torch.device):
         model.eval()
         parts: list[tuple[Values, Values]] = []
-        for batch in ordered_loader(cells):
+        for batch in in_order(cells):
             library, group = batch["library"].to(device), batch["group"].to(device)
             q = model.encode(model.scaled(batch["counts"].to(device), library))
             tensors = {"mu": q.mu, "logvar": q.logvar, "library": library, "group": group}
@@ -79,6 +79,15 @@ class LatentRows(Dataset):
         place = torch.as_tensor(rows, device=self.tensors["library"].device)
         batch: Batch = {name: tensor[place] for name, tensor in self.tensors.items()}
         return batch | {"values": {name: v[place] for name, v in self.values.items()}}
+
+    @torch.no_grad()
+    def standardise(self, model: SAVEModel, noise: float) -> None:
+        """Let `model.to_flow` bring these cells to mean 0 and spread 1, the posterior's own variance counted in."""
+        mu, library = self.tensors["mu"].flatten(1), self.tensors["library"].log()[:, None]  # (N, L * d), (N, 1)
+        variance = self.tensors["logvar"].flatten(1).exp() * noise**2
+        std = torch.cat([(mu.var(0, correction=0) + variance.mean(0)), library.var(0, correction=0)]).sqrt()
+        model.flow_mean.copy_(torch.cat([mu.mean(0), library.mean(0)]))
+        model.flow_std.copy_(std.clamp(min=1e-3))
 
 
 class StepSampler(Sampler[list[int]]):
@@ -102,29 +111,22 @@ class StepSampler(Sampler[list[int]]):
             yield order[step * self.batch_size : (step + 1) * self.batch_size][self.rank :: self.world].tolist()
 
 
+def loader(rows: Rows, batches: Iterable[list[int]], num_workers: int = 0, pin: bool = False) -> DataLoader:
+    if isinstance(rows, LatentRows):  # they lie on the device, where other processes can't read them
+        num_workers, pin = 0, False
+    workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+    return DataLoader(rows, batch_sampler=batches, collate_fn=_whole, pin_memory=pin, **workers)
+
+
 def _whole(batch: Batch) -> Batch:
     """What `__getitems__` gave is a batch already."""
     return batch
 
 
-def train_loader(rows: Rows, sampler: StepSampler, num_workers: int = 0, pin: bool = False) -> DataLoader:
-    if isinstance(rows, LatentRows):  # they lie on the device, where other processes can't read them
-        num_workers, pin = 0, False
-    return DataLoader(
-        rows,
-        batch_sampler=sampler,
-        collate_fn=_whole,
-        num_workers=num_workers,
-        pin_memory=pin,
-        persistent_workers=num_workers > 0,
-    )
-
-
-def ordered_loader(rows: Rows, batch_size: int = 1024) -> DataLoader:
-    """Every row once, in order: validation, encoding."""
+def in_order(rows: Rows, size: int = 1024) -> DataLoader:
+    """Every row once: validation, encoding."""
     n = len(rows)
-    batches = [list(range(i, min(i + batch_size, n))) for i in range(0, n, batch_size)]
-    return DataLoader(rows, batch_sampler=batches, collate_fn=_whole)
+    return loader(rows, [list(range(i, min(i + size, n))) for i in range(0, n, size)])
 
 
 class StepNoise:

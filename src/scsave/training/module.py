@@ -39,7 +39,7 @@ class StageModule(L.LightningModule):
         return self.stage.averaged(self.model)
 
     def losses(self, batch: Batch, noise: StepNoise, number: int) -> Losses:
-        step = Step(self.model, self.objective, noise, number, self.steps, self.training, self._mean)
+        step = Step(self.model, self.objective, self.plan, noise, number, self.steps, self.training, self._mean)
         return self.stage.losses(step, batch)
 
     def _mean(self, x: Tensor) -> Tensor:

@@ -8,16 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from scsave.errors import UserError
-from scsave.training.stages import (
-    AutoencoderStage,
-    FlowStage,
-    JointStage,
-    Positive,
-    Rate,
-    Share,
-    Stage,
-    Weight,
-)
+from scsave.training.stages import AutoencoderStage, FlowStage, JointStage, Positive, Rate, Stage
+
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(kw_only=True)
@@ -55,27 +49,6 @@ class Plan:
     def own_stages(self) -> list[Stage]:
         raise NotImplementedError
 
-    def autoencoder(self, steps: int) -> AutoencoderStage:
-        return AutoencoderStage(
-            steps=steps,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            kl_weight=self.kl_weight,
-            kl_warmup=self.kl_warmup,
-            decoder_mask_rate=self.decoder_mask_rate,
-            input_dropout=self.input_dropout,
-        )
-
-    def flow(self, steps: int, batch_size: int, lr: float) -> FlowStage:
-        return FlowStage(
-            steps=steps,
-            batch_size=batch_size,
-            lr=lr,
-            mask_rate=self.mask_rate,
-            joint_mask_rate=self.joint_mask_rate,
-            latent_noise=self.latent_noise,
-        )
-
     def check_guidance(self, guidance: float | dict[str, float]) -> None:
         """UserError where guidance needs a field that this plan does not train."""
         trained = self.mask_rate or (self.joint_mask_rate and not isinstance(guidance, dict))
@@ -96,8 +69,10 @@ class TwoStage(Plan):
     flow_lr: Rate = 4e-3
 
     def own_stages(self) -> list[Stage]:
-        flow = self.flow(self.flow_steps, self.flow_batch_size, self.flow_lr)
-        return [self.autoencoder(self.autoencoder_steps), flow]
+        return [
+            AutoencoderStage(steps=self.autoencoder_steps, batch_size=self.batch_size, lr=self.lr),
+            FlowStage(steps=self.flow_steps, batch_size=self.flow_batch_size, lr=self.flow_lr),
+        ]
 
 
 @dataclass(kw_only=True)
@@ -107,5 +82,4 @@ class Joint(Plan):
     steps: Positive = 4000
 
     def own_stages(self) -> list[Stage]:
-        parts = {"autoencoder": self.autoencoder(self.steps), "flow": self.flow(self.steps, self.batch_size, self.lr)}
-        return [JointStage(steps=self.steps, batch_size=self.batch_size, lr=self.lr, **parts)]
+        return [JointStage(steps=self.steps, batch_size=self.batch_size, lr=self.lr)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args
 
 import torch
 from pydantic import Field
@@ -13,14 +13,24 @@ from torch import Tensor, nn
 from scsave.flow.objective import Objective
 from scsave.models.model import SAVEModel
 from scsave.models.networks import Posterior
-from scsave.training.loader import Batch, LatentRows, Rows, StepNoise
+from scsave.training.loader import Batch, StepNoise
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Networks = Literal["none", "autoencoder", "flow"]  # what a task needs trained; each needs those before it
 Losses = dict[str, Tensor]  # named scalars, among them `loss`
+
+
+class Weights(Protocol):
+    """What the losses weigh and hide: part of the options of a plan, which says what each is."""
+
+    kl_weight: float
+    kl_warmup: float
+    mask_rate: float
+    joint_mask_rate: float
+    decoder_mask_rate: float
+    input_dropout: float
+    latent_noise: float
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class Step:
 
     model: SAVEModel
     objective: Objective
+    weights: Weights
     noise: StepNoise
     number: int  # optimiser steps of the stage before this one
     steps: int  # of the whole stage
@@ -47,12 +58,9 @@ class Stage:
 
     name: ClassVar[str]
     number: ClassVar[int]  # keys the random draws: two stages of a plan must not share it
+    reads: ClassVar[Literal["cells", "latents"]] = "cells"  # latents: cached posteriors of a finished autoencoder
     needed_for: ClassVar[Networks] = "autoencoder"  # left out where a task needs less than this
     lr_key: ClassVar[str] = "training.lr"  # what to lower when the loss is not finite
-
-    def rows(self, model: SAVEModel, train: Rows, val: Rows | None, device: torch.device) -> tuple[Rows, Rows | None]:
-        """What the stage reads: the cells themselves, unless it overrides this."""
-        return train, val
 
     def trained(self, model: SAVEModel) -> list[nn.Module]:
         """The modules that learn; all others get no gradient."""
@@ -72,54 +80,23 @@ class Stage:
 
 @dataclass(kw_only=True)
 class AutoencoderStage(Stage):
-    """Reconstruction and KL, divided by the number of genes, so that the size of a gradient does not depend on it."""
+    """Reconstruction and KL."""
 
-    kl_weight: Weight = 1.0
-    kl_warmup: Share = 0.5
-    decoder_mask_rate: Share = 0.1
-    input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     name, number = "autoencoder", 1
 
     def trained(self, model: SAVEModel) -> list[nn.Module]:
         return model.autoencoder()
 
     def losses(self, step: Step, batch: Batch) -> Losses:
-        return self.with_posterior(step, batch)[0]
-
-    def with_posterior(self, step: Step, batch: Batch) -> tuple[Losses, Posterior]:
-        """The losses of a batch, and the posterior that they were computed with."""
-        model, noise, counts, library = step.model, step.noise, batch["counts"], batch["library"]
-        scaled = model.scaled(counts, library)  # (N, G)
-        posterior = model.encode(self._seen(scaled, step))
-        z = posterior.sample(noise.normal(*posterior.mu.shape))  # (N, L, d)
-        given = model.decoder_conditions.conditions
-        values = {name: batch["values"][name] for name in given.names}
-        where = noise.uniform(len(z), len(given.columns)) < self.decoder_mask_rate  # (N, C)
-        cells = model.likelihood(model.decode(z, given.mask(values, where)).float(), library)
-        reconstruction = -cells.log_prob(counts if cells.space == "counts" else scaled).mean()
-        kl, kl_weight = posterior.kl().mean(), self.kl_weight
-        if step.training:  # free at first, so that the latent is used before it is taxed
-            kl_weight *= min(1.0, step.number / max(1, self.kl_warmup * step.steps))
-        loss = (reconstruction + kl_weight * kl) / counts.shape[1]
-        return {"loss": loss, "reconstruction": reconstruction.detach(), "kl": kl.detach()}, posterior
-
-    def _seen(self, scaled: Tensor, step: Step) -> Tensor:
-        """What the encoder sees of cells (N, G): in training not every gene, or it would learn cells by heart."""
-        if not (step.training and self.input_dropout):
-            return scaled
-        hidden = step.noise.uniform(*scaled.shape) < self.input_dropout
-        return scaled.masked_fill(hidden, 0.0) / (1 - self.input_dropout)
+        return autoencoder_losses(step, batch)[0]
 
 
 @dataclass(kw_only=True)
 class FlowStage(Stage):
-    """The objective of the flow on the cached posteriors of a finished autoencoder."""
+    """The objective of the flow, on cached posteriors."""
 
-    mask_rate: Share = 0.2
-    joint_mask_rate: Share = 0.0
-    latent_noise: Weight = 1.0
     name, number = "flow", 2
-    needed_for, lr_key = "flow", "training.flow_lr"
+    reads, needed_for, lr_key = "latents", "flow", "training.flow_lr"
 
     def trained(self, model: SAVEModel) -> list[nn.Module]:
         return [model.velocity]
@@ -127,41 +104,14 @@ class FlowStage(Stage):
     def averaged(self, model: SAVEModel) -> nn.Module:
         return model.velocity
 
-    def rows(self, model: SAVEModel, train: Rows, val: Rows | None, device: torch.device) -> tuple[Rows, Rows | None]:
-        """Latents of the cells, which `to_flow` brings to mean 0 and spread 1 from here on."""
-        model.to(device)
-        latents = LatentRows(model, train, device)
-        standardise(model, latents, self.latent_noise)
-        return latents, LatentRows(model, val, device) if val else val
-
     def losses(self, step: Step, batch: Batch) -> Losses:
-        return {"loss": self.loss(step, Posterior(batch["mu"], batch["logvar"]), batch)}
-
-    def loss(self, step: Step, posterior: Posterior, batch: Batch) -> Tensor:
-        model, noise, n = step.model, step.noise, len(posterior.mu)
-        z = posterior.sample(self.latent_noise * noise.normal(*posterior.mu.shape))  # (N, L, d)
-        x_1 = model.to_flow(z, batch["library"])  # (N, D)
-        t, x_0 = noise.uniform(n), noise.normal(n, x_1.shape[1])  # (N,), (N, D)
-
-        def field(x: Tensor, t: Tensor) -> Tensor:
-            return model.velocity(x, t, model.conditions.mask(batch["values"], self.masked(step, n)))  # (N, D)
-
-        return step.objective.loss(field, x_1, batch["group"], t, x_0, noise.generator)
-
-    def masked(self, step: Step, n: int) -> Tensor:
-        """Which columns of which cells are told as [MASK], (N, C): each for itself, and all of a cell together."""
-        where = step.noise.uniform(n, len(step.model.conditions.columns)) < self.mask_rate
-        if self.joint_mask_rate:
-            where = where | (step.noise.uniform(n, 1) < self.joint_mask_rate)
-        return where
+        return {"loss": flow_loss(step, Posterior(batch["mu"], batch["logvar"]), batch)}
 
 
 @dataclass(kw_only=True)
 class JointStage(Stage):
     """The paper's sum: reconstruction + KL + flow matching, the flow seeing detached latents."""
 
-    autoencoder: AutoencoderStage
-    flow: FlowStage
     name, number = "joint", 3
 
     def trained(self, model: SAVEModel) -> list[nn.Module]:
@@ -171,11 +121,11 @@ class JointStage(Stage):
         return model.velocity
 
     def losses(self, step: Step, batch: Batch) -> Losses:
-        losses, posterior = self.autoencoder.with_posterior(step, batch)
+        losses, posterior = autoencoder_losses(step, batch)
         detached = Posterior(posterior.mu.detach().float(), posterior.logvar.detach().float())
         if step.training:
             self._follow(step, detached, batch["library"])
-        flow = self.flow.loss(step, detached, batch)
+        flow = flow_loss(step, detached, batch)
         return losses | {"loss": losses["loss"] + flow, "flow": flow.detach()}
 
     def _follow(self, step: Step, posterior: Posterior, library: Tensor) -> None:
@@ -190,11 +140,48 @@ class JointStage(Stage):
         model.flow_std.lerp_(std, rate)
 
 
-@torch.no_grad()
-def standardise(model: SAVEModel, latents: LatentRows, noise: float) -> None:
-    """Latents to mean 0 and spread 1 on training cells, the posterior's own variance counted in."""
-    mu, variance = latents.tensors["mu"].flatten(1), latents.tensors["logvar"].flatten(1).exp() * noise**2  # (N, L * d)
-    library = latents.tensors["library"].log()[:, None]  # (N, 1)
-    std = torch.cat([(mu.var(0, correction=0) + variance.mean(0)), library.var(0, correction=0)]).sqrt()
-    model.flow_mean.copy_(torch.cat([mu.mean(0), library.mean(0)]))
-    model.flow_std.copy_(std.clamp(min=1e-3))
+def autoencoder_losses(step: Step, batch: Batch) -> tuple[Losses, Posterior]:
+    """Reconstruction and KL of a batch, and the posterior; divided by the genes, as gradients should not depend on them."""
+    model, noise, counts, library = step.model, step.noise, batch["counts"], batch["library"]
+    scaled = model.scaled(counts, library)  # (N, G)
+    posterior = model.encode(shown(step, scaled))
+    z = posterior.sample(noise.normal(*posterior.mu.shape))  # (N, L, d)
+    given = model.decoder_conditions.conditions
+    values = {name: batch["values"][name] for name in given.names}
+    where = noise.uniform(len(z), len(given.columns)) < step.weights.decoder_mask_rate  # (N, C)
+    cells = model.likelihood(model.decode(z, given.mask(values, where)).float(), library)
+    reconstruction = -cells.log_prob(counts if cells.space == "counts" else scaled).mean()
+    kl, kl_weight = posterior.kl().mean(), step.weights.kl_weight
+    if step.training:  # free at first, so that the latent is used before it is taxed
+        kl_weight *= min(1.0, step.number / max(1, step.weights.kl_warmup * step.steps))
+    loss = (reconstruction + kl_weight * kl) / counts.shape[1]
+    return {"loss": loss, "reconstruction": reconstruction.detach(), "kl": kl.detach()}, posterior
+
+
+def shown(step: Step, scaled: Tensor) -> Tensor:
+    """What the encoder sees of cells (N, G): in training not every gene, or it would learn cells by heart."""
+    rate = step.weights.input_dropout
+    if not (step.training and rate):
+        return scaled
+    return scaled.masked_fill(step.noise.uniform(*scaled.shape) < rate, 0.0) / (1 - rate)
+
+
+def flow_loss(step: Step, posterior: Posterior, batch: Batch) -> Tensor:
+    """The objective's loss of a batch of latents, conditions masked."""
+    model, noise, n = step.model, step.noise, len(posterior.mu)
+    z = posterior.sample(step.weights.latent_noise * noise.normal(*posterior.mu.shape))  # (N, L, d)
+    x_1 = model.to_flow(z, batch["library"])  # (N, D)
+    t, x_0 = noise.uniform(n), noise.normal(n, x_1.shape[1])  # (N,), (N, D)
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        return model.velocity(x, t, model.conditions.mask(batch["values"], masked(step, n)))  # (N, D)
+
+    return step.objective.loss(field, x_1, batch["group"], t, x_0, noise.generator)
+
+
+def masked(step: Step, n: int) -> Tensor:
+    """Which conditions of which cells the flow sees as [MASK], (N, C): each by itself, and all of a cell together."""
+    where = step.noise.uniform(n, len(step.model.conditions.columns)) < step.weights.mask_rate
+    if step.weights.joint_mask_rate:
+        where = where | (step.noise.uniform(n, 1) < step.weights.joint_mask_rate)
+    return where

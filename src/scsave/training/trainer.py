@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     import lightning as L
     import torch
     from lightning.pytorch.callbacks import Callback
-    from lightning.pytorch.loggers import Logger
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -53,35 +51,22 @@ class TrainerOptions:
             )
         return torch.device("cpu")
 
-    def build(
-        self,
-        steps: int,
-        val_every: int,
-        clip: float | None,
-        callbacks: list[Callback],
-        loggers: list[Logger],
-        root: Path,
-    ) -> L.Trainer:
+    def build(self, callbacks: list[Callback], **more: Any) -> L.Trainer:
+        """Lightning's trainer, `more` as it takes it; with a progress bar where somebody looks on."""
         import lightning as L
         from lightning.pytorch.callbacks import RichProgressBar
 
         show = sys.stdout.isatty()
-        if show:
-            callbacks = [*callbacks, RichProgressBar(leave=True)]
         return L.Trainer(
             accelerator=self.accelerator,
             devices=self.devices,
             num_nodes=self.num_nodes,
             strategy=self.strategy,
             precision=self.precision,
-            max_steps=steps,
             max_epochs=-1,
-            val_check_interval=val_every,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
-            gradient_clip_val=clip,
-            callbacks=callbacks,
-            logger=loggers,
+            callbacks=[*callbacks, RichProgressBar(leave=True)] if show else callbacks,
             log_every_n_steps=self.log_every,
             enable_progress_bar=show,
             enable_model_summary=False,
@@ -89,6 +74,6 @@ class TrainerOptions:
             use_distributed_sampler=False,  # StepSampler shards by itself
             detect_anomaly=self.detect_anomaly,
             profiler=self.profiler,
-            default_root_dir=root,
+            **more,
             **(self.options or {}),
         )
