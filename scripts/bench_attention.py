@@ -14,7 +14,6 @@ import torch
 
 from scsave.blocking.blocks import GeneBlocks
 from scsave.data.conditions import Conditions
-from scsave.models.autoencoder import kl_to_standard_normal
 from scsave.models.backbone import AttentionBackbone
 from scsave.models.likelihoods import NegativeBinomial
 from scsave.models.model import SAVEModel
@@ -42,7 +41,7 @@ def seconds_a_step(n_genes: int, block_size: int, batch: int, device: str, repea
     def step() -> None:
         q = model.encode(model.scaled(counts, library))
         out = model.decode(q.sample(torch.randn_like(q.mu)), values)
-        loss = (kl_to_standard_normal(q.mu, q.logvar) - model.likelihood.log_prob(out, counts, library)).mean()
+        loss = (q.kl() - model.likelihood(out, library).log_prob(counts)).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

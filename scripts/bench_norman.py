@@ -58,8 +58,7 @@ def stage_rows(name: str, cost: dict, plan: DictConfig, steps: int) -> tuple[flo
     full, rate = plan[f"{name}_steps"], cost[f"{name}_steps_per_second"]
     if rate is None:
         raise SystemExit(f"no step of stage {name} was timed: raise --steps")
-    passes = full // plan.val_every - cost[f"{name}_validation_passes"]
-    one_pass = cost[f"{name}_validation_seconds"] / max(cost[f"{name}_validation_passes"], 1)
+    passes, one_pass = full // plan.val_every - 1, cost[f"{name}_validation_seconds"] or 0.0  # the cut run has one
     missing = (full - steps) / rate + max(passes, 0) * one_pass
     size = plan["flow_batch_size" if name == "flow" else "batch_size"]
     return missing, [

@@ -24,7 +24,8 @@ from scsave.models.model import SAVEModel
 from scsave.runs.main import register_resolvers
 from scsave.runs.record import device_name, peak_rss_mb
 from scsave.training.loader import StepNoise
-from scsave.training.stages import AutoencoderStage, FlowStage, Stage
+from scsave.training.module import StageModule
+from scsave.training.stages import AutoencoderStage, FlowStage
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,14 +42,14 @@ def timed(step, repeats: int, device: str) -> float:
     return float(np.median(times[1:]))
 
 
-def step_of(stage: Stage, batch: dict, device: str):
+def step_of(module: StageModule, batch: dict, device: str):
     """One optimiser step of a stage."""
-    optimizer = stage.configure_optimizers()["optimizer"]
+    optimizer = module.configure_optimizers()["optimizer"]
     noise = StepNoise((0,), 0, 1, torch.device(device))
 
     def step() -> None:
         optimizer.zero_grad()
-        stage.losses(batch, noise)["loss"].backward()
+        module.losses(batch, noise, 0)["loss"].backward()
         optimizer.step()
 
     return step
@@ -93,8 +94,8 @@ def main() -> None:
     print(
         f"{device_name('cpu' if device == 'cpu' else 'gpu')}; {shape}; {sum(p.numel() for p in model.parameters()):,} parameters"
     )
-    for stage in (AutoencoderStage, FlowStage):
-        step = step_of(stage(model, plan, objective, 0, 100).to(device), batch, device)
+    for stage in (AutoencoderStage(steps=100), FlowStage(steps=100)):
+        step = step_of(StageModule(model, stage, plan, objective, 0, 100).to(device), batch, device)
         seconds, flops = timed(step, asked.repeats, device), operations(step)
         print(
             f"{stage.name:12s} {seconds:8.4f} s a step {flops / 1e9:8.1f} GFLOP a step {flops / seconds / 1e9:8.1f} GFLOP/s"

@@ -87,12 +87,13 @@ def config_of(overrides: list[str]) -> DictConfig:
 def fitted(cfg: DictConfig, source: DataSource, data: AnnData, split: Split, seed: int) -> Method:
     """The method of a config, fitted without files and loggers, its seconds in `cost`."""
     from scsave.runs.build import make_method
+
     from scsave.runs.config import validated
 
     config = validated(cfg)
     method = make_method(cfg, config, build(config.task, "task"), source, data[split.train], Path("unused"))
-    if hasattr(method, "workshop"):
-        method.workshop.folder, method.workshop.loggers = None, lambda stage: []
+    if hasattr(method, "options"):
+        method.options.folder, method.options.loggers = None, lambda stage: []
     started = time.perf_counter()
     method.fit(data, split, source, seed)
     method.cost.setdefault("seconds_fit", time.perf_counter() - started)

@@ -62,17 +62,17 @@ def source(path: Path, **changes):
 
 def prepare(path: Path, folder: Path, **changes) -> str:
     """What a run does before training: prepare, load, split, choose 2,000 genes, take a minibatch."""
-    from scsave.data.dataset import CellDataset
     from scsave.data.source import select_genes
     from scsave.data.splits.strategies import Random
+    from scsave.training.loader import CellRows
 
     kind = source(path, **changes)
     data = kind.load(folder / "cache")
     nonzero = data.layers["counts"].nnz
     split = Random()(data, kind, 0)
     data = select_genes(data, split.train, 2000)
-    cells = CellDataset(data.layers["counts"], data.obs["library_size"].to_numpy(), split.train)
-    shape = tuple(cells.batch(np.arange(256))["counts"].shape)
+    cells = CellRows(data.layers["counts"], data.obs["library_size"].to_numpy())
+    shape = tuple(cells.batch(split.train[:256])["counts"].shape)
     return f"{data.n_obs:,} cells, {nonzero:,} counts; {data.n_vars:,} genes chosen, a minibatch is {shape}"
 
 

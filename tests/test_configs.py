@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scsave.runs.build import make_method
 
 from scsave.components import build
 from scsave.data.source import select_genes
 from scsave.errors import UserError
-from scsave.runs.build import make_method
 from scsave.runs.config import validated
 from scsave.runs.reproduce.jobs import expand, experiments
 

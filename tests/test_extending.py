@@ -81,14 +81,14 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 def test_the_page_has_an_example_of_each_kind():
     groups = {Path(path).parts[1] for path in files() if path.startswith("configs/")}
-    assert groups == {"data", "blocking", "backbone", "objective", "task"}
-    assert len(commands()) == 7
+    assert groups == {"data", "blocking", "backbone", "objective", "training", "task"}
+    assert len(commands()) == 8
 
 
 def test_help_lists_the_new_options(extended):
     done = python(extended, "train.py", "--help")
     assert done.returncode == 0, done.stderr
-    for name in ("count_table", "detection", "gated", "logit_normal", "augmentation"):
+    for name in ("count_table", "detection", "gated", "logit_normal", "decoder_last", "augmentation"):
         assert name in done.stdout
 
 
@@ -109,6 +109,7 @@ def test_every_command_runs(extended):
     assert together["model"]["blocking"]["scheme"] == "detection"
     assert together["config"]["backbone"]["gate_bias"] == 2.0
     assert together["config"]["objective"]["spread"] == 1.0
+    assert together["cost"]["decoder_steps"] > 0
     for results in runs:
         method = results["metrics"][results["method"]]["all"]
         assert method, results["command"]

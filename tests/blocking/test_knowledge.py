@@ -27,7 +27,7 @@ def context(genes, organism="human", gene_ids=None) -> BlockingContext:
 def test_genes_of_one_function_share_a_block(scheme):
     genes = [gene for trio in zip(RIBOSOME, T_CELL, RESPIRATION, strict=True) for gene in trio]
     blocks = scheme(context(genes))
-    groups = [blocks.block_of(group) for group in (RIBOSOME, T_CELL, RESPIRATION)]
+    groups = [blocks.assignment[blocks.lookup(group)] for group in (RIBOSOME, T_CELL, RESPIRATION)]
     assert [np.bincount(group).max() for group in groups] == [12, 12, 12]
     assert blocks.info["coverage"] == 1.0
     assert blocks.info["found_by"] == {"symbol": 36, "none": 0}
@@ -65,7 +65,11 @@ def test_semantic_uses_the_vectors_that_it_is_given(tmp_path):
     sides = np.repeat([[5.0], [-5.0]], 10, axis=0) + rng.normal(size=(20, 3))
     GeneVectors(genes, sides.astype(np.float32), "x").save(tmp_path / "v.npz")
     blocks = Semantic(vectors=Packaged(path=str(tmp_path / "v.npz")), n_blocks=2)(context(genes[::-1]))
-    assert len(set(blocks.block_of(genes[:10]))) == len(set(blocks.block_of(genes[10:]))) == 1
+    assert (
+        len(set(blocks.assignment[blocks.lookup(genes[:10])]))
+        == len(set(blocks.assignment[blocks.lookup(genes[10:])]))
+        == 1
+    )
 
 
 def test_pathway_takes_any_gmt(tmp_path):
@@ -73,7 +77,7 @@ def test_pathway_takes_any_gmt(tmp_path):
     path.write_text("A\ta\tG1\tG2\tG3\nB\tb\tG4\tG5\tG6\n")
     scheme = Pathway(gene_sets=GeneSets(path=str(path), min_genes=2), n_blocks=2)
     blocks = scheme(context(["G1", "G4", "G2", "G5", "G3", "G6"]))
-    assert len(set(blocks.block_of(["G1", "G2", "G3"]))) == 1
+    assert len(set(blocks.assignment[blocks.lookup(["G1", "G2", "G3"])])) == 1
     assert blocks.sizes.tolist() == [3, 3]
     assert blocks.info["gene_sets"] == "my.gmt"
 

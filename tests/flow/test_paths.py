@@ -32,6 +32,28 @@ def test_cfm_is_a_straight_line():
     torch.testing.assert_close(point.target, x_1 - x_0)
 
 
+@pytest.mark.parametrize("objective", [CFM(), OTCFM(), SBCFM(), VPCFM(), DDPM()])
+def test_the_loss_is_the_square_distance_from_the_target_along_the_path(objective):
+    x_0, x_1, t = draw()
+    point = objective.path(x_1, GROUPS, t, x_0, rng(3))
+    asked = []
+
+    def field(x, t):
+        asked.append((x, t))
+        return torch.sin(x) + t[:, None]
+
+    loss = objective.loss(field, x_1, GROUPS, t, x_0, rng(3))
+    assert loss.item() == pytest.approx((torch.sin(point.x_t) + point.t[:, None] - point.target).square().mean().item())
+    assert torch.equal(asked[0][0], point.x_t)
+    assert objective.loss(lambda x, t: point.target, x_1, GROUPS, t, x_0, rng(3)) == 0
+
+
+def test_torchcfm_s_matcher_is_built_once():
+    objective = CFM(sigma=0.1)
+    assert objective.matcher is objective.matcher
+    assert objective.matcher.sigma == 0.1
+
+
 def test_cfm_with_sigma_has_that_spread():
     x_0, x_1, t = (v.repeat(500, *[1] * (v.dim() - 1)) for v in draw())
     point = CFM(sigma=0.3).path(x_1, torch.zeros(len(t)), t, x_0, rng())

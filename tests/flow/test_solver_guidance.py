@@ -71,7 +71,18 @@ def test_weights_per_condition_add_up_from_the_masked_field():
     a, b = (field(x, t, CONDITIONS.only(VALUES, name)) - null for name in ("cell_type", "batch"))
     got = guided(field, CONDITIONS, VALUES, {"cell_type": 2.0, "batch": 0.5})(x, t)
     torch.testing.assert_close(got, null + 2.0 * a + 0.5 * b)
-    torch.testing.assert_close(guided(field, CONDITIONS, VALUES, {"cell_type": 0.0})(x, t), null)
+
+
+def test_a_column_that_guidance_does_not_name_keeps_weight_one():
+    x, t = torch.randn(3, 4), torch.rand(3)
+    for weight, whole in (
+        ({"cell_type": 1.5}, {"cell_type": 1.5, "batch": 1.0}),
+        ({"batch": 0.0}, {"cell_type": 1.0, "batch": 0.0}),
+    ):
+        named, all_named = (guided(field, CONDITIONS, VALUES, w)(x, t) for w in (weight, whole))
+        assert torch.equal(named, all_named)
+    only_type = field(x, t, CONDITIONS.only(VALUES, "cell_type"))
+    torch.testing.assert_close(guided(field, CONDITIONS, VALUES, {"batch": 0.0})(x, t), only_type)
 
 
 def test_unknown_condition_in_guidance_is_named():

@@ -7,13 +7,18 @@ import torch
 
 from scsave.blocking.blocks import GeneBlocks
 from scsave.data.conditions import Conditions
-from scsave.models.attention import Attention, Block, ConditionedBlock, MLPMixing
-from scsave.models.autoencoder import kl_to_standard_normal
 from scsave.models.backbone import AttentionBackbone, MLPBackbone
-from scsave.models.conditions import ConditionEncoder
-from scsave.models.layers import BlockLinear
 from scsave.models.likelihoods import Gaussian, NegativeBinomial
 from scsave.models.model import SAVEModel
+from scsave.models.networks import (
+    Attention,
+    Block,
+    BlockLinear,
+    ConditionedBlock,
+    ConditionEncoder,
+    MLPMixing,
+    Posterior,
+)
 
 OBS = pd.DataFrame({"cell_type": ["B", "T", "B", "NK"], "dose": [0.0, 1.0, 2.0, 5.0]})
 SMALL = {"width": 16, "depth": 2, "heads": 2, "latent_width": 3, "velocity_width": 16, "velocity_depth": 2}
@@ -56,10 +61,15 @@ def test_what_stands_in_a_pad_slot_s_weights_changes_nothing():
 
 def test_gene_order_is_by_block_and_slot():
     model, _ = model_of()
-    x = torch.arange(11.0)[None]
-    padded = torch.nn.functional.pad(x, (0, 1))[:, model.gather]
-    assert torch.equal(padded[:, model.position], x)
-    assert torch.equal(model.blocks.pad(x).flatten(1), padded)
+    x = torch.rand(4, 11, requires_grad=True)
+    padded = model.pad(x)
+    assert padded.shape == (4, 3, 4)
+    for gene, (block, slot) in enumerate(zip(model.blocks.assignment, model.blocks.slot, strict=True)):
+        assert torch.equal(padded[:, block, slot], x[:, gene])
+    assert (padded.flatten(1)[:, model.gather == 11] == 0).all()
+    assert torch.equal(model.unpad(padded[..., None])[..., 0], x)
+    padded.sum().backward()
+    assert torch.equal(x.grad, torch.ones(4, 11))  # the gradient passes through padding
 
 
 @pytest.mark.parametrize("backbone", [AttentionBackbone, MLPBackbone])
@@ -94,13 +104,13 @@ def test_fused_attention_is_the_formula():
 
 def test_blocks_are_permutation_equivariant_but_for_their_embedding():
     torch.manual_seed(0)
-    block, h, order = Block(5, 8, lambda n, e: Attention(e, 2)), torch.randn(2, 5, 8), torch.tensor([3, 0, 4, 1, 2])
+    block, h, order = Block(AttentionBackbone(**SMALL), 5, 16), torch.randn(2, 5, 16), torch.tensor([3, 0, 4, 1, 2])
     torch.testing.assert_close(block(h)[:, order], block(h[:, order]))
 
 
 def test_adaln_zero_starts_as_the_identity():
-    block, h = ConditionedBlock(4, 8, lambda n, e: Attention(e, 2)), torch.randn(2, 4, 8)
-    assert torch.equal(block(h, torch.randn(2, 8)), h)
+    block, h = ConditionedBlock(AttentionBackbone(**SMALL), 4, 16), torch.randn(2, 4, 16)
+    assert torch.equal(block(h, torch.randn(2, 16)), h)
 
 
 def test_shared_projection_is_one_matrix():
@@ -133,12 +143,12 @@ def test_kl_is_torch_s():
     mu, logvar = torch.randn(3, 2, 4), torch.randn(3, 2, 4)
     q = torch.distributions.Normal(mu, (0.5 * logvar).exp())
     expected = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).flatten(1).sum(1)
-    torch.testing.assert_close(kl_to_standard_normal(mu, logvar), expected)
+    torch.testing.assert_close(Posterior(mu, logvar).kl(), expected)
 
 
 def test_scaled_inverts():
     model, _ = model_of(likelihood=Gaussian())
-    model.scale.uniform_(0.5, 3)
+    model.likelihood.scale.uniform_(0.5, 3)
     counts, library = torch.poisson(torch.rand(4, 11) * 5), torch.tensor([50.0, 60.0, 70.0, 80.0])
     log1p = torch.log1p(counts / library[:, None] * 1e4)
     torch.testing.assert_close(model.to_log1p(model.scaled(counts, library), library), log1p)

@@ -15,6 +15,7 @@ import optuna
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from scsave.runs.build import make_method
 
 from scsave import keys
 from scsave.components import build
@@ -22,7 +23,6 @@ from scsave.data.source import select_genes
 from scsave.errors import UserError
 from scsave.metrics.registry import rows
 from scsave.protocol import Context
-from scsave.runs.build import make_method
 from scsave.runs.config import validated
 from scsave.runs.main import one_line, register_resolvers
 from scsave.runs.run import run

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from scsave.method.units import UNIT, Request, sampled, units_of
 
 from scsave import SAVE
 from scsave.errors import UserError
 from scsave.method.sample import asked
-from scsave.method.units import UNIT, Request, sampled, units_of
 from scsave.runs.processes import Crew, own_processes, rank_zero
 from scsave.runs.run import run
 

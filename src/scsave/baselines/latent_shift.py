@@ -68,8 +68,9 @@ class LatentShift(Response):
         from scsave.data.conditions import Conditions
         from scsave.flow.paths import CFM
         from scsave.models.model import SAVEModel
-        from scsave.training.fitting import Workshop, fit_stages
-        from scsave.training.statistics import gene_moments
+        from scsave.stats.columns import gene_moments
+        from scsave.training.fitting import fit_stages
+        from scsave.training.options import FitOptions
 
         gene_ids = list(train.var[keys.GENE_ID]) if keys.GENE_ID in train.var else None
         blocks = self.blocking(
@@ -80,22 +81,19 @@ class LatentShift(Response):
             torch.manual_seed(seed)
             likelihood = copy.deepcopy(self.likelihood)
             self.model = SAVEModel(self.backbone, blocks, likelihood, self.conditions, self.conditions.names)
-        self.model.start_from(*gene_moments(train, combinations(train.obs, columns.conditions)[0]))
-        workshop = Workshop() if self.trainer is None else Workshop(trainer=self.trainer)
+        self.model.start_from(gene_moments(train, combinations(train.obs, columns.conditions)[0]))
+        setup = FitOptions() if self.trainer is None else FitOptions(trainer=self.trainer)
         plan = autoencoder_plan(self)
-        cost = fit_stages(self.model, plan, CFM(), self._rows(train), self._rows(val), workshop, seed)
+        cost = fit_stages(self.model, plan, CFM(), self._rows(train), self._rows(val), setup, seed)
         networks = (self.model.encoder, self.model.decoder, self.model.decoder_conditions)
-        cost["parameters"] = sum(p.numel() for part in networks for p in part.parameters()) + self.model.average.numel()
+        cost["parameters"] = sum(p.numel() for part in networks for p in part.parameters())
+        cost["parameters"] += self.model.likelihood.average.numel()
         return cost
 
     def _rows(self, data: AnnData) -> Any:
-        import torch
-
-        from scsave.data.dataset import CellDataset
         from scsave.training.loader import CellRows
 
-        cells = CellDataset(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy())
-        return CellRows(cells, self._told(data.obs), torch.zeros(data.n_obs, dtype=torch.long))
+        return CellRows(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy(), self._told(data.obs))
 
     def _told(self, obs: pd.DataFrame) -> Values:
         """The decoder's columns; a batch that training lacks is masked."""
@@ -129,8 +127,9 @@ class LatentShift(Response):
                 part = slice(start, start + CHUNK)
                 z = torch.from_numpy(latent[part].astype(np.float32)).unflatten(1, (self.model.blocks.n_blocks, -1))
                 out = self.model.decode(z, {name: value[part] for name, value in values.items()})
-                head, size = self.model.likelihood, library[part]
-                drawn = head.mean(out, size) if rng is None else head.sample(out, size, rng)
+                size = library[part]
+                cells = self.model.likelihood(out, size)
+                drawn = cells.mean() if rng is None else cells.sample(rng)
                 parts.append(self.model.to_log1p(drawn, size).numpy())
         return np.concatenate(parts)
 
@@ -157,7 +156,7 @@ def autoencoder_plan(options: LatentShift) -> Any:
     from scsave.training.plan import TwoStage
 
     class AutoencoderOnly(TwoStage):
-        def stages(self) -> list[tuple[str, int]]:
+        def stages(self) -> list[Any]:
             return super().stages()[:1]
 
     return AutoencoderOnly(

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scsave.errors import UserError
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,20 +82,6 @@ class GeneBlocks:
         gather[self.position] = np.arange(self.n_genes)
         return gather
 
-    def pad(self, x: "torch.Tensor") -> "torch.Tensor":
-        """(N, G) -> (N, L, K); pad slots hold zero."""
-        import torch
-
-        gather = torch.as_tensor(self.gather, device=x.device)
-        padded = torch.nn.functional.pad(x, (0, 1))  # (N, G + 1)
-        return padded[:, gather].reshape(len(x), self.n_blocks, self.block_size)  # (N, L, K)
-
-    def unpad(self, h: "torch.Tensor") -> "torch.Tensor":
-        """(N, L, K) -> (N, G); whatever the pad slots hold is dropped."""
-        import torch
-
-        return h.flatten(1)[:, torch.as_tensor(self.position, device=h.device)]  # (N, G)
-
     def lookup(self, genes: Sequence[str]) -> np.ndarray:
         """(n,) places of the named genes in `genes`; UserError for a gene that is in no block."""
         missing = [gene for gene in genes if gene not in self._index]
@@ -108,10 +91,6 @@ class GeneBlocks:
                 f"{', '.join(missing[:5])}; give the data the genes that the blocks were made for"
             )
         return np.fromiter((self._index[gene] for gene in genes), dtype=np.int64, count=len(genes))
-
-    def block_of(self, genes: Sequence[str]) -> np.ndarray:
-        """(n,) block of each named gene."""
-        return self.assignment[self.lookup(genes)]
 
     def members(self, block: int) -> list[str]:
         """Genes of one block, in slot order."""

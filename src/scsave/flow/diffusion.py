@@ -15,16 +15,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from scsave.flow.paths import PathSample
+from scsave.flow.objective import Objective, PathSample
 from scsave.flow.solver import Solver, VectorField
 
 
 @dataclass(kw_only=True)
-class DDPM:
+class DDPM(Objective):
     """`x_t = sqrt(a) x_1 + sqrt(1 - a) noise` with `a = alpha_bar(t)`; the target is the noise."""
 
     offset: Annotated[float, Field(gt=0)] = 0.008
-    invertible = True  # DDIM is deterministic, and so can be run backwards
 
     def alpha_bar(self, t: Tensor) -> Tensor:
         """Share of signal at flow time t in [0, 1]: close to 0 at t = 0, 1 at t = 1."""
@@ -49,6 +48,7 @@ class DDPM:
         times = torch.linspace(0.0, 1.0, solver.steps + 1, device=x_0.device).clamp(min=0.5 / solver.steps)
         return self._ddim(field, x_0, times)
 
+    # DDIM is deterministic, and so can be run backwards
     def invert(self, field: VectorField, x_1: Tensor, solver: Solver) -> tuple[Tensor, int]:
         times = torch.linspace(1.0, 0.0, solver.steps + 1, device=x_1.device).clamp(min=0.5 / solver.steps)
         return self._ddim(field, x_1, times)

@@ -1,7 +1,8 @@
 """Guidance wraps a conditional velocity field (method.md section 3).
 
 One weight (the paper): `v = (1 - w) v(x, t, MASK) + w v(x, t, s)`. One weight a condition, for combinations never
-seen together: `v = v(MASK) + sum_k w_k (v(s_k) - v(MASK))`, each s_k having all other columns masked.
+seen together: `v = v(MASK) + sum_k w_k (v(s_k) - v(MASK))`, each s_k having all other columns masked. A column that
+is not named keeps the weight 1.
 """
 
 from __future__ import annotations
@@ -30,16 +31,18 @@ def guided(field: ConditionalField, conditions: Conditions, values: Values, weig
     return lambda x, t: (1 - weight) * field(x, t, null) + weight * field(x, t, values)
 
 
-def _per_condition(field: ConditionalField, conditions: Conditions, values: Values, weight: dict[str, float]):
+def _per_condition(
+    field: ConditionalField, conditions: Conditions, values: Values, weight: dict[str, float]
+) -> VectorField:
     if unknown := set(weight) - set(conditions.names):
         raise UserError(
             f"sampling.guidance names {', '.join(sorted(unknown))}, but the conditions are: {', '.join(conditions.names)}"
         )
-    null = conditions.null(values)
-    single = {name: conditions.only(values, name) for name, w in weight.items() if w != 0.0}
+    null, weights = conditions.null(values), {name: weight.get(name, 1.0) for name in conditions.names}
+    single = {name: conditions.only(values, name) for name, w in weights.items() if w != 0.0}
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        base = field(x, t, null)
-        return base + sum(weight[name] * (field(x, t, only) - base) for name, only in single.items())
+        base = field(x, t, null)  # (N, D)
+        return base + sum(weights[name] * (field(x, t, only) - base) for name, only in single.items())
 
     return velocity

@@ -1,4 +1,4 @@
-"""Objectives of the flow: a path from noise x_0 to latent x_1 and the velocity along it (method.md section 3).
+"""Flow matching objectives: a path from noise x_0 to latent x_1 and the velocity along it (method.md section 3).
 
 torchcfm gives mean, spread and velocity of each path; here they are drawn with an explicit generator, and optimal
 transport pairs noise with latents only inside groups of equal conditions, else labels and cells come apart.
@@ -7,58 +7,52 @@ transport pairs noise with latents only inside groups of equal conditions, else 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from scsave.flow.objective import Objective, PathSample
 from scsave.flow.solver import Solver, VectorField
+
+if TYPE_CHECKING:
+    from torchcfm.conditional_flow_matching import ConditionalFlowMatcher
 
 Sigma = Annotated[float, Field(ge=0)]
 
 
-class PathSample(NamedTuple):
-    """A point of the path, its time, and what the network should say there."""
-
-    t: Tensor  # (N,)
-    x_t: Tensor  # (N, D)
-    target: Tensor  # (N, D)
-
-
 @dataclass(kw_only=True)
-class CFM:
+class CFM(Objective):
     """Straight paths from independent noise: `x_t = (1 - t) x_0 + t x_1`, `u_t = x_1 - x_0`. The paper's objective."""
 
     sigma: Sigma = 0.0
-    invertible = True  # a velocity field: can be run backwards, for `translate`
+    torchcfm: ClassVar[str] = "ConditionalFlowMatcher"  # the class there that has mean, spread and velocity of the path
 
-    def _matcher(self):
-        from torchcfm.conditional_flow_matching import ConditionalFlowMatcher
+    @cached_property
+    def matcher(self) -> ConditionalFlowMatcher:
+        from torchcfm import conditional_flow_matching  # heavy: only training needs it
 
-        return ConditionalFlowMatcher(sigma=self.sigma)
+        return getattr(conditional_flow_matching, self.torchcfm)(sigma=self.sigma)
 
-    def _pair(self, matcher, x_0: Tensor, x_1: Tensor, groups: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Which noise goes with which latent; `x_1` keeps its place, so that its conditions stay with it."""
-        return x_0, x_1
+    def _paired(self, x_0: Tensor, x_1: Tensor, groups: Tensor, rng: torch.Generator) -> Tensor:
+        """The noise that goes with each latent, (N, D); latents keep their place, so that conditions stay with them."""
+        return x_0
 
     def path(self, x_1: Tensor, groups: Tensor, t: Tensor, x_0: Tensor, rng: torch.Generator) -> PathSample:
-        """The training point at time `t` (N,) between noise `x_0` and latents `x_1` (N, D) with condition ids `groups`."""
-        matcher = self._matcher()
-        x_0, x_1 = self._pair(matcher, x_0, x_1, groups, rng)
+        x_0 = self._paired(x_0, x_1, groups, rng)
         epsilon = torch.zeros_like(x_1)
         if self.sigma > 0:
             epsilon = torch.randn(x_1.shape, generator=rng, device=x_1.device)
-        x_t = matcher.sample_xt(x_0, x_1, t, epsilon)
-        return PathSample(t, x_t, matcher.compute_conditional_flow(x_0, x_1, t, x_t))
+        x_t = self.matcher.sample_xt(x_0, x_1, t, epsilon)
+        return PathSample(t, x_t, self.matcher.compute_conditional_flow(x_0, x_1, t, x_t))
 
     def sample(self, field: VectorField, x_0: Tensor, solver: Solver) -> tuple[Tensor, int]:
-        """Noise (N, D) to latents, and the number of evaluations of the field."""
         return solver.integrate(field, x_0, 0.0, 1.0)
 
     def invert(self, field: VectorField, x_1: Tensor, solver: Solver) -> tuple[Tensor, int]:
-        """Latents back to the noise that they come from, under the field's condition."""
         return solver.integrate(field, x_1, 1.0, 0.0)
 
 
@@ -70,9 +64,9 @@ class OTCFM(CFM):
         import ot
 
         uniform = torch.full((len(x_0),), 1 / len(x_0), dtype=torch.float64)
-        return ot.emd(uniform, uniform, torch.cdist(x_0, x_1).double().cpu() ** 2)
+        return ot.emd(uniform, uniform, torch.cdist(x_0, x_1).cpu().double() ** 2)
 
-    def _pair(self, matcher, x_0: Tensor, x_1: Tensor, groups: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _paired(self, x_0: Tensor, x_1: Tensor, groups: Tensor, rng: torch.Generator) -> Tensor:
         paired = x_0.clone()
         for group in groups.unique():
             rows = (groups == group).nonzero()[:, 0]
@@ -81,7 +75,7 @@ class OTCFM(CFM):
                 # one noise for each latent (column of the plan), drawn in proportion to the plan
                 drawn = torch.multinomial(plan.T.clamp_min(1e-30), 1, generator=rng)[:, 0]
                 paired[rows] = x_0[rows][drawn]
-        return paired, x_1
+        return paired
 
 
 @dataclass(kw_only=True)
@@ -89,17 +83,13 @@ class SBCFM(OTCFM):
     """Schroedinger-bridge paths: entropic pairs and Brownian-bridge spread (Tong et al. 2024, SB-CFM)."""
 
     sigma: Annotated[float, Field(gt=0)] = 0.5
-
-    def _matcher(self):
-        from torchcfm.conditional_flow_matching import SchrodingerBridgeConditionalFlowMatcher
-
-        return SchrodingerBridgeConditionalFlowMatcher(sigma=self.sigma)
+    torchcfm = "SchrodingerBridgeConditionalFlowMatcher"
 
     def _plan(self, x_0: Tensor, x_1: Tensor) -> Tensor:
         import ot
 
         uniform = np.full(len(x_0), 1 / len(x_0))
-        cost = (torch.cdist(x_0, x_1).double().cpu() ** 2).numpy()
+        cost = (torch.cdist(x_0, x_1).cpu().double() ** 2).numpy()
         options = {"reg": 2 * self.sigma**2, "warn": False}
         # 200 sweeps meet the marginals to 1%, and pairs are only drawn from the plan
         plan = ot.sinkhorn(uniform, uniform, cost, method="sinkhorn_stabilized", numItermax=200, **options)
@@ -116,7 +106,4 @@ class SBCFM(OTCFM):
 class VPCFM(CFM):
     """Variance-preserving paths `cos(pi t / 2) x_0 + sin(pi t / 2) x_1` (Albergo & Vanden-Eijnden 2023)."""
 
-    def _matcher(self):
-        from torchcfm.conditional_flow_matching import VariancePreservingConditionalFlowMatcher
-
-        return VariancePreservingConditionalFlowMatcher(sigma=self.sigma)
+    torchcfm = "VariancePreservingConditionalFlowMatcher"

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from scsave import __version__, keys
 from scsave.data.conditions import Values
-from scsave.data.dataset import CellDataset
 from scsave.data.ordinary import counts_of
 from scsave.models.model import SAVEModel
+from scsave.training.loader import CellRows
 
 CHUNK = 1024  # cells at a time
 
@@ -38,7 +38,7 @@ def batches(model: SAVEModel, cells: AnnData, device: torch.device) -> Iterator[
 
     Genes are matched by name; one that the cells lack counts as zero. UserError where they share none.
     """
-    rows = CellDataset(counts_of(cells, list(model.blocks.genes)), cells.obs[keys.LIBRARY].to_numpy())
+    rows = CellRows(counts_of(cells, list(model.blocks.genes)), cells.obs[keys.LIBRARY].to_numpy())
     for start in range(0, len(rows), CHUNK):
         batch = rows.batch(np.arange(start, min(start + CHUNK, len(rows))))
         yield batch["counts"].to(device), batch["library"].to(device)
@@ -69,10 +69,10 @@ def matrices(
             part = slice(start, start + CHUNK)
             size = library[part]
             out = model.decode(z[part], {name: v[part] for name, v in values.items()})
-            head = model.likelihood
-            sample = head.mean(out, size) if rng is None else head.sample(out, size, rng)
+            cells = model.likelihood(out, size)
+            sample = cells.mean() if rng is None else cells.sample(rng)
             expression = model.to_log1p(sample, size)
-            counts = sample if head.space == "counts" else expression.expm1() * (size / keys.TARGET_SUM)[:, None]
+            counts = sample if cells.space == "counts" else expression.expm1() * (size / keys.TARGET_SUM)[:, None]
             drawn.append(sp.csr_matrix((counts if rng is None else counts.round()).cpu().numpy()))
             log1p.append(sp.csr_matrix(expression.cpu().numpy()))
     return sp.vstack(drawn, format="csr"), sp.vstack(log1p, format="csr")

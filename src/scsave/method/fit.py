@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-import torch
 from anndata import AnnData
 
 from scsave import keys
@@ -14,7 +13,6 @@ from scsave.blocking.blocks import GeneBlocks
 from scsave.blocking.schemes import BlockingContext
 from scsave.components import Node, build
 from scsave.data.conditions import Conditions
-from scsave.data.dataset import CellDataset
 from scsave.data.gene_selection import select_cells
 from scsave.data.splits.split import Split
 from scsave.keys import Columns
@@ -22,10 +20,10 @@ from scsave.method import stored_control
 from scsave.method.fitted import Fitted
 from scsave.method.gene_sets import gene_set_columns, perturbed_genes
 from scsave.method.integrate import COMBINATIONS, combinations, fit_axes
+from scsave.stats.columns import gene_moments, library_range
 from scsave.training.fitting import fit_stages
 from scsave.training.loader import CellRows
 from scsave.training.options import FitOptions
-from scsave.training.statistics import gene_moments, library_range
 
 log = logging.getLogger(__name__)
 NODES = ("backbone", "likelihood", "objective", "sampling", "vectors")  # config nodes that using a model needs
@@ -63,15 +61,14 @@ def fit(
         named = [name for name in model.decoder_conditions if name not in sets]
         model.info[COMBINATIONS] = combinations(train.obs, named, numeric)
     group = train.obs.groupby([*conditions.names], observed=True, sort=True).ngroup().to_numpy()
-    model.network.start_from(*gene_moments(train, group))
-    rows = CellRows(_rows(train), conditions.encode(train.obs), torch.from_numpy(group))
-    val = select_cells(val, np.flatnonzero(conditions.knows(val.obs)))
-    val_rows = CellRows(_rows(val), conditions.encode(val.obs), torch.zeros(len(val.obs), dtype=torch.long))
+    model.network.start_from(gene_moments(train, group))
+    rows = _rows(train, conditions, group)
+    val_rows = _rows(select_cells(val, np.flatnonzero(conditions.knows(val.obs))), conditions)
     log.info("blocks: %s of %s genes (%s) %s", blocks.n_blocks, blocks.block_size, blocks.scheme, _coverage(blocks))
     model.cost = {"parameters": sum(p.numel() for p in model.network.parameters())}
     objective = model.sampler.objective
-    model.cost |= fit_stages(model.network, plan, objective, rows, val_rows, options.workshop, seed, options.networks)
-    model.to(options.workshop.trainer.device)
+    model.cost |= fit_stages(model.network, plan, objective, rows, val_rows, options, seed)
+    model.to(options.trainer.device)
     if options.n_axes:
         model.axes = fit_axes(model, train, options.n_axes, seed)
     return model
@@ -102,8 +99,8 @@ def _gene_sets(
     return space, gene_set_columns(space, seen, columns, data.obs)
 
 
-def _rows(data: AnnData) -> CellDataset:
-    return CellDataset(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy())
+def _rows(data: AnnData, conditions: Conditions, group: np.ndarray | None = None) -> CellRows:
+    return CellRows(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy(), conditions.encode(data.obs), group)
 
 
 def _coverage(blocks: GeneBlocks) -> str:

@@ -12,7 +12,7 @@ from scsave.data.conditions import Conditions, GeneSet
 from scsave.data.perturbations import canonical, parse
 from scsave.keys import Columns
 from scsave.method.fitted import Fitted
-from scsave.models.conditions import GeneSetEmbedding
+from scsave.models.networks import GeneSetEmbedding
 
 
 def perturbed_genes(labels: pd.Series, control: str) -> list[str]:

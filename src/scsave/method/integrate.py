@@ -111,7 +111,7 @@ def mean_expression(model: Fitted, z: Tensor, library: Tensor, told: pd.DataFram
             total = torch.zeros(len(part), len(model.genes), device=model.device)
             for row in range(len(told)):
                 one = {name: v[row : row + 1].expand(len(part), *v.shape[1:]) for name, v in values.items()}
-                total += fitted.likelihood.mean(fitted.decode(part, one), size)
+                total += fitted.likelihood(fitted.decode(part, one), size).mean()
             out[start : start + CHUNK] = fitted.to_log1p(total / len(told), size).cpu().numpy()
     return out
 

@@ -16,7 +16,8 @@ import torch
 from anndata import AnnData
 
 from scsave.components import build
-from scsave.config import compose
+from scsave.compose import compose, plain
+from scsave.data.gene_selection import select_genes
 from scsave.data.ordinary import as_prepared, with_genes
 from scsave.errors import UserError
 from scsave.keys import Columns
@@ -57,12 +58,14 @@ class SAVE:
             raise UserError(
                 f"no column {', '.join(missing)} in obs; there are: {', '.join(map(str, adata.obs.columns))}"
             )
-        config = compose(["data=in_memory", *(overrides or []), f"seed={seed}"])
+        given = ["data=h5ad", "data.path=cells.h5ad", "data.conditions=[]", *(overrides or []), f"seed={seed}"]
+        config = plain(compose(given))
         cells = as_prepared(adata)
         cells.obs = cells.obs.assign(**{name: cells.obs[name].astype("category") for name in named
                                         if not pd.api.types.is_numeric_dtype(cells.obs[name])})  # fmt: skip
         columns = Columns("cells", list(conditions), cell_type_key, batch_key, carried=named, organism=organism)
         split = build(config["split"], "split")(cells, columns, seed)
+        cells = select_genes(cells, split.train, config["data"]["n_top_genes"], config["data"]["min_cells"])
         method = build(config["method"], "method")
         method.fit(cells, split, columns, seed, options)
         return cls(method.fitted)

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from scsave.errors import UserError
-from scsave.models.attention import Attention, MLPMixing
+from scsave.models.networks import Attention, MLPMixing
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -26,7 +26,7 @@ class AttentionBackbone:
     velocity_depth: Positive = 6
     projection: Literal["per_block", "shared"] = "per_block"
     additive_prior: bool = True  # sets of genes: a shift additive over the genes, in the decoder and in the flow
-    level_shift: bool = False  # each level of what the decoder is told shifts each gene, beside adaptive LayerNorm
+    level_shift: bool = False  # each level of the decoder's conditions shifts each gene, beside adaptive LayerNorm
 
     def __post_init__(self):
         for field in ("width", "velocity_width"):

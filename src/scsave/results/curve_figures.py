@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scsave.files import slug
 from scsave.metrics.registry import rows as registry_rows
 from scsave.metrics.row import Metric
 from scsave.results.collect import Result
@@ -19,7 +20,6 @@ from scsave.results.paper import fits, matching
 from scsave.results.style import OTHER, REAL, figure, palette, save
 from scsave.results.table import role
 from scsave.results.tables import make_table, shown_metrics
-from scsave.runs.folds import slug
 
 FLOORS = ("real", "ceiling")
 ANNOTATED = 14  # points with a name, at most

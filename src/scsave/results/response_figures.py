@@ -9,11 +9,11 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scsave.files import slug
 from scsave.metrics.registry import rows
 from scsave.protocol import Scores
 from scsave.results.figures import joint_umap, sample_cells
 from scsave.results.style import GENERATED, OTHER, REAL, figure, save, scatter_levels
-from scsave.runs.folds import slug
 
 SHOWN_CELLS = 600
 MARKERS = ("ISG15", "TNFSF10")  # of an interferon response, shown where they are among the genes that respond

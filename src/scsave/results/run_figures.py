@@ -7,11 +7,11 @@ from pathlib import Path
 
 from scsave import keys
 from scsave.errors import UserError
+from scsave.files import slug
 from scsave.protocol import Outcome
 from scsave.results.collect import Result
 from scsave.results.settings import question
 from scsave.results.table import ORDER, role
-from scsave.runs.folds import slug
 
 
 def shown(results: Sequence[Result]) -> list[Result]:

@@ -47,7 +47,7 @@ class BlockAttention:
         """Before anything is trained: UserError for a method, backbone, column or level that can't be looked at."""
         from scsave.components import build
         from scsave.method.method import SaveMethod
-        from scsave.models.attention import Attention
+        from scsave.models.networks import Attention
 
         if not isinstance(method, SaveMethod) or networks == "none":
             raise UserError("analysis=attention needs a trained SAVE: no baseline, and a route that trains a network")
@@ -147,7 +147,7 @@ def attention_of(model: Fitted, cells: AnnData, networks: list[Network], seed: i
 @contextmanager
 def listening(networks: dict[str, nn.Module]) -> Iterator[dict[str, tuple[Tensor, int]]]:
     """Sums of attention probabilities over the cells that pass, `network/layer` -> ((L, L), cells), while it is open."""
-    from scsave.models.attention import Attention
+    from scsave.models.networks import Attention
 
     heard: dict[str, tuple[Tensor, int]] = {}
 

@@ -217,7 +217,7 @@ def run_fold(
     if rank_zero():
         print(f"{task.name} on {columns.name}: {data.n_obs} cells x {data.n_vars} genes, {split.describe()}")
     options = fit_options(cfg, config, task, method, columns, data[split.train], folder)
-    if config.force or not restored(method, data, split, folder, options.workshop.trainer.device):
+    if config.force or not restored(method, data, split, folder, options.trainer.device):
         if config.mode == "evaluate":
             raise UserError(
                 f"ckpt={folder}: no trained model there (a method that keeps none is trained again instead)"

@@ -32,24 +32,20 @@ def fit_options(cfg: DictConfig, config: RunConfig, task: Task, method: Method, 
     """What a run gives to a fit: the columns and networks that the task needs, and where and how to train."""
     conditions, decoder = task.conditions(columns), task.decoder_conditions(columns, train.obs)
     # imported when the data is known to be good: Lightning alone takes seconds
-    from scsave.training.fitting import Workshop
     from scsave.training.options import FitOptions
 
     logger, job = build(config.logger, "logger"), job_of(cfg, whole_folder(folder))
-    workshop = Workshop(
-        folder=folder / CHECKPOINTS,
-        trainer=build(config.trainer, "trainer"),
-        loggers=lambda stage: logger.build(folder, stage, job),
-        callbacks=[build(node, f"callbacks.extra.{name}") for name, node in (config.callbacks.extra or {}).items()],
-        checkpoint_every=config.callbacks.checkpoint_every,
-    )
     return FitOptions(
         conditions=conditions,
         decoder_conditions=decoder,
         networks=task.networks(method),
         n_axes=task.n_axes,
         cache=Path(config.paths.cache),
-        workshop=workshop,
+        folder=folder / CHECKPOINTS,
+        trainer=build(config.trainer, "trainer"),
+        loggers=lambda stage: logger.build(folder, stage, job),
+        callbacks=[build(node, f"callbacks.extra.{name}") for name, node in (config.callbacks.extra or {}).items()],
+        checkpoint_every=config.callbacks.checkpoint_every,
     )
 
 

@@ -1,40 +1,53 @@
-"""Callbacks of every stage: a checkpoint that a run can go on from, and an end by Ctrl-C that loses nothing."""
+"""Callbacks of every stage: weight averaging, checkpoints to resume from, an end by Ctrl-C that loses nothing, speed.
+
+Their order matters: within a step the average is updated first, then the signal is looked at, then the checkpoint written,
+so that a checkpoint holds weights and averages of the same step.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
+import torch
+from lightning.pytorch.callbacks import Callback, ThroughputMonitor, WeightAveraging
+from lightning.pytorch.trainer.states import RunningStage
+from torch import Tensor
+
+from scsave.training.module import StageModule
 
 
-class StageCheckpoint(Callback):
-    """Keeps `<folder>/<stage>.ckpt`: every `every` steps, at the end, and when the run is told to stop.
+class Averaging(WeightAveraging):
+    """Lightning's exponential moving average, of the one network that the stage averages; the other weights follow.
 
-    Written beside and renamed, so that a kill in the middle of writing leaves the older one whole.
+    The decay grows as (1 + n) / (10 + n) over n steps until it is `decay`, so that the beginning is forgotten.
     """
 
-    def __init__(self, folder: Path, every: int):
-        self.folder, self.every = Path(folder), every
+    def __init__(self, decay: float, device: torch.device):
+        super().__init__(device, use_buffers=False, multi_avg_fn=self._update)
+        self.decay = decay
+        self._averaged: list[int] = []  # places of the averaged weights among all of the module's
+        self._followed: list[int] = []  # those of the others that are trained
 
-    def save(self, trainer: L.Trainer, stage: L.LightningModule) -> None:
-        path = self.folder / f"{stage.name}.ckpt"
-        partial = path.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            os.replace(partial, path)
-        trainer.strategy.barrier("stage checkpoint")
+    def setup(self, trainer: L.Trainer, module: StageModule, stage: str) -> None:
+        super().setup(trainer, module, stage)
+        averaged = set(module.averaged.parameters())
+        for place, weight in enumerate(module.parameters()):
+            if weight in averaged:
+                self._averaged.append(place)
+            elif weight.requires_grad:
+                self._followed.append(place)
 
-    def on_train_batch_end(self, trainer: L.Trainer, stage: L.LightningModule, *args: Any) -> None:
-        if trainer.global_step % self.every == 0 and trainer.global_step < trainer.max_steps:
-            self.save(trainer, stage)
-
-    def on_train_end(self, trainer: L.Trainer, stage: L.LightningModule) -> None:
-        self.save(trainer, stage)
+    def _update(self, averaged: list[Tensor], current: list[Tensor], n_averaged: Tensor) -> None:
+        n = self._latest_update_step  # as `n_averaged`, but on the CPU
+        decay = min(self.decay, (1 + n) / (10 + n))
+        old, new = ([tensors[k] for k in self._averaged] for tensors in (averaged, current))
+        torch._foreach_lerp_(old, new, 1 - decay)
+        if self._followed:
+            torch._foreach_copy_(*([tensors[k] for k in self._followed] for tensors in (averaged, current)))
 
 
 class GracefulStop(Callback):
@@ -49,20 +62,20 @@ class GracefulStop(Callback):
             raise KeyboardInterrupt
         self.stopped = True
 
-    def on_train_start(self, trainer: L.Trainer, stage: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: StageModule) -> None:
         for signum in (signal.SIGINT, signal.SIGTERM):
             self._before[signum] = signal.signal(signum, self._handle)
 
-    def on_train_batch_end(self, trainer: L.Trainer, stage: L.LightningModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, module: StageModule, *args: Any) -> None:
         if trainer.world_size > 1:  # a signal may reach only one process, or not all at the same step
             self.stopped = trainer.strategy.reduce_boolean_decision(self.stopped, all=False)
         if self.stopped:
             trainer.should_stop = True
 
-    def on_train_end(self, trainer: L.Trainer, stage: L.LightningModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, module: StageModule) -> None:
         self._restore()
 
-    def on_exception(self, trainer: L.Trainer, stage: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: L.Trainer, module: StageModule, exception: BaseException) -> None:
         self._restore()
 
     def _restore(self) -> None:
@@ -71,37 +84,49 @@ class GracefulStop(Callback):
         self._before = {}
 
 
-class StepClock(Callback):
-    """Seconds of a training step, batches included, and of a pass over the validation cells; the first steps warm up."""
+class StageCheckpoint(Callback):
+    """Keeps `<folder>/<stage>.ckpt`: every `every` steps, at the last, and when the run is asked to stop.
 
-    WARM_UP = 3
+    Written beside and renamed (Lightning's own is not), so that a kill while it is written leaves the older one whole.
+    """
 
-    def __init__(self):
-        self.steps, self.passes = 0, 0
-        self.step_seconds = self.validation_seconds = 0.0
-        self._last: float | None = None
-        self._began = 0.0
+    def __init__(self, folder: Path, every: int):
+        self.folder, self.every = Path(folder), every
 
-    def on_train_batch_end(self, trainer: L.Trainer, stage: L.LightningModule, *args: Any) -> None:
-        now = time.perf_counter()
-        if self._last is not None and trainer.global_step > self.WARM_UP:
-            self.steps, self.step_seconds = self.steps + 1, self.step_seconds + now - self._last
-        self._last = now
+    def path(self, stage: str) -> Path:
+        return self.folder / f"{stage}.ckpt"
 
-    def on_validation_start(self, trainer: L.Trainer, stage: L.LightningModule) -> None:
-        self._began = time.perf_counter()
+    def on_train_batch_end(self, trainer: L.Trainer, module: StageModule, *args: Any) -> None:
+        ends = trainer.should_stop or trainer.global_step >= trainer.max_steps
+        if ends or trainer.global_step % self.every == 0:
+            path = self.path(module.stage.name)
+            trainer.save_checkpoint(path.with_suffix(".partial"))
+            if trainer.is_global_zero:
+                os.replace(path.with_suffix(".partial"), path)
+            trainer.strategy.barrier("stage checkpoint")
 
-    def on_validation_end(self, trainer: L.Trainer, stage: L.LightningModule) -> None:
-        self.passes, self.validation_seconds = (
-            self.passes + 1,
-            self.validation_seconds + time.perf_counter() - self._began,
-        )
-        self._last = None  # the next difference would hold this pass
+
+class Speed(ThroughputMonitor):
+    """Lightning's throughput over the last steps of a stage, for results.json.
+
+    Loggers are left out: there two stages would share one name.
+    """
+
+    WINDOW, WARM_UP = 100, 3  # steps
+
+    def __init__(self, steps: int):
+        window = max(2, min(self.WINDOW, steps - self.WARM_UP))
+        super().__init__(batch_size_fn=lambda batch: len(batch["library"]), window_size=window)
+
+    def _compute(self, trainer: L.Trainer, iter_num: int | None = None) -> None:
+        """Nothing is logged."""
 
     def cost(self, stage: str) -> dict[str, float | None]:
-        """None where nothing was timed."""
+        """Steps a second, None where too few were timed, and seconds of the last pass over the validation cells."""
+        train, val = (self._throughputs.get(when) for when in (RunningStage.TRAINING, RunningStage.VALIDATING))
         return {
-            f"{stage}_steps_per_second": self.steps / self.step_seconds if self.steps else None,
-            f"{stage}_validation_seconds": self.validation_seconds,
-            f"{stage}_validation_passes": self.passes,
+            f"{stage}_steps_per_second": train.compute().get("device/batches_per_sec")
+            if train and train._time
+            else None,
+            f"{stage}_validation_seconds": val.compute()["time"] if val and val._time else None,
         }

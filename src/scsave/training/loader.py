@@ -1,56 +1,99 @@
-"""Batches as a function of (seed, step): the same on one process or many, after a resume or without one."""
+"""Rows of training cells, their batches, and the random draws of a step: functions of (seed, step).
+
+They are the same on one process or many, after a resume or without one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from scsave.data.conditions import Values
-from scsave.data.dataset import CellDataset
+from scsave.models.model import SAVEModel
 
-Batch = dict[str, Any]
+Batch = dict[str, Any]  # tensors (B, ...) by name, and `values`: encoded conditions by column
+
+
+class Rows(Protocol):
+    """What a stage reads: cells in memory or cached latents; a reader of cells on disk has these two methods too."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, rows: list[int]) -> Batch:
+        """The batch of these rows, in this order; a DataLoader calls it once a batch."""
 
 
 class CellRows(Dataset):
-    """Cells made dense when a batch is asked for: counts (B, G), library (B,), condition values, group (B,)."""
+    """Cells in memory: CSR counts (N, G), made dense a batch at a time, library sizes (N,), encoded conditions.
 
-    def __init__(self, cells: CellDataset, values: Values, groups: Tensor):
-        self.cells, self.values, self.groups = cells, values, groups
+    `groups` (N,) numbers the combination of conditions of each cell, inside which optimal transport pairs.
+    """
+
+    def __init__(
+        self, counts: sp.csr_matrix, library: np.ndarray, values: Values | None = None, groups: np.ndarray | None = None
+    ):
+        self.counts = sp.csr_matrix(counts, copy=False)
+        self.library = torch.from_numpy(np.asarray(library, dtype=np.float32))
+        self.values = values or {}
+        self.groups = torch.from_numpy(np.zeros(len(self), np.int64) if groups is None else groups)
 
     def __len__(self) -> int:
-        return len(self.cells)
+        return self.counts.shape[0]
 
-    def __getitems__(self, rows: list[int]) -> Batch:
+    def batch(self, rows: Sequence[int] | np.ndarray) -> Batch:
+        """`counts` (B, G) and `library` (B,) float32, `values`, `group` (B,)."""
         index = np.asarray(rows)
-        place = torch.from_numpy(index)
-        values = {name: v[place] for name, v in self.values.items()}
-        return self.cells.batch(index) | {"values": values, "group": self.groups[place]}
+        dense = self.counts[index].toarray().astype(np.float32, copy=False)
+        batch = {"counts": torch.from_numpy(dense), "library": self.library[index], "group": self.groups[index]}
+        return batch | {"values": {name: v[index] for name, v in self.values.items()}}
+
+    __getitems__ = batch
 
 
 class LatentRows(Dataset):
-    """Cached posteriors for the flow stage: mu, logvar (B, L, d), library (B,), condition values, group (B,)."""
+    """Cells as a finished encoder sees them: mu and logvar (N, L, d), library (N,), group (N,), conditions; on `device`."""
 
-    def __init__(self, tensors: dict[str, Tensor], values: Values):
-        self.tensors, self.values = tensors, values
+    @torch.no_grad()
+    def __init__(self, model: SAVEModel, cells: Rows, device: torch.device):
+        model.eval()
+        parts: list[tuple[Values, Values]] = []
+        for batch in in_order(cells):
+            library, group = batch["library"].to(device), batch["group"].to(device)
+            q = model.encode(model.scaled(batch["counts"].to(device), library))
+            tensors = {"mu": q.mu, "logvar": q.logvar, "library": library, "group": group}
+            parts.append((tensors, {name: v.to(device) for name, v in batch["values"].items()}))
+        self.tensors, self.values = (
+            {name: torch.cat([part[k][name] for part in parts]) for name in parts[0][k]} for k in (0, 1)
+        )
 
     def __len__(self) -> int:
         return len(self.tensors["library"])
 
     def __getitems__(self, rows: list[int]) -> Batch:
-        place = torch.as_tensor(rows)
+        place = torch.as_tensor(rows, device=self.tensors["library"].device)
         batch: Batch = {name: tensor[place] for name, tensor in self.tensors.items()}
-        return batch | {"values": {k: v[place] for k, v in self.values.items()}}
+        return batch | {"values": {name: v[place] for name, v in self.values.items()}}
+
+    @torch.no_grad()
+    def standardise(self, model: SAVEModel, noise: float) -> None:
+        """Let `model.to_flow` bring these cells to mean 0 and spread 1, the posterior's own variance counted in."""
+        mu, library = self.tensors["mu"].flatten(1), self.tensors["library"].log()[:, None]  # (N, L * d), (N, 1)
+        variance = self.tensors["logvar"].flatten(1).exp() * noise**2
+        std = torch.cat([(mu.var(0, correction=0) + variance.mean(0)), library.var(0, correction=0)]).sqrt()
+        model.flow_mean.copy_(torch.cat([mu.mean(0), library.mean(0)]))
+        model.flow_std.copy_(std.clamp(min=1e-3))
 
 
 class StepSampler(Sampler[list[int]]):
     """Shuffled batches without end; epoch e is a permutation drawn from (seed, e), each rank takes every world-th row.
 
-    An iteration begins at the step that `current_step` tells and runs to the end of that epoch.
+    An iteration begins at the step that `current_step` gives and runs to the end of that epoch.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int, current_step: Callable[[], int], rank: int, world: int):
@@ -68,22 +111,22 @@ class StepSampler(Sampler[list[int]]):
             yield order[step * self.batch_size : (step + 1) * self.batch_size][self.rank :: self.world].tolist()
 
 
-def train_loader(rows: Dataset, sampler: StepSampler, num_workers: int = 0, pin: bool = False) -> DataLoader:
-    return DataLoader(
-        rows,
-        batch_sampler=sampler,
-        collate_fn=lambda batch: batch,
-        num_workers=num_workers,
-        pin_memory=pin,
-        persistent_workers=num_workers > 0,
-    )
+def loader(rows: Rows, batches: Iterable[list[int]], num_workers: int = 0, pin: bool = False) -> DataLoader:
+    if isinstance(rows, LatentRows):  # they lie on the device, where other processes can't read them
+        num_workers, pin = 0, False
+    workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+    return DataLoader(rows, batch_sampler=batches, collate_fn=_whole, pin_memory=pin, **workers)
 
 
-def ordered_loader(rows: Dataset, batch_size: int = 1024) -> DataLoader:
-    """Every row once, in order: validation, encoding."""
+def _whole(batch: Batch) -> Batch:
+    """What `__getitems__` gave is a batch already."""
+    return batch
+
+
+def in_order(rows: Rows, size: int = 1024) -> DataLoader:
+    """Every row once: validation, encoding."""
     n = len(rows)
-    batches = [list(range(i, min(i + batch_size, n))) for i in range(0, n, batch_size)]
-    return DataLoader(rows, batch_sampler=batches, collate_fn=lambda batch: batch)
+    return loader(rows, [list(range(i, min(i + size, n))) for i in range(0, n, size)])
 
 
 class StepNoise:

@@ -1,12 +1,17 @@
-"""What a run gives to `fit` beside cells, split, columns and seed: a baseline may ignore it."""
+"""What a run gives to a fit beside cells, split, columns and seed: what the task needs, and where and how to train."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from scsave.training.fitting import Workshop
+from scsave.training.trainer import TrainerOptions
+
+if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.loggers import Logger
 
 
 @dataclass
@@ -14,7 +19,7 @@ class FitOptions:
     """`conditions` are the columns that the model knows, `decoder_conditions` those that the decoder is given.
 
     None stands for the conditions of the data set, and for all of them. `networks` says how much is trained (the flow
-    needs the autoencoder); `n_axes` asks for that many components of corrected expression.
+    needs the autoencoder); `n_axes` asks for that many components of corrected expression. A baseline may ignore it all.
     """
 
     conditions: list[str] | None = None
@@ -22,4 +27,8 @@ class FitOptions:
     networks: Literal["none", "autoencoder", "flow"] = "flow"
     n_axes: int = 0
     cache: Path = Path("data/cache")
-    workshop: Workshop = field(default_factory=Workshop)
+    folder: Path | None = None  # checkpoints of the stages; None keeps nothing
+    trainer: TrainerOptions = field(default_factory=TrainerOptions)
+    loggers: Callable[[str], list[Logger]] = lambda stage: []  # of the stage of that name
+    callbacks: list[Callback] = field(default_factory=list)
+    checkpoint_every: int = 500

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from scsave.errors import UserError
+from scsave.training.stages import AutoencoderStage, FlowStage, JointStage, Positive, Rate, Stage
 
-Positive = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -27,19 +26,33 @@ class Plan:
     gradient_clip: Rate | None = 1.0
     kl_weight: Weight = 1.0
     kl_warmup: Share = 0.5  # share of the steps over which the KL weight grows from 0
-    mask_rate: Share = 0.2  # of the flow's conditions; the paper's p is 0.6
+    mask_rate: Share = 0.2  # of the flow's conditions, each by itself; the paper's p is 0.6
+    joint_mask_rate: Share = 0.0  # of the flow's cells, all their conditions together
     decoder_mask_rate: Share = 0.1
     input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of genes hidden from the encoder in a step
     latent_noise: Weight = 1.0  # the flow learns samples of q(z | x) (1) or its means (0)
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     val_every: Positive = 200
+    then: Any = None  # a further `Stage`, behind the plan's own
 
-    def stages(self) -> list[tuple[str, int]]:
-        """Names and steps of the stages, in order."""
+    def __post_init__(self):
+        if not isinstance(self.then, Stage | None):
+            raise UserError(f"training.then: {type(self.then).__name__} is no stage (scsave.training.stages.Stage)")
+
+    def stages(self) -> list[Stage]:
+        """In the order in which they are run."""
+        stages, further = self.own_stages(), self.then
+        while further is not None:
+            stages, further = [*stages, further], further.then
+        return stages
+
+    def own_stages(self) -> list[Stage]:
         raise NotImplementedError
 
     def check_guidance(self, guidance: float | dict[str, float]) -> None:
-        if guidance != 1.0 and self.mask_rate == 0:
+        """UserError where guidance needs a field that this plan does not train."""
+        trained = self.mask_rate or (self.joint_mask_rate and not isinstance(guidance, dict))
+        if guidance != 1.0 and not trained:
             raise UserError(
                 f"sampling.guidance={guidance} needs a field that has seen [MASK], but training.mask_rate=0; "
                 "set training.mask_rate above 0 or sampling.guidance=1"
@@ -55,8 +68,11 @@ class TwoStage(Plan):
     flow_batch_size: Positive = 128
     flow_lr: Rate = 4e-3
 
-    def stages(self) -> list[tuple[str, int]]:
-        return [("autoencoder", self.autoencoder_steps), ("flow", self.flow_steps)]
+    def own_stages(self) -> list[Stage]:
+        return [
+            AutoencoderStage(steps=self.autoencoder_steps, batch_size=self.batch_size, lr=self.lr),
+            FlowStage(steps=self.flow_steps, batch_size=self.flow_batch_size, lr=self.flow_lr),
+        ]
 
 
 @dataclass(kw_only=True)
@@ -65,5 +81,5 @@ class Joint(Plan):
 
     steps: Positive = 4000
 
-    def stages(self) -> list[tuple[str, int]]:
-        return [("joint", self.steps)]
+    def own_stages(self) -> list[Stage]:
+        return [JointStage(steps=self.steps, batch_size=self.batch_size, lr=self.lr)]

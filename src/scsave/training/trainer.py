@@ -1,10 +1,10 @@
-"""Options of the config group `trainer`: where the Lightning runs happen."""
+"""Options of the config group `trainer`: device, precision and processes of the Lightning runs."""
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -13,8 +13,8 @@ from scsave.errors import UserError
 
 if TYPE_CHECKING:
     import lightning as L
+    import torch
     from lightning.pytorch.callbacks import Callback
-    from lightning.pytorch.loggers import Logger
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -37,49 +37,36 @@ class TrainerOptions:
     options: dict[str, Any] | None = None  # anything else that lightning.Trainer takes
 
     @property
-    def device(self) -> str:
-        """What torch calls the device that everything runs on."""
-        if self.accelerator == "cpu":
-            return "cpu"
+    def device(self) -> torch.device:
+        """Where networks are trained and everything after that is computed. UserError for a GPU that torch does not see."""
         import torch
 
-        return "cuda" if torch.cuda.is_available() else "cpu"
-
-    def build(
-        self,
-        steps: int,
-        val_every: int,
-        clip: float | None,
-        callbacks: list[Callback],
-        loggers: list[Logger],
-        root: Path,
-    ) -> L.Trainer:
-        import lightning as L
-        import torch
-        from lightning.pytorch.callbacks import RichProgressBar
-
-        if self.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        if self.accelerator != "cpu" and torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0))
+        if self.accelerator != "cpu" and torch.backends.mps.is_available():
+            return torch.device("mps")
+        if self.accelerator == "gpu":
             raise UserError(
                 "trainer.accelerator=gpu: torch sees no GPU here; use trainer=cpu, or a torch build for your GPU"
             )
+        return torch.device("cpu")
+
+    def build(self, callbacks: list[Callback], **more: Any) -> L.Trainer:
+        """Lightning's trainer, `more` as it takes it; with a progress bar where somebody looks on."""
+        import lightning as L
+        from lightning.pytorch.callbacks import RichProgressBar
 
         show = sys.stdout.isatty()
-        if show:
-            callbacks = [*callbacks, RichProgressBar(leave=True)]
         return L.Trainer(
             accelerator=self.accelerator,
             devices=self.devices,
             num_nodes=self.num_nodes,
             strategy=self.strategy,
             precision=self.precision,
-            max_steps=steps,
             max_epochs=-1,
-            val_check_interval=val_every,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
-            gradient_clip_val=clip,
-            callbacks=callbacks,
-            logger=loggers,
+            callbacks=[*callbacks, RichProgressBar(leave=True)] if show else callbacks,
             log_every_n_steps=self.log_every,
             enable_progress_bar=show,
             enable_model_summary=False,
@@ -87,6 +74,6 @@ class TrainerOptions:
             use_distributed_sampler=False,  # StepSampler shards by itself
             detect_anomaly=self.detect_anomaly,
             profiler=self.profiler,
-            default_root_dir=root,
+            **more,
             **(self.options or {}),
         )

@@ -92,7 +92,7 @@ def pictures_of(result: Result) -> tuple[list[Path], int]:
 
 
 def pictures_section(content: Content) -> Html:
-    from scsave.runs.folds import slug
+    from scsave.files import slug
 
     over, of_one = _by_folder(content.figures)
     drawn = [folder.name for folder in of_one]

@@ -1,0 +1,396 @@
+"""SAVE's networks, to be read from top to bottom: gene block attention in encoder, decoder and velocity network.
+
+Shapes: N cells, L gene blocks (one token each), K gene slots a block, e width of a token, d width of the latent a block.
+
+    encoder    expression (N, L, K)                          -> q(z | x), mean and log variance (N, L, d)
+    decoder    latent (N, L, d), conditions                  -> the likelihood's numbers (N, L, K, n_outputs)
+    velocity   noised latent (N, L * d + 1), time, conditions -> velocity (N, L * d + 1)
+
+`method.md` sections 2 to 4 say what is from the paper and what is ours.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scsave.data.conditions import MASKED_SET, Categorical, Column, Conditions, GeneSet, Numeric, Values
+
+Vectors = dict[str, Tensor] | None  # gene-set column -> vectors of its genes (genes, q)
+
+
+class Backbone(Protocol):
+    """How large the networks are, and what lets tokens exchange information (the options are in `models/backbone.py`)."""
+
+    width: int  # e of encoder and decoder
+    depth: int
+    latent_width: int  # d
+    velocity_width: int
+    velocity_depth: int
+    projection: Literal["per_block", "shared"]
+    additive_prior: bool
+    level_shift: bool
+
+    def mixing(self, n_tokens: int, width: int) -> nn.Module:
+        """A module over tokens, (N, L, e) -> (N, L, e)."""
+
+
+# --- Transformer blocks over the gene block tokens ---
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over gene blocks, by torch's fused kernel."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def _heads(self, h: Tensor) -> Tensor:
+        return self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, N, heads, L, e / heads)
+
+    def forward(self, h: Tensor) -> Tensor:
+        q, k, v = self._heads(h).unbind(0)  # (N, heads, L, e / heads) each
+        h = F.scaled_dot_product_attention(q, k, v)  # (N, heads, L, e / heads)
+        return self.out(h.transpose(1, 2).flatten(2))  # (N, L, e)
+
+    def weights(self, h: Tensor) -> Tensor:
+        """Attention probabilities, for analysis only: (N, heads, L, L)."""
+        q, k, _ = self._heads(h).unbind(0)
+        return torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
+
+
+class MLPMixing(nn.Module):
+    """The ablation: tokens mixed by a dense bottleneck with as many parameters as attention (4 e^2 + 4 e)."""
+
+    def __init__(self, n_tokens: int, width: int):
+        super().__init__()
+        flat = n_tokens * width
+        hidden = max(1, round((4 * width**2 + 4 * width - flat) / (2 * flat + 1)))
+        self.net = nn.Sequential(nn.Flatten(1), nn.Linear(flat, hidden), nn.SiLU(), nn.Linear(hidden, flat))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.net(h).view_as(h)  # (N, L, e)
+
+
+def feed_forward(width: int) -> nn.Sequential:
+    # SiLU, not GELU: the same quality here, and several times cheaper on a CPU
+    return nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, width))
+
+
+class Block(nn.Module):
+    """Pre-LayerNorm Transformer block of the encoder: `h' = h + Mixing(LN(h))`, `h = h' + FFN(LN(h'))`."""
+
+    def __init__(self, backbone: Backbone, n_tokens: int, width: int):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mixing = backbone.mixing(n_tokens, width)
+        self.ffn = feed_forward(width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = h + self.mixing(self.norm1(h))  # (N, L, e)
+        return h + self.ffn(self.norm2(h))  # (N, L, e)
+
+
+class ConditionedBlock(nn.Module):
+    """The same block under a condition `s`, by adaptive layer normalisation (adaLN); in decoder and velocity network.
+
+    The LayerNorms have no scale and shift of their own: one linear map of the condition gives them, and a gate on each
+    residual branch, to every cell: `(gamma_1, beta_1, alpha_1, gamma_2, beta_2, alpha_2) = W SiLU(s)`, then
+    `h' = h + alpha_1 Mixing((1 + gamma_1) LN(h) + beta_1)`, and the same for the FFN. All tokens of a cell share the six.
+    """
+
+    def __init__(self, backbone: Backbone, n_tokens: int, width: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.mixing = backbone.mixing(n_tokens, width)
+        self.ffn = feed_forward(width)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        # adaLN-Zero (Peebles & Xie 2023): W = 0 closes both gates, so that every block is the identity when training
+        # begins, and conditions come in only as they prove useful.
+        nn.init.zeros_(self.modulation[-1].weight)
+        nn.init.zeros_(self.modulation[-1].bias)
+
+    def forward(self, h: Tensor, s: Tensor) -> Tensor:
+        gamma1, beta1, alpha1, gamma2, beta2, alpha2 = self.modulation(s)[:, None].chunk(6, dim=-1)  # (N, 1, e) each
+        h = h + alpha1 * self.mixing(self.norm1(h) * (1 + gamma1) + beta1)  # (N, L, e)
+        return h + alpha2 * self.ffn(self.norm2(h) * (1 + gamma2) + beta2)  # (N, L, e)
+
+
+# --- Conditions: each column of obs to a vector, all of them to one ---
+
+
+class FourierEmbedding(nn.Module):
+    """A number as sines and cosines over fixed frequencies, then an MLP: time of the flow, dose, age."""
+
+    def __init__(self, width: int, n_frequencies: int = 32, max_frequency: float = 64.0):
+        super().__init__()
+        steps = torch.linspace(0.0, 1.0, n_frequencies)
+        self.register_buffer("frequencies", 0.25 * (4.0 * max_frequency) ** steps, persistent=False)
+        self.net = nn.Sequential(nn.Linear(2 * n_frequencies, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        angle = x[:, None] * self.frequencies * math.pi  # (N, F)
+        return self.net(torch.cat([angle.sin(), angle.cos()], dim=-1))  # (N, e)
+
+
+class CategoricalEmbedding(nn.Module):
+    """A table with one row a level; the last row is [MASK]."""
+
+    def __init__(self, column: Categorical, width: int):
+        super().__init__()
+        self.table = nn.Embedding(len(column.levels) + 1, width)
+
+    def forward(self, index: Tensor) -> Tensor:
+        return self.table(index)  # (N, e)
+
+
+class NumericEmbedding(nn.Module):
+    """Fourier features and an MLP; NaN is [MASK]."""
+
+    def __init__(self, column: Numeric, width: int):
+        super().__init__()
+        self.net = FourierEmbedding(width, n_frequencies=16, max_frequency=2.0)
+        self.masked = nn.Parameter(torch.randn(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        masked = x.isnan()  # (N,)
+        return torch.where(masked[:, None], self.masked, self.net(x.masked_fill(masked, 0.0)))  # (N, e)
+
+
+class GeneSetEmbedding(nn.Module):
+    """Sum over the perturbed genes of `map(vector) + residual`, plus a pairwise term and one for the size of the set.
+
+    A gene that was not perturbed in training has a vector and no residual; the empty set (control) is the zero vector.
+    """
+
+    def __init__(self, column: GeneSet, width: int, vectors: Tensor):
+        super().__init__()
+        # (genes + 1, q): the last row stands for "no gene" and stays zero
+        self.register_buffer("vectors", torch.cat([vectors, torch.zeros_like(vectors[:1])]))
+        # (genes + 1,) row of each gene's residual: 0, which stays zero, unless it was perturbed in training
+        seen = torch.tensor([*column.seen, False])
+        self.register_buffer("own", torch.where(seen, seen.cumsum(0), 0))
+        self.map = nn.Sequential(nn.Linear(vectors.shape[1], width), nn.SiLU(), nn.Linear(width, width))
+        self.residual = nn.Embedding(int(seen.sum()) + 1, width, padding_idx=0)
+        self.pairwise = nn.Linear(width, width, bias=False)
+        self.size = nn.Parameter(torch.zeros(width))
+        self.masked = nn.Parameter(torch.randn(width))
+        nn.init.zeros_(self.residual.weight)
+        nn.init.zeros_(self.pairwise.weight)
+
+    def extend(self, vectors: Tensor) -> None:
+        """Append genes with vectors (n, q) that training had no place for; they have no residual."""
+        vectors = vectors.to(self.vectors)
+        self.vectors = torch.cat([self.vectors[:-1], vectors, self.vectors[-1:]])
+        self.own = torch.cat([self.own, self.own.new_zeros(len(vectors))])
+
+    def forward(self, index: Tensor) -> Tensor:
+        masked = index[:, 0] == MASKED_SET  # (N,)
+        present = (index >= 0).to(self.vectors.dtype)[..., None]  # (N, S, 1)
+        place = index.clamp(min=-1) % len(self.vectors)  # (N, S): -1 becomes the zero row
+        genes = (self.map(self.vectors[place]) + self.residual(self.own[place])) * present  # (N, S, e)
+        total = genes.sum(1)  # (N, e)
+        pairs = 0.5 * (total**2 - (genes**2).sum(1))  # (N, e): sum over unordered pairs, so that order is free
+        total = total + self.pairwise(pairs) + self.size * (present.sum(1) - 1).clamp(min=0)  # (N, e)
+        return torch.where(masked[:, None], self.masked, total)  # (N, e)
+
+
+def column_embedding(column: Column, width: int, vectors: Vectors) -> nn.Module:
+    if isinstance(column, GeneSet):
+        return GeneSetEmbedding(column, width, (vectors or {})[column.name])
+    return (CategoricalEmbedding if isinstance(column, Categorical) else NumericEmbedding)(column, width)
+
+
+class ConditionEncoder(nn.Module):
+    """An embedding for each condition column, joined by an MLP to the one vector `s` that adaLN takes."""
+
+    def __init__(self, conditions: Conditions, width: int, vectors: Vectors = None):
+        super().__init__()
+        self.conditions, self.width = conditions, width
+        self.columns = nn.ModuleList([column_embedding(c, width, vectors) for c in conditions.columns])
+        joined = max(1, len(self.columns)) * width
+        self.join = nn.Sequential(nn.Linear(joined, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, values: Values, n: int) -> Tensor:
+        names = self.conditions.names
+        columns = [embed(values[name]) for embed, name in zip(self.columns, names, strict=True)]  # (N, e) each
+        s = torch.cat(columns, dim=-1) if columns else self.join[0].weight.new_zeros(n, self.width)  # (N, C * e)
+        return self.join(s)  # (N, e)
+
+
+class SetShift(nn.Module):
+    """`W e(A)`, `e` as in `GeneSetEmbedding`: a shift additive over the genes of a set, plus its pairwise term (ours).
+
+    The additive prediction is thus inside the model. W starts at zero; control and a masked set are not shifted.
+    """
+
+    def __init__(self, column: GeneSet, width: int, vectors: Tensor, out: int):
+        super().__init__()
+        self.column = column.name
+        self.embedding = GeneSetEmbedding(column, width, vectors)
+        self.out = nn.Linear(width, out, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, values: Values) -> Tensor:
+        index = values[self.column]  # (N, S)
+        given = (index[:, :1] >= 0).to(self.out.weight.dtype)  # (N, 1)
+        return self.out(self.embedding(index)) * given  # (N, out)
+
+
+class LevelShift(nn.Module):
+    """A shift of every gene for each level of the categorical columns, starting at zero; [MASK] has none (ours).
+
+    What a batch does to a gene, whatever the cell, then needs neither the decoder's width nor the latent.
+    """
+
+    def __init__(self, columns: list[Categorical], out: int):
+        super().__init__()
+        self.names = [column.name for column in columns]
+        # [MASK], the last row, is padding: it stays zero
+        self.tables = nn.ModuleList(
+            nn.Embedding(len(column.levels) + 1, out, padding_idx=len(column.levels)) for column in columns
+        )
+        for table in self.tables:
+            nn.init.zeros_(table.weight)
+
+    def forward(self, values: Values) -> Tensor:
+        return sum(table(values[name]) for name, table in zip(self.names, self.tables, strict=True))  # (N, out)
+
+
+def set_shift(conditions: Conditions, width: int, vectors: Vectors, out: int) -> SetShift | None:
+    """The shift of the one gene-set column among `conditions`; None where there is none."""
+    for column in conditions.columns:
+        if isinstance(column, GeneSet):
+            return SetShift(column, width, (vectors or {})[column.name], out)
+    return None
+
+
+def level_shift(conditions: Conditions, out: int) -> LevelShift | None:
+    """The shifts of the categorical columns among `conditions`; None where there is none."""
+    columns = [column for column in conditions.columns if isinstance(column, Categorical)]
+    return LevelShift(columns, out) if columns else None
+
+
+# --- The variational autoencoder over gene blocks ---
+
+
+class BlockLinear(nn.Module):
+    """`(N, L, a) -> (N, L, b)`: one matrix per block (slot k of two blocks is not the same gene), or one for all."""
+
+    def __init__(self, n_blocks: int, n_in: int, n_out: int, shared: bool = False, scale: float = 1.0):
+        super().__init__()
+        rows, bound = 1 if shared else n_blocks, scale / math.sqrt(n_in)
+        self.weight = nn.Parameter(torch.empty(rows, n_in, n_out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(rows, n_out))
+
+    def forward(self, h: Tensor) -> Tensor:
+        if len(self.weight) == 1:
+            return h @ self.weight[0] + self.bias[0]  # (N, L, b)
+        return torch.einsum("nla,lab->nlb", h, self.weight) + self.bias  # (N, L, b)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(z | x): mean and log variance, (N, L, d) each."""
+
+    mu: Tensor
+    logvar: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return self.mu + torch.exp(0.5 * self.logvar) * noise  # (N, L, d)
+
+    def kl(self) -> Tensor:
+        """KL(q(z | x) || N(0, 1)), summed over the latent: (N,)."""
+        mu, logvar = self.mu.float(), self.logvar.float()
+        return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).flatten(1).sum(-1)
+
+
+class Encoder(nn.Module):
+    """Scaled expression by blocks, pad slots zero, to the approximate posterior of the latent."""
+
+    def __init__(self, backbone: Backbone, n_blocks: int, block_size: int):
+        super().__init__()
+        width = backbone.width
+        self.project = BlockLinear(n_blocks, block_size, width, backbone.projection == "shared")
+        self.block_embedding = nn.Parameter(torch.randn(n_blocks, width) * 0.02)
+        self.blocks = nn.ModuleList([Block(backbone, n_blocks, width) for _ in range(backbone.depth)])
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 2 * backbone.latent_width)
+
+    def forward(self, x: Tensor) -> Posterior:
+        h = self.project(x) + self.block_embedding  # (N, L, K) -> (N, L, e)
+        for block in self.blocks:
+            h = block(h)  # (N, L, e)
+        mu, logvar = self.head(self.norm(h)).chunk(2, dim=-1)  # (N, L, d) each
+        return Posterior(mu, logvar.clamp(-10, 10))
+
+
+class Decoder(nn.Module):
+    """Latent and condition vector to the likelihood's `n_outputs` numbers of each gene slot."""
+
+    def __init__(self, backbone: Backbone, n_blocks: int, block_size: int, n_outputs: int):
+        super().__init__()
+        width, self.n_outputs = backbone.width, n_outputs
+        self.project = nn.Linear(backbone.latent_width, width)
+        self.block_embedding = nn.Parameter(torch.randn(n_blocks, width) * 0.02)
+        self.blocks = nn.ModuleList([ConditionedBlock(backbone, n_blocks, width) for _ in range(backbone.depth)])
+        self.norm = nn.LayerNorm(width)
+        # small at the start: a cell begins as the average cell, which `SAVEModel.decode` adds
+        self.head = BlockLinear(n_blocks, width, block_size * n_outputs, backbone.projection == "shared", scale=0.1)
+
+    def forward(self, z: Tensor, s: Tensor) -> Tensor:
+        h = self.project(z) + self.block_embedding  # (N, L, d) -> (N, L, e)
+        for block in self.blocks:
+            h = block(h, s)  # (N, L, e)
+        return self.head(self.norm(h)).unflatten(-1, (-1, self.n_outputs))  # (N, L, K, n_outputs)
+
+
+# --- The velocity network of the flow ---
+
+
+class Velocity(nn.Module):
+    """`v(x, t, s)`: a Transformer over the latent's block tokens and one token more, the log library size.
+
+    With a set of genes among the conditions, `v(x, t, s) = u(x - t D(s), t, s) + D(s)`, D the `SetShift` of the set: the
+    field of the network u, moved by D. On the straight paths of `cfm` and its kin that is exact for every solver, so
+    that a u that does not look at the set gives the additive prediction (ours).
+    """
+
+    def __init__(self, backbone: Backbone, n_blocks: int, conditions: Conditions, vectors: Vectors = None):
+        super().__init__()
+        width, latent = backbone.velocity_width, backbone.latent_width
+        self.shape = (n_blocks, latent)
+        self.shift = set_shift(conditions, width, vectors, n_blocks * latent + 1) if backbone.additive_prior else None
+        self.conditions = ConditionEncoder(conditions, width, vectors)
+        self.time = FourierEmbedding(width)
+        self.project = nn.Linear(latent, width)
+        self.project_library = nn.Linear(1, width)
+        self.token_embedding = nn.Parameter(torch.randn(n_blocks + 1, width) * 0.02)
+        blocks = [ConditionedBlock(backbone, n_blocks + 1, width) for _ in range(backbone.velocity_depth)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width)
+        self.head, self.head_library = nn.Linear(width, latent), nn.Linear(width, 1)
+        for head in (self.head, self.head_library):  # the field starts at zero
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, x: Tensor, t: Tensor, values: Values) -> Tensor:
+        shift = None if self.shift is None else self.shift(values)  # (N, L * d + 1)
+        x = x if shift is None else x - t[:, None] * shift  # (N, L * d + 1)
+        s = self.conditions(values, len(x)) + self.time(t)  # (N, e)
+        z, library = x[:, :-1].unflatten(1, self.shape), x[:, -1:]  # (N, L, d), (N, 1)
+        h = torch.cat([self.project(z), self.project_library(library)[:, None]], dim=1)  # (N, L + 1, e)
+        h = h + self.token_embedding  # (N, L + 1, e)
+        for block in self.blocks:
+            h = block(h, s)  # (N, L + 1, e)
+        h = self.norm(h)  # (N, L + 1, e)
+        v = torch.cat([self.head(h[:, :-1]).flatten(1), self.head_library(h[:, -1])], dim=-1)  # (N, L * d + 1)
+        return v if shift is None else v + shift  # (N, L * d + 1)

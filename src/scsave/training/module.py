@@ -1,0 +1,101 @@
+"""The Lightning module that trains a stage: optimiser, schedule, random draws, validation with fixed noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from scsave.errors import UserError
+from scsave.flow.objective import Objective
+from scsave.models.model import SAVEModel
+from scsave.training.loader import Batch, StepNoise
+from scsave.training.plan import Plan
+from scsave.training.stages import Losses, Stage, Step
+
+PER_GENE_LR = 10.0  # times the learning rate of the networks: one number a gene gets few and small gradients
+FORMAT = 2  # of stage checkpoints
+
+
+class StageModule(L.LightningModule):
+    """`model` under one stage of a plan, for `steps` steps."""
+
+    flops_per_batch = None  # not counted: Lightning's throughput monitor would warn
+
+    def __init__(self, model: SAVEModel, stage: Stage, plan: Plan, objective: Objective, seed: int, steps: int):
+        super().__init__()
+        self.model, self.stage, self.plan, self.objective = model, stage, plan, objective
+        self.seed, self.steps = seed, steps
+        # What a stage does not train gets no gradient: no optimiser state, and nothing unused for DDP to wait for.
+        model.requires_grad_(False)
+        for module in stage.trained(model):
+            module.requires_grad_(True)
+
+    @property
+    def averaged(self) -> nn.Module | None:
+        return self.stage.averaged(self.model)
+
+    def losses(self, batch: Batch, noise: StepNoise, number: int) -> Losses:
+        step = Step(self.model, self.objective, self.plan, noise, number, self.steps, self.training, self._mean)
+        return self.stage.losses(step, batch)
+
+    def _mean(self, x: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(x, reduce_op="mean")
+
+    def noise(self, *key: int, sharded: bool = True) -> StepNoise:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if sharded else (0, 1)
+        return StepNoise((self.seed, self.stage.number, *key), rank, world, self.device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        losses = self.losses(batch, self.noise(0, self.global_step), self.global_step)
+        self._refuse_non_finite(losses["loss"])
+        logged = {f"{self.stage.name}/train_{name}": value.detach() for name, value in losses.items()}
+        self.log_dict(logged, on_step=True, on_epoch=False, batch_size=len(batch["library"]))
+        return losses["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        losses = self.losses(batch, self.noise(1, batch_idx, sharded=False), self.global_step)
+        logged = {f"{self.stage.name}/val_{name}": value for name, value in losses.items()}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch["library"]))
+
+    def _refuse_non_finite(self, loss: Tensor) -> None:
+        """UserError where the loss is NaN or infinite, before the step spoils the weights; on all processes together."""
+        finite = bool(torch.isfinite(loss))
+        if self.trainer.world_size > 1:
+            finite = self.trainer.strategy.reduce_boolean_decision(finite, all=True)
+        if not finite:
+            raise UserError(
+                f"stage {self.stage.name}: the loss is {float(loss):g} at step {self.global_step + 1} of {self.steps}; "
+                f"lower {self.stage.lr_key} (now {self.stage.lr:g}) or training.gradient_clip (now {self.plan.gradient_clip})"
+            )
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        own = [p for p in self.model.per_gene() if p.requires_grad]
+        known = set(own)
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.parameters() if p.requires_grad and p not in known]}
+        ]
+        if own:
+            groups.append({"params": own, "lr": PER_GENE_LR * self.stage.lr, "weight_decay": 0.0})
+        optimizer = torch.optim.AdamW(groups, lr=self.stage.lr, weight_decay=self.plan.weight_decay, fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _lr_factor(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / max(1, self.plan.warmup_steps))
+        if self.plan.schedule == "constant":
+            return warm
+        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["scsave_format"] = FORMAT
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get("scsave_format") != FORMAT:
+            raise UserError(
+                f"the checkpoint of stage {self.stage.name} is of an older version (not format {FORMAT}): it can't be "
+                "gone on with; train again without resume="
+            )
