@@ -34,11 +34,11 @@ class Watch(Callback):
         self.stage, self.until, self.weights = stage, until, []
 
     def on_train_batch_start(self, trainer, module, *args):
-        if module.stage.name == self.stage and self.until == trainer.global_step:
+        if module.name == self.stage and self.until == trainer.global_step:
             raise RuntimeError("killed")
 
     def on_before_zero_grad(self, trainer, module, optimizer):
-        if module.stage.name == self.stage and trainer.global_step:  # weights as the step before left them
+        if module.name == self.stage and trainer.global_step:  # weights as the step before left them
             self.weights.append([p.detach().clone() for p in module.model.velocity.parameters()])
 
 

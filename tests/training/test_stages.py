@@ -12,7 +12,7 @@ from scsave.errors import UserError
 from scsave.flow.paths import CFM
 from scsave.training.loader import StepNoise
 from scsave.training.plan import Joint, TwoStage
-from scsave.training.stages import AutoencoderStage, Step, masked
+from scsave.training.stages import AutoencoderStage, JointStage, Step, masked
 from tests.conftest import ROOT
 from tests.models.test_model import model_of
 
@@ -95,15 +95,20 @@ def test_a_task_runs_the_stages_that_it_needs():
 
 
 def test_a_config_may_add_stages_behind_those_of_its_plan():
-    stage = "scsave.training.stages.FlowStage"
-    node = {"_target_": "scsave.training.plan.TwoStage"}
-    further = {"_target_": stage, "steps": 7, "then": {"_target_": stage, "steps": 9}}
-    plan = build(node | {"then": further}, "training")
-    assert [s.steps for s in plan.stages()] == [700, 1200, 7, 9]
-    with pytest.raises(UserError, match=r"training\.then\.steps"):
-        build(node | {"then": {"_target_": stage, "steps": 0}}, "training")
-    with pytest.raises(UserError, match=r"training\.then: CFM is no stage"):
-        build(node | {"then": {"_target_": "scsave.flow.paths.CFM", "sigma": 0.0}}, "training")
+    class Last(AutoencoderStage):
+        name, number = "last", 4
+
+    assert [s.name for s in TwoStage(then=JointStage(steps=7, then=Last(steps=9))).stages()][2:] == ["joint", "last"]
+    node, joint = {"_target_": "scsave.training.plan.TwoStage"}, "scsave.training.stages.JointStage"
+    plan = build(node | {"then": {"_target_": joint, "steps": 7}}, "training")
+    assert [s.steps for s in plan.stages()] == [700, 1200, 7]
+    for further, words in (
+        ({"_target_": joint, "steps": 0}, r"training\.then\.steps"),
+        ({"_target_": "scsave.flow.paths.CFM", "sigma": 0.0}, r"training\.then: CFM is no stage"),
+        ({"_target_": "scsave.training.stages.FlowStage", "steps": 7}, "has a stage flow already"),
+    ):
+        with pytest.raises(UserError, match=words):
+            build(node | {"then": further}, "training")
 
 
 OPTIONS = ("training/*.yaml", "objective/*.yaml", "likelihood/*.yaml", "backbone/save.yaml", "trainer/cpu.yaml")

@@ -85,6 +85,7 @@ class LatentShift(Response):
         setup = FitOptions() if self.trainer is None else FitOptions(trainer=self.trainer)
         plan = autoencoder_plan(self)
         cost = fit_stages(self.model, plan, CFM(), self._rows(train), self._rows(val), setup, seed)
+        self.model.cpu()  # where it encodes and decodes
         networks = (self.model.encoder, self.model.decoder, self.model.decoder_conditions)
         cost["parameters"] = sum(p.numel() for part in networks for p in part.parameters())
         cost["parameters"] += self.model.likelihood.average.numel()

@@ -99,7 +99,7 @@ class StageCheckpoint(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: StageModule, *args: Any) -> None:
         ends = trainer.should_stop or trainer.global_step >= trainer.max_steps
         if ends or trainer.global_step % self.every == 0:
-            path = self.path(module.stage.name)
+            path = self.path(module.name)
             trainer.save_checkpoint(path.with_suffix(".partial"))
             if trainer.is_global_zero:
                 os.replace(path.with_suffix(".partial"), path)

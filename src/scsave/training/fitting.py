@@ -82,14 +82,14 @@ def _fit(
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)
         callbacks.append(StageCheckpoint(options.folder, options.checkpoint_every))
-        found = callbacks[-1].path(stage.name)
+        found = callbacks[-1].path(module.name)
         resume = found if found.exists() else None
     trainer = setup.build(
         max_steps=module.steps,
         val_check_interval=plan.val_every,
         gradient_clip_val=plan.gradient_clip,
         callbacks=callbacks,
-        logger=options.loggers(stage.name),
+        logger=options.loggers(module.name),
         default_root_dir=options.folder or Path.cwd(),
     )
     world = setup.devices * setup.num_nodes
@@ -104,5 +104,5 @@ def _fit(
         averaging.on_train_end(trainer, module)
     module.cpu()
     if stop.stopped:
-        raise Stopped(f"stopped in stage {stage.name} at step {trainer.global_step} of {module.steps}")
+        raise Stopped(f"stopped in stage {module.name} at step {trainer.global_step} of {module.steps}")
     return module.steps * sampler.batch_size, speed

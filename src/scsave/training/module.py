@@ -28,7 +28,7 @@ class StageModule(L.LightningModule):
     def __init__(self, model: SAVEModel, stage: Stage, plan: Plan, objective: Objective, seed: int, steps: int):
         super().__init__()
         self.model, self.stage, self.plan, self.objective = model, stage, plan, objective
-        self.seed, self.steps = seed, steps
+        self.name, self.seed, self.steps = stage.name, seed, steps
         # What a stage does not train gets no gradient: no optimiser state, and nothing unused for DDP to wait for.
         model.requires_grad_(False)
         for module in stage.trained(model):
@@ -52,13 +52,13 @@ class StageModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         losses = self.losses(batch, self.noise(0, self.global_step), self.global_step)
         self._refuse_non_finite(losses["loss"])
-        logged = {f"{self.stage.name}/train_{name}": value.detach() for name, value in losses.items()}
+        logged = {f"{self.name}/train_{name}": value.detach() for name, value in losses.items()}
         self.log_dict(logged, on_step=True, on_epoch=False, batch_size=len(batch["library"]))
         return losses["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         losses = self.losses(batch, self.noise(1, batch_idx, sharded=False), self.global_step)
-        logged = {f"{self.stage.name}/val_{name}": value for name, value in losses.items()}
+        logged = {f"{self.name}/val_{name}": value for name, value in losses.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch["library"]))
 
     def _refuse_non_finite(self, loss: Tensor) -> None:
@@ -68,7 +68,7 @@ class StageModule(L.LightningModule):
             finite = self.trainer.strategy.reduce_boolean_decision(finite, all=True)
         if not finite:
             raise UserError(
-                f"stage {self.stage.name}: the loss is {float(loss):g} at step {self.global_step + 1} of {self.steps}; "
+                f"stage {self.name}: the loss is {float(loss):g} at step {self.global_step + 1} of {self.steps}; "
                 f"lower {self.stage.lr_key} (now {self.stage.lr:g}) or training.gradient_clip (now {self.plan.gradient_clip})"
             )
 
@@ -96,6 +96,6 @@ class StageModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if checkpoint.get("scsave_format") != FORMAT:
             raise UserError(
-                f"the checkpoint of stage {self.stage.name} is of an older version (not format {FORMAT}): it can't be "
+                f"the checkpoint of stage {self.name} is of an older version (not format {FORMAT}): it can't be "
                 "gone on with; train again without resume="
             )

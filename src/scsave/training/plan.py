@@ -38,6 +38,11 @@ class Plan:
     def __post_init__(self):
         if not isinstance(self.then, Stage | None):
             raise UserError(f"training.then: {type(self.then).__name__} is no stage (scsave.training.stages.Stage)")
+        names = [stage.name for stage in self.stages()]
+        if twice := {name for name in names if names.count(name) > 1}:  # they would share a checkpoint
+            raise UserError(
+                f"training.then: this plan has a stage {twice.pop()} already; its stages: {', '.join(names)}"
+            )
 
     def stages(self) -> list[Stage]:
         """In the order in which they are run."""
@@ -47,7 +52,7 @@ class Plan:
         return stages
 
     def own_stages(self) -> list[Stage]:
-        raise NotImplementedError
+        return []
 
     def check_guidance(self, guidance: float | dict[str, float]) -> None:
         """UserError where guidance needs a field that this plan does not train."""
