@@ -31,8 +31,8 @@ class Method(Protocol):
     def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: FitOptions | None = None) -> None:
         """Learn from `data[split.train]`; `data[split.val]` may only stop or choose."""
 
-    def needs(self, route: str) -> str:
-        """How much has to be trained for a route of `respond`: none, autoencoder or flow (both)."""
+    def needs(self, route: str) -> str | None:
+        """The part of the model that a route of `respond` needs trained (`scsave.training.stages.PARTS`), if any."""
 
     def save(self, folder: Path) -> None:
         """Keep what was learned in `folder`, where a method can."""
@@ -40,10 +40,13 @@ class Method(Protocol):
     def restore(self, folder: Path, device: str = "cpu") -> bool:
         """Take what `save` left in `folder`; False where there is nothing."""
 
+    def complete(self, data: AnnData, split: Split, columns: Columns, seed: int, options: FitOptions) -> bool:
+        """Train what `options` asks for and restored weights lack; was there something?"""
+
     def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:
         """One cell for each row of `obs` (condition columns), in that order."""
 
-    def integrate(self, data: AnnData, seed: int, reference: str | None = None, route: str | None = None) -> AnnData:
+    def integrate(self, data: AnnData, seed: int, reference: str | None = None) -> AnnData:
         """The same cells with `obsm["X_<name>"]` and, where the method can, corrected log1p expression in `X`."""
 
     def respond(self, control: AnnData, target: str, seed: int, route: str) -> AnnData:
@@ -83,7 +86,6 @@ class Task(Protocol):
     name: str
     asks: str  # generation, batch_correction or perturbation: which of a method's prediction methods it calls
     metrics: str  # name of its rows in the metric registry
-    n_axes: int  # of components of corrected expression that a method is to give
 
     def for_kind(self, kind: str) -> Task:
         """The task for data whose perturbations are of this kind (level, genes); itself where it makes no difference."""
@@ -91,14 +93,11 @@ class Task(Protocol):
     def check(self, columns: Columns) -> None:
         """Refuse, by UserError, a data set that lacks what the task needs."""
 
-    def networks(self, method: Method) -> str:
-        """How much of a method has to be trained: none, autoencoder, flow (both)."""
+    def check_cells(self, columns: Columns, obs: pd.DataFrame) -> None:
+        """Refuse, by UserError and before anything is trained, cells that can't be scored; `obs` of the training cells."""
 
-    def conditions(self, columns: Columns) -> list[str]:
-        """The condition columns that the model knows; the flow is told all of them."""
-
-    def decoder_conditions(self, columns: Columns, obs: pd.DataFrame) -> list[str]:
-        """Those of them that the decoder is told (method.md section 2); `obs` of the training cells."""
+    def parts(self, method: Method) -> frozenset[str]:
+        """The parts of a method that have to be trained (`scsave.training.stages.PARTS`)."""
 
     def run(self, context: Context) -> Outcome:
         """Predict with the fitted method, score, write the product files."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from scsave import keys
@@ -15,33 +18,42 @@ from scsave.components import Node, build
 from scsave.data.conditions import Conditions
 from scsave.data.gene_selection import select_cells
 from scsave.data.splits.split import Split
+from scsave.data.splits.strata import combinations
+from scsave.errors import UserError
+from scsave.flow.paths import CFM, VPCFM
 from scsave.keys import Columns
 from scsave.method import stored_control
 from scsave.method.fitted import Fitted
 from scsave.method.gene_sets import gene_set_columns, perturbed_genes
-from scsave.method.integrate import COMBINATIONS, combinations, fit_axes
+from scsave.method.technical import every_column, technical_columns
+from scsave.method.trust import settle
 from scsave.stats.columns import gene_moments, library_range
 from scsave.training.fitting import fit_stages
 from scsave.training.loader import CellRows
 from scsave.training.options import FitOptions
+from scsave.training.pairs import Pairs, pairs_of
+from scsave.training.plan import Plan
 
 log = logging.getLogger(__name__)
+VAL_CELLS = 2000  # validation cells that are looked at, at most
 NODES = ("backbone", "likelihood", "objective", "sampling", "vectors")  # config nodes that using a model needs
 
 
 def fit(
     nodes: dict[str, Node], data: AnnData, split: Split, columns: Columns, seed: int, options: FitOptions
 ) -> Fitted:
-    """Learn from `data[split.train]`; `split.val` is for the loss curves. `nodes` are those of `configs/method/save.yaml`."""
-    train, val = select_cells(data, split.train), select_cells(data, split.val)
+    """Learn from `data[split.train]`; `split.val` says when to stop. `nodes` are those of `configs/method/save.yaml`."""
+    train, val = select_cells(data, split.train), select_cells(data, split.val[:VAL_CELLS])
     plan = build(nodes["training"], "training")
     plan.check_guidance(nodes["sampling"].get("guidance", 1.0))
+    technical = technical_columns(columns, train.obs)
     blocks = build(nodes["blocking"], "blocking")(_context(train, columns, options, seed))
     space, sets = _gene_sets(nodes, train, data, columns)
-    told = columns.conditions if options.conditions is None else options.conditions
-    conditions = Conditions.fit(train.obs, told, sets)
-    decoder = conditions.names if options.decoder_conditions is None else options.decoder_conditions
-    model = Fitted.assemble({k: v for k, v in nodes.items() if k in NODES}, blocks, conditions, decoder, space, seed)
+    names = every_column(columns, technical) if options.conditions is None else options.conditions
+    conditions = Conditions.fit(train.obs, names, sets)
+    given = _given(nodes["backbone"].get("told"), options.decoder_conditions, technical, conditions)
+    kept = {k: v for k, v in nodes.items() if k in NODES}
+    model = Fitted.assemble(kept, blocks, conditions, given, space, seed, columns.perturbation)
     model.info = {
         "source": columns.name,
         "blocking": {"scheme": blocks.scheme} | blocks.info,
@@ -50,28 +62,88 @@ def fit(
         "control": columns.control,
         "cell_type": columns.cell_type,
         "batch": columns.batch,
-        "networks": options.networks,
+        "conditions": list(columns.conditions),
+        "technical": technical,
+        "levels": occurring(train.obs, conditions, sets),
+        "parts": [],
     }
     if sets:
         labels = train.obs[columns.perturbation].astype(str)
         model.control = stored_control.drawn(train, (labels == columns.control).to_numpy(), seed)
         model.info["perturbed"] = sorted(labels.unique())
-    if plan.decoder_mask_rate == 0 and model.decoder_conditions:
-        numeric = [column.name for column in conditions.columns if column.kind == "numeric"]
-        named = [name for name in model.decoder_conditions if name not in sets]
-        model.info[COMBINATIONS] = combinations(train.obs, named, numeric)
-    group = train.obs.groupby([*conditions.names], observed=True, sort=True).ngroup().to_numpy()
-    model.network.start_from(gene_moments(train, group))
-    rows = _rows(train, conditions, group)
-    val_rows = _rows(select_cells(val, np.flatnonzero(conditions.knows(val.obs))), conditions)
+    combination, _ = combinations(train.obs, [*conditions.names])
+    model.network.start_from(gene_moments(train, combination))
     log.info("blocks: %s of %s genes (%s) %s", blocks.n_blocks, blocks.block_size, blocks.scheme, _coverage(blocks))
     model.cost = {"parameters": sum(p.numel() for p in model.network.parameters())}
-    objective = model.sampler.objective
-    model.cost |= fit_stages(model.network, plan, objective, rows, val_rows, options, seed)
-    model.to(options.trainer.device)
-    if options.n_axes:
-        model.axes = fit_axes(model, train, options.n_axes, seed)
+    _train(model, plan, train, val, columns, seed, options)
     return model
+
+
+def extend(
+    model: Fitted, nodes: dict[str, Node], data: AnnData, split: Split, columns: Columns, seed: int, options: FitOptions
+) -> None:
+    """Train the parts of `options.parts` that a fitted model lacks, on the same training cells; the rest stays as it is."""
+    train, val = select_cells(data, split.train), select_cells(data, split.val[:VAL_CELLS])
+    plan, have = build(nodes["training"], "training"), frozenset(model.info["parts"])
+    done = {stage.name for stage in plan.stages() if stage.needed(have)}
+    parts = options.parts
+    if {"noise", "cells"} & (parts - have):  # one network: it learns both again
+        done, parts = done - {"flow"}, parts | have
+    log.info("this model lacks %s: training it", ", ".join(sorted(options.parts - have)))
+    _train(model, plan, train, val, columns, seed, replace(options, parts=parts, done=frozenset(done)))
+
+
+def _train(
+    model: Fitted, plan: Plan, train: AnnData, val: AnnData, columns: Columns, seed: int, options: FitOptions
+) -> None:
+    conditions = model.conditions
+    group, _ = combinations(train.obs, conditions.names)
+    rows = _rows(train, conditions, group, pairs_of(train.obs, columns) if "cells" in options.parts else None)
+    val_rows = _rows(select_cells(val, np.flatnonzero(conditions.knows(val.obs))), conditions)
+    objective = model.sampler.objective
+    if "cells" in options.parts:
+        check_cells(objective, rows.pairs, columns)
+    model.cost |= fit_stages(model.network, plan, objective, rows, val_rows, options, seed)
+    model.info["parts"] = sorted(
+        {*model.info["parts"], *options.parts} - ({"head"} if model.network.head is None else set())
+    )
+    model.to(options.trainer.device)
+    if "cells" in options.parts:
+        model.info |= settle(model, plan, rows, train, seed)
+
+
+def check_cells(objective: Any, pairs: Pairs | None, columns: Columns) -> None:
+    """UserError where a flow from control cells can't be learnt: by this objective, or from these cells."""
+    if not isinstance(objective, CFM) or isinstance(objective, VPCFM):
+        raise UserError(
+            f"objective={type(objective).__name__}: a flow from control cells needs straight paths; use objective=cfm, "
+            "ot_cfm or sb_cfm, or a route from noise (task.route=generate)"
+        )
+    if pairs is None:
+        raise UserError(
+            f"no stratum of the training cells has both control and treated cells ({columns.perturbation}), so there is no "
+            "change to learn"
+        )
+
+
+def _given(told: list[str] | None, asked: list[str] | None, technical: list[str], conditions: Conditions) -> list[str]:
+    """The decoder's columns: those that the backbone's config names, else the technical ones."""
+    if told is None:
+        return technical if asked is None else asked
+    if unknown := sorted(set(told) - set(conditions.names)):
+        raise UserError(
+            f"backbone.told={unknown[0]}: not a condition of the model; those are {', '.join(conditions.names) or 'none'}"
+        )
+    return list(told)
+
+
+def occurring(obs: pd.DataFrame, conditions: Conditions, sets: dict[str, Any]) -> list[dict[str, Any]]:
+    """Combinations of categorical levels that training cells have, and how many: technical levels are drawn from them."""
+    names = [column.name for column in conditions.columns if column.kind == "categorical" and column.name not in sets]
+    if not names:
+        return []
+    table = obs[names].astype(str).value_counts().sort_index().reset_index(name="cells")
+    return [row | {"cells": int(row["cells"])} for row in table.to_dict("records")]
 
 
 def _context(train: AnnData, columns: Columns, options: FitOptions, seed: int) -> BlockingContext:
@@ -99,8 +171,11 @@ def _gene_sets(
     return space, gene_set_columns(space, seen, columns, data.obs)
 
 
-def _rows(data: AnnData, conditions: Conditions, group: np.ndarray | None = None) -> CellRows:
-    return CellRows(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy(), conditions.encode(data.obs), group)
+def _rows(
+    data: AnnData, conditions: Conditions, group: np.ndarray | None = None, pairs: Pairs | None = None
+) -> CellRows:
+    library, values = data.obs[keys.LIBRARY].to_numpy(), conditions.encode(data.obs)
+    return CellRows(data.layers[keys.COUNTS], library, values, group, pairs)
 
 
 def _coverage(blocks: GeneBlocks) -> str:

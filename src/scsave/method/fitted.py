@@ -24,10 +24,18 @@ from scsave.method import stored_control
 from scsave.method.decoding import batches, decoded, inference, on
 from scsave.models.checkpoint import FILE, read_checkpoint, write_checkpoint
 from scsave.models.model import SAVEModel
-from scsave.stats.pca import Projection
+from scsave.models.networks import Vectors, Velocity
 
 METHOD = "save"  # in a checkpoint: which method's it is
-ORDER = ("none", "autoencoder", "flow")  # of what may be trained: each needs those before it
+
+
+def vectors_of(space: TextSpace | None, conditions: Conditions) -> Vectors:
+    """Vectors (genes, q) of every column of sets of genes."""
+    return {
+        column.name: torch.from_numpy(space.place(list(column.genes))).float()
+        for column in conditions.columns
+        if isinstance(column, GeneSet)
+    }
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,6 @@ class Fitted:
     nodes: dict[str, Node]
     sampler: Sampler
     space: TextSpace | None = None  # of gene vectors, where perturbations are sets of genes
-    axes: Projection | None = None  # of corrected expression: `integrate` projects cells on them
     control: AnnData | None = None  # some control cells of training, where perturbations are sets of genes
     info: dict[str, Any] = field(default_factory=dict)  # of data and training, plain values
     cost: dict[str, Any] = field(default_factory=dict)
@@ -72,13 +79,10 @@ class Fitted:
         decoder_conditions: list[str],
         space: TextSpace | None,
         seed: int,
+        perturbation: str | None = None,
     ) -> Fitted:
         """Networks with fresh weights drawn by `seed`, `conditions` as their vocabulary."""
-        vectors = {
-            column.name: torch.from_numpy(space.place(list(column.genes))).float()
-            for column in conditions.columns
-            if isinstance(column, GeneSet)
-        }
+        vectors = vectors_of(space, conditions)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = SAVEModel(
@@ -88,6 +92,7 @@ class Fitted:
                 conditions,
                 [name for name in decoder_conditions if name in conditions.names],
                 vectors,
+                perturbation,
             )
         return cls(network, nodes, Sampler.of(nodes["objective"], nodes["sampling"]), space)
 
@@ -103,9 +108,17 @@ class Fitted:
     def genes(self) -> list[str]:
         return list(self.network.blocks.genes)
 
+    def fresh_velocity(self, seed: int) -> Velocity:
+        """A velocity network of this model's shape with weights drawn by `seed`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            backbone, blocks = self.network.backbone, self.network.blocks.n_blocks
+            vectors = vectors_of(self.space, self.conditions)
+            return Velocity(backbone, blocks, self.conditions, vectors, self.info["perturbation"])
+
     def trained(self, part: str) -> bool:
-        """Are the weights of `part` (autoencoder or flow) trained ones?"""
-        return ORDER.index(self.info["networks"]) >= ORDER.index(part)
+        """Are the weights of `part` (of `scsave.training.stages.PARTS`) trained ones?"""
+        return part in self.info["parts"]
 
     def to(self, device: str | torch.device) -> Fitted:
         self.device = torch.device(device)
@@ -143,7 +156,6 @@ class Fitted:
             "conditions": network.conditions.to_list(),
             "decoder_conditions": self.decoder_conditions,
             "state": network.state_dict(),
-            "axes": self.axes and {name: torch.from_numpy(values) for name, values in vars(self.axes).items()},
             "space": self.space and self.space.state(),
             "control": stored_control.packed(self.control),
             "info": self.info,
@@ -161,11 +173,10 @@ class Fitted:
             space = TextSpace(build(content["nodes"]["vectors"], "vectors"), size=1)
             space.restore(content["space"])
         blocks, conditions = GeneBlocks.from_dict(content["blocks"]), Conditions.from_list(content["conditions"])
-        model = cls.assemble(content["nodes"], blocks, conditions, content["decoder_conditions"], space, seed=0)
+        model = cls.assemble(content["nodes"], blocks, conditions, content["decoder_conditions"], space, seed=0,
+                             perturbation=content["info"]["perturbation"])  # fmt: skip
         model.network.load_state_dict(content["state"])
         model.network.requires_grad_(False).eval()
         model.info = content["info"]
-        if content["axes"]:
-            model.axes = Projection(**{name: values.numpy() for name, values in content["axes"].items()})
         model.control = stored_control.unpacked(content["control"], model.genes)
         return model.to(device)

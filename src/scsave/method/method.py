@@ -12,7 +12,7 @@ from scsave.components import Node
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.keys import Columns
-from scsave.method.fit import fit
+from scsave.method.fit import extend, fit
 from scsave.method.fitted import METHOD, Fitted, Sampler
 from scsave.method.integrate import integrate
 from scsave.method.respond import ROUTES, respond
@@ -54,7 +54,7 @@ class SaveMethod:
 
     @staticmethod
     def needs(route: str) -> str:
-        """What has to be trained for a route of `respond`: autoencoder or flow."""
+        """The part of the model that a route of `respond` needs: `scsave.training.stages.PARTS`."""
         return ROUTES[route][0]
 
     @property
@@ -87,11 +87,18 @@ class SaveMethod:
         self.model.sampler = Sampler.of(self.nodes["objective"], self.nodes["sampling"])
         return True
 
+    def complete(self, data: AnnData, split: Split, columns: Columns, seed: int, options: FitOptions) -> bool:
+        """Train the parts that `options` asks for and a restored model lacks; was there one?"""
+        if not options.parts - set(self.fitted.info["parts"]):
+            return False
+        extend(self.fitted, self.nodes, data, split, columns, seed, options)
+        return True
+
     def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:
         return generate(self.fitted, obs, seed=seed)
 
-    def integrate(self, data: AnnData, seed: int, reference: str | None = None, route: str | None = None) -> AnnData:
-        return integrate(self.fitted, data, reference, route or "decode")
+    def integrate(self, data: AnnData, seed: int, reference: str | None = None) -> AnnData:
+        return integrate(self.fitted, data, reference)
 
     def respond(self, control: AnnData, target: str, seed: int, route: str) -> AnnData:
         return respond(self.fitted, control, target, seed, route)

@@ -63,7 +63,7 @@ def predict(
     perturbations: str | list[str],
     control: AnnData | None = None,
     seed: int = 0,
-    route: str = "transfer",
+    route: str = "between",
 ) -> AnnData:
     """`predict_sets` by the networks of a fitted SAVE, along `route`."""
     known = vocabulary(model)

@@ -1,5 +1,6 @@
 """The routes from control cells to cells under another condition, their counterfactual (method.md section 6).
 
+- `between`: the flow from the user's own control cells to treated cells (`scsave.method.between`); the headline;
 - `transfer`: the change that the decoder makes of the mean (decoded as target minus decoded as source), carried over to
   the real control cells;
 - `generate`: cells from noise under the target and the control cells' other conditions;
@@ -17,6 +18,7 @@ from anndata import AnnData
 from scsave import keys
 from scsave.baselines.carry import carried_groups
 from scsave.errors import UserError
+from scsave.method.between import between
 from scsave.method.fitted import METHOD, Fitted
 from scsave.method.sample import generate, translate
 
@@ -32,8 +34,25 @@ def respond(model: Fitted, control: AnnData, target: str, seed: int, route: str)
         raise UserError(f"route={route}: no such route; there are {', '.join(ROUTES)}")
     needed, call = ROUTES[route]
     if not model.trained(needed):
-        raise UserError(f"route={route} needs a trained {needed}; this run left it out: add it to task.routes")
+        raise UserError(
+            f"route={route} needs the part {needed} of the model; this run left it out: add it to task.routes"
+        )
+    if why := undefined(model, route):
+        raise UserError(f"route={route}: {why}")
     return call(model, control, target, seed)
+
+
+def undefined(model: Fitted, route: str) -> str | None:
+    """Why a route is not defined for a model; None where it is."""
+    if route == "transfer" and model.info["perturbation"] not in model.decoder_conditions:
+        return "not defined: the decoder is not told the treatment (backbone.told)"
+    return None
+
+
+def moved(model: Fitted, control: AnnData, target: str, seed: int) -> AnnData:
+    """Route `between`."""
+    obs = counterfactual(model, control.obs, target)
+    return aligned(between(model, control, obs, same_type(model, control), target, seed), control)
 
 
 def transferred(model: Fitted, control: AnnData, target: str, seed: int) -> AnnData:
@@ -63,9 +82,10 @@ def translated(model: Fitted, control: AnnData, target: str, seed: int) -> AnnDa
 
 Route = Callable[[Fitted, AnnData, str, int], AnnData]
 ROUTES: dict[str, tuple[str, Route]] = {  # name -> what has to be trained, and the function
+    "between": ("cells", moved),
+    "generate": ("noise", generated),
+    "translate": ("noise", translated),
     "transfer": ("autoencoder", transferred),
-    "generate": ("flow", generated),
-    "translate": ("flow", translated),
 }
 
 

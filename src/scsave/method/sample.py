@@ -30,7 +30,7 @@ def generate(
 
     Columns that are not named are masked. Counts are drawn from the likelihood. UserError on unknown columns or levels.
     """
-    obs = requested(model, cells, condition)
+    obs = with_technical(model, requested(model, cells, condition), seed)
     values, started = model.conditions.encode(obs), time.perf_counter()
     starts = range(0, len(obs), UNIT)
     shown = track(starts, "generating cells", disable=len(starts) < 3 or not sys.stderr.isatty(), transient=True)
@@ -95,6 +95,34 @@ def to_noise(model: Fitted, x_1: torch.Tensor, values: Values) -> torch.Tensor:
     with inference(model.network):
         field = guided(model.network.velocity, model.conditions, values, 1.0)
         return model.sampler.objective.invert(field, x_1, model.sampler.solver)[0]
+
+
+def with_technical(model: Fitted, obs: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """`obs` (N rows) with a level of each technical column that is not asked for: drawn as training cells have them.
+
+    Of the combinations that training cells have under the levels that a row names, or of all where it has none.
+    """
+    table, rng = pd.DataFrame(model.info["levels"]), np.random.default_rng(seed)
+    free = [
+        n for n in model.info["technical"] if n in table and (n not in obs or (obs[n].astype(str) == keys.MASK).all())
+    ]
+    if not free or not len(obs):
+        return obs
+    obs = obs.copy()
+    named = [name for name in table.columns.drop(["cells", *free]) if name in obs]
+    text = obs[named].astype(str) if named else pd.DataFrame(index=obs.index)
+    drawn = np.empty(len(obs), dtype=np.int64)  # row of the table
+    groups = text.groupby(named, sort=True).indices if named else {(): np.arange(len(obs))}
+    for levels, rows in groups.items():
+        levels = levels if isinstance(levels, tuple) else (levels,)
+        fits = np.ones(len(table), dtype=bool)
+        for name, level in zip(named, levels, strict=True):
+            fits &= (table[name] == level).to_numpy() | (level == keys.MASK)
+        weight = table["cells"].to_numpy() * (fits if fits.any() else 1)
+        drawn[rows] = rng.choice(len(table), size=len(rows), p=weight / weight.sum())
+    for name in free:
+        obs[name] = table[name].to_numpy()[drawn]
+    return obs
 
 
 def requested(model: Fitted, cells: int | pd.DataFrame, condition: dict[str, Any] | None) -> pd.DataFrame:

@@ -120,19 +120,19 @@ class SAVE:
         """Mean expression of latents (N, L * d) under the decoder's columns in `obs` (absent ones masked)."""
         return self.model.decode(latent, obs, library)
 
-    def respond(self, control: AnnData, target: str, *, seed: int = 0, route: str = "transfer") -> AnnData:
+    def respond(self, control: AnnData, target: str, *, seed: int = 0, route: str = "between") -> AnnData:
         """The cells of `control` as they would be under `target`; routes: `scsave.method.respond`."""
         return respond(self.model, with_genes(as_prepared(control), self.genes), target, seed, route)
 
     def predict(
-        self, perturbations: str | list[str], control: AnnData | None = None, *, seed: int = 0, route: str = "transfer"
+        self, perturbations: str | list[str], control: AnnData | None = None, *, seed: int = 0, route: str = "between"
     ) -> AnnData:
         """Control cells under sets of genes, never perturbed in training or never together: `scsave.method.predict`."""
         return predict(self.model, perturbations, control, seed, route)
 
-    def integrate(self, data: AnnData, *, reference: str | None = None, route: str = "decode") -> AnnData:
+    def integrate(self, data: AnnData, *, reference: str | None = None) -> AnnData:
         """The cells (new ones too), embedded, and their corrected expression: `scsave.method.integrate`."""
-        return integrate(self.model, as_prepared(data), reference, route)
+        return integrate(self.model, as_prepared(data), reference)
 
     def __dir__(self) -> list[str]:
         return [name for name in [*vars(type(self)), "model"] if not name.startswith("_")]
@@ -141,5 +141,5 @@ class SAVE:
         blocks, conditions = self.model.network.blocks, ", ".join(self.model.conditions.names) or "none"
         return (
             f"SAVE: {len(self.genes)} genes in {blocks.n_blocks} blocks ({blocks.scheme}), conditions: {conditions}, "
-            f"trained: {self.model.info.get('networks')}, on {self.model.device}"
+            f"trained: {', '.join(self.model.info['parts'])}, on {self.model.device}"
         )

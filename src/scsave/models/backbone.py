@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from scsave.errors import UserError
-from scsave.models.networks import Attention, MLPMixing
+from scsave.models.networks import Attention
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -26,7 +26,11 @@ class AttentionBackbone:
     velocity_depth: Positive = 6
     projection: Literal["per_block", "shared"] = "per_block"
     additive_prior: bool = True  # sets of genes: a shift additive over the genes, in the decoder and in the flow
-    level_shift: bool = False  # each level of the decoder's conditions shifts each gene, beside adaptive LayerNorm
+    level_shift: bool = True  # each level of the decoder's conditions shifts each gene, beside adaptive LayerNorm
+    linear_skip: bool = True  # encoder and decoder have a linear part beside the Transformer
+    head_width: Positive = 128
+    head_size: Positive = 20  # numbers of the embedding of batch correction
+    told: list[str] | None = None  # columns that the decoder is given; null: the technical ones (data.nuisance)
 
     def __post_init__(self):
         for field in ("width", "velocity_width"):
@@ -35,6 +39,19 @@ class AttentionBackbone:
 
     def mixing(self, n_tokens: int, width: int) -> nn.Module:
         return Attention(width, self.heads)
+
+
+class MLPMixing(nn.Module):
+    """The ablation: tokens mixed by a dense bottleneck with as many parameters as attention (4 e^2 + 4 e)."""
+
+    def __init__(self, n_tokens: int, width: int):
+        super().__init__()
+        flat = n_tokens * width
+        hidden = max(1, round((4 * width**2 + 4 * width - flat) / (2 * flat + 1)))
+        self.net = nn.Sequential(nn.Flatten(1), nn.Linear(flat, hidden), nn.SiLU(), nn.Linear(hidden, flat))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.net(h).view_as(h)  # (N, L, e)
 
 
 @dataclass(kw_only=True)

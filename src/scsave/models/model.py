@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from scsave.blocking.blocks import GeneBlocks
 from scsave.data.conditions import Conditions, Values
 from scsave.keys import TARGET_SUM
+from scsave.models.integration import IntegrationHead, level_shift
 from scsave.models.likelihoods import Head, Likelihood
 from scsave.models.networks import (
     Backbone,
@@ -17,7 +18,6 @@ from scsave.models.networks import (
     Posterior,
     Vectors,
     Velocity,
-    level_shift,
     set_shift,
 )
 from scsave.stats.columns import GeneMoments
@@ -38,6 +38,7 @@ class SAVEModel(nn.Module):
         conditions: Conditions,
         decoder_conditions: list[str],
         vectors: Vectors = None,
+        perturbation: str | None = None,
     ):
         super().__init__()
         self.blocks, self.conditions, self.backbone = blocks, conditions, backbone
@@ -49,9 +50,12 @@ class SAVEModel(nn.Module):
         self.shift = set_shift(given if backbone.additive_prior else none, backbone.width, vectors, n_genes)
         self.levels = level_shift(given if backbone.level_shift else none, n_genes)
         self.likelihood = Head(likelihood, n_genes)
-        self.velocity = Velocity(backbone, n_blocks, conditions, vectors)
+        self.velocity = Velocity(backbone, n_blocks, conditions, vectors, perturbation)
         self.register_buffer("gather", torch.from_numpy(blocks.gather), persistent=False)  # (L * K,) gene of each slot
         self.register_buffer("position", torch.from_numpy(blocks.position), persistent=False)  # (G,) slot of each gene
+        n_latent = n_blocks * backbone.latent_width
+        head = (n_latent, given, backbone.head_width, backbone.head_size)
+        self.head = IntegrationHead(*head) if given.columns else None  # of correction: there has to be a batch
         self.register_buffer("flow_mean", torch.zeros(n_blocks * backbone.latent_width + 1))
         self.register_buffer("flow_std", torch.ones(n_blocks * backbone.latent_width + 1))
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from scsave.data.conditions import MASKED_SET, Categorical, Column, Conditions, GeneSet, Numeric, Values
 
+FEW_TOKENS = 16  # up to here plain products are faster than the fused kernel, on a CPU by half
 Vectors = dict[str, Tensor] | None  # gene-set column -> vectors of its genes (genes, q)
 
 
@@ -35,6 +36,9 @@ class Backbone(Protocol):
     projection: Literal["per_block", "shared"]
     additive_prior: bool
     level_shift: bool
+    linear_skip: bool
+    head_width: int
+    head_size: int
 
     def mixing(self, n_tokens: int, width: int) -> nn.Module:
         """A module over tokens, (N, L, e) -> (N, L, e)."""
@@ -44,7 +48,7 @@ class Backbone(Protocol):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over gene blocks, by torch's fused kernel."""
+    """Multi-head self-attention over gene blocks."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -57,26 +61,16 @@ class Attention(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         q, k, v = self._heads(h).unbind(0)  # (N, heads, L, e / heads) each
-        h = F.scaled_dot_product_attention(q, k, v)  # (N, heads, L, e / heads)
+        if h.shape[1] > FEW_TOKENS:
+            h = F.scaled_dot_product_attention(q, k, v)  # (N, heads, L, e / heads)
+        else:
+            h = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1) @ v  # (N, heads, L, e / heads)
         return self.out(h.transpose(1, 2).flatten(2))  # (N, L, e)
 
     def weights(self, h: Tensor) -> Tensor:
         """Attention probabilities, for analysis only: (N, heads, L, L)."""
         q, k, _ = self._heads(h).unbind(0)
         return torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
-
-
-class MLPMixing(nn.Module):
-    """The ablation: tokens mixed by a dense bottleneck with as many parameters as attention (4 e^2 + 4 e)."""
-
-    def __init__(self, n_tokens: int, width: int):
-        super().__init__()
-        flat = n_tokens * width
-        hidden = max(1, round((4 * width**2 + 4 * width - flat) / (2 * flat + 1)))
-        self.net = nn.Sequential(nn.Flatten(1), nn.Linear(flat, hidden), nn.SiLU(), nn.Linear(hidden, flat))
-
-    def forward(self, h: Tensor) -> Tensor:
-        return self.net(h).view_as(h)  # (N, L, e)
 
 
 def feed_forward(width: int) -> nn.Sequential:
@@ -245,38 +239,12 @@ class SetShift(nn.Module):
         return self.out(self.embedding(index)) * given  # (N, out)
 
 
-class LevelShift(nn.Module):
-    """A shift of every gene for each level of the categorical columns, starting at zero; [MASK] has none (ours).
-
-    What a batch does to a gene, whatever the cell, then needs neither the decoder's width nor the latent.
-    """
-
-    def __init__(self, columns: list[Categorical], out: int):
-        super().__init__()
-        self.names = [column.name for column in columns]
-        # [MASK], the last row, is padding: it stays zero
-        self.tables = nn.ModuleList(
-            nn.Embedding(len(column.levels) + 1, out, padding_idx=len(column.levels)) for column in columns
-        )
-        for table in self.tables:
-            nn.init.zeros_(table.weight)
-
-    def forward(self, values: Values) -> Tensor:
-        return sum(table(values[name]) for name, table in zip(self.names, self.tables, strict=True))  # (N, out)
-
-
 def set_shift(conditions: Conditions, width: int, vectors: Vectors, out: int) -> SetShift | None:
     """The shift of the one gene-set column among `conditions`; None where there is none."""
     for column in conditions.columns:
         if isinstance(column, GeneSet):
             return SetShift(column, width, (vectors or {})[column.name], out)
     return None
-
-
-def level_shift(conditions: Conditions, out: int) -> LevelShift | None:
-    """The shifts of the categorical columns among `conditions`; None where there is none."""
-    columns = [column for column in conditions.columns if isinstance(column, Categorical)]
-    return LevelShift(columns, out) if columns else None
 
 
 # --- The variational autoencoder over gene blocks ---
@@ -314,7 +282,10 @@ class Posterior:
 
 
 class Encoder(nn.Module):
-    """Scaled expression by blocks, pad slots zero, to the approximate posterior of the latent."""
+    """Scaled expression by blocks, pad slots zero, to the approximate posterior of the latent.
+
+    The mean has a linear part too, block by block (ours): what a Transformer has to learn first is there from the start.
+    """
 
     def __init__(self, backbone: Backbone, n_blocks: int, block_size: int):
         super().__init__()
@@ -324,17 +295,23 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList([Block(backbone, n_blocks, width) for _ in range(backbone.depth)])
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 2 * backbone.latent_width)
+        shared = backbone.projection == "shared"
+        self.skip = BlockLinear(n_blocks, block_size, backbone.latent_width, shared) if backbone.linear_skip else None
 
     def forward(self, x: Tensor) -> Posterior:
         h = self.project(x) + self.block_embedding  # (N, L, K) -> (N, L, e)
         for block in self.blocks:
             h = block(h)  # (N, L, e)
         mu, logvar = self.head(self.norm(h)).chunk(2, dim=-1)  # (N, L, d) each
+        mu = mu if self.skip is None else mu + self.skip(x)  # (N, L, d)
         return Posterior(mu, logvar.clamp(-10, 10))
 
 
 class Decoder(nn.Module):
-    """Latent and condition vector to the likelihood's `n_outputs` numbers of each gene slot."""
+    """Latent and condition vector to the likelihood's `n_outputs` numbers of each gene slot.
+
+    Every number of the latent also moves every gene linearly (ours), from nothing at the start.
+    """
 
     def __init__(self, backbone: Backbone, n_blocks: int, block_size: int, n_outputs: int):
         super().__init__()
@@ -345,12 +322,18 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         # small at the start: a cell begins as the average cell, which `SAVEModel.decode` adds
         self.head = BlockLinear(n_blocks, width, block_size * n_outputs, backbone.projection == "shared", scale=0.1)
+        latent, slots = n_blocks * backbone.latent_width, n_blocks * block_size * n_outputs
+        self.skip = nn.Linear(latent, slots, bias=False) if backbone.linear_skip else None
+        if self.skip is not None:
+            nn.init.zeros_(self.skip.weight)
 
     def forward(self, z: Tensor, s: Tensor) -> Tensor:
         h = self.project(z) + self.block_embedding  # (N, L, d) -> (N, L, e)
         for block in self.blocks:
             h = block(h, s)  # (N, L, e)
-        return self.head(self.norm(h)).unflatten(-1, (-1, self.n_outputs))  # (N, L, K, n_outputs)
+        out = self.head(self.norm(h))  # (N, L, K * n_outputs)
+        out = out if self.skip is None else out + self.skip(z.flatten(1)).view_as(out)
+        return out.unflatten(-1, (-1, self.n_outputs))  # (N, L, K, n_outputs)
 
 
 # --- The velocity network of the flow ---
@@ -362,15 +345,32 @@ class Velocity(nn.Module):
     With a set of genes among the conditions, `v(x, t, s) = u(x - t D(s), t, s) + D(s)`, D the `SetShift` of the set: the
     field of the network u, moved by D. On the straight paths of `cfm` and its kin that is exact for every solver, so
     that a u that does not look at the set gives the additive prediction (ours).
+
+    One network has two sources (ours): noise, and control cells, from which `cells` (N,) bool says that a path starts. On
+    those, a level of the perturbation column moves the field by `shifts`, the mean shift of its training strata, and
+    `leave` says how far the network u leaves the shift: v = D + leave * u.
     """
 
-    def __init__(self, backbone: Backbone, n_blocks: int, conditions: Conditions, vectors: Vectors = None):
+    def __init__(
+        self,
+        backbone: Backbone,
+        n_blocks: int,
+        conditions: Conditions,
+        vectors: Vectors = None,
+        perturbation: str | None = None,
+    ):
         super().__init__()
         width, latent = backbone.velocity_width, backbone.latent_width
         self.shape = (n_blocks, latent)
         self.shift = set_shift(conditions, width, vectors, n_blocks * latent + 1) if backbone.additive_prior else None
         self.conditions = ConditionEncoder(conditions, width, vectors)
         self.time = FourierEmbedding(width)
+        self.source = nn.Parameter(torch.zeros(width))  # added where the path starts at cells
+        self.perturbation = perturbation
+        levels = next(
+            (c.levels for c in conditions.columns if isinstance(c, Categorical) and c.name == perturbation), ()
+        )
+        self.register_buffer("shifts", torch.zeros(len(levels) + 1, n_blocks * latent + 1))  # the last row is [MASK]
         self.project = nn.Linear(latent, width)
         self.project_library = nn.Linear(1, width)
         self.token_embedding = nn.Parameter(torch.randn(n_blocks + 1, width) * 0.02)
@@ -382,10 +382,14 @@ class Velocity(nn.Module):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
-    def forward(self, x: Tensor, t: Tensor, values: Values) -> Tensor:
-        shift = None if self.shift is None else self.shift(values)  # (N, L * d + 1)
-        x = x if shift is None else x - t[:, None] * shift  # (N, L * d + 1)
+    def forward(self, x: Tensor, t: Tensor, values: Values, cells: Tensor | None = None, leave: float = 1.0) -> Tensor:
+        shift = x.new_zeros(()) if self.shift is None else self.shift(values)  # (N, L * d + 1)
+        x = x if self.shift is None else x - t[:, None] * shift  # (N, L * d + 1)
         s = self.conditions(values, len(x)) + self.time(t)  # (N, e)
+        if cells is not None:
+            s = s + cells[:, None] * self.source  # (N, e)
+            if len(self.shifts) > 1:
+                shift = shift + cells[:, None] * self.shifts[values[self.perturbation]]  # (N, L * d + 1)
         z, library = x[:, :-1].unflatten(1, self.shape), x[:, -1:]  # (N, L, d), (N, 1)
         h = torch.cat([self.project(z), self.project_library(library)[:, None]], dim=1)  # (N, L + 1, e)
         h = h + self.token_embedding  # (N, L + 1, e)
@@ -393,4 +397,4 @@ class Velocity(nn.Module):
             h = block(h, s)  # (N, L + 1, e)
         h = self.norm(h)  # (N, L + 1, e)
         v = torch.cat([self.head(h[:, :-1]).flatten(1), self.head_library(h[:, -1])], dim=-1)  # (N, L * d + 1)
-        return v if shift is None else v + shift  # (N, L * d + 1)
+        return shift + leave * v  # (N, L * d + 1)

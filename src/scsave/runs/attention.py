@@ -43,20 +43,21 @@ class BlockAttention:
     max_cells: Annotated[int, Field(gt=1)] = 1000  # of each level
     max_levels: Annotated[int, Field(gt=0)] = 6  # drawn: those that change most
 
-    def check(self, method: Method, networks: str, conditions: list[str], columns: Columns, data: AnnData) -> None:
+    def check(self, method: Method, parts: frozenset[str], columns: Columns, data: AnnData) -> None:
         """Before anything is trained: UserError for a method, backbone, column or level that can't be looked at."""
         from scsave.components import build
         from scsave.method.method import SaveMethod
+        from scsave.method.technical import every_column
         from scsave.models.networks import Attention
 
-        if not isinstance(method, SaveMethod) or networks == "none":
+        if not isinstance(method, SaveMethod) or not parts:
             raise UserError("analysis=attention needs a trained SAVE: no baseline, and a route that trains a network")
         backbone = build(method.nodes["backbone"], "backbone")
         if not isinstance(backbone.mixing(2, backbone.width), Attention):
             raise UserError(
                 "analysis=attention: this backbone has no attention between blocks; use backbone=save_small"
             )
-        self.chosen(conditions, columns, data)
+        self.chosen(every_column(columns, []), columns, data)
 
     def run(self, context: Context) -> list[Path]:
         """Writes `attention.csv` and `attention.png` below the run's folder."""
@@ -95,7 +96,7 @@ class BlockAttention:
         levels = [reference, *sorted(set(values) - {reference})]
         known = context.method.fitted.conditions.knows(context.data.obs)
         rng = np.random.default_rng(context.seed)
-        trained = context.method.fitted.trained("flow")
+        trained = context.method.fitted.trained("noise")
         networks = [name for name in self.networks if trained or name != "velocity"]
         found: dict[str, list[np.ndarray]] = {}
         names: list[str] = []

@@ -22,18 +22,13 @@ _NEITHER = (
     "analysis", "hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep",
     "experiment_name", "sweep_metric", "perturbations", "route", "out", "force",
 )  # fmt: skip
-# What changes scores only: of the config, and of a task.
-_SCORES_ONLY = ("sampling",)
-_TASK_SCORES_ONLY = (
-    "n_top_genes", "min_cells", "perturbation_cells", "max_cells", "unlabelled_batches", "reference", "references",
-    "level", "genes", "protocols",
-)  # fmt: skip
+# What changes scores only: a task asks for parts of a model, which are added to the weights that are there.
+_SCORES_ONLY = ("sampling", "task")
 
 
 def training_hash(cfg: DictConfig) -> str:
-    """Ten hex digits over every setting that can change the weights: data, split, method, seed and what a task trains."""
+    """Ten hex digits over every setting that can change the weights: data, split, method and its parts, seed."""
     plain = _plain(cfg, _NEITHER + _SCORES_ONLY)
-    plain["task"] = {key: value for key, value in plain["task"].items() if key not in _TASK_SCORES_ONLY}
     plain["method"] = {key: value for key, value in plain["method"].items() if key not in _SCORES_ONLY}
     return _digest(plain)
 

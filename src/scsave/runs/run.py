@@ -39,7 +39,7 @@ from scsave.runs.naming import (
 from scsave.runs.processes import own_processes, rank_zero
 from scsave.runs.record import device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, use
-from scsave.runs.weights import SPLIT, fit_options, fitted, job_of, restored
+from scsave.runs.weights import CHECKPOINTS, SPLIT, fit_options, fitted, job_of, restored
 from scsave.tasks.validation import check_sweep_metric, loss, over_folds
 
 log = logging.getLogger("scsave")
@@ -213,7 +213,7 @@ def run_fold(
         )
     analysis = config.analysis and build(config.analysis, "analysis")
     if analysis:
-        analysis.check(method, task.networks(method), task.conditions(columns), columns, data)
+        analysis.check(method, task.parts(method), columns, data)
     if rank_zero():
         print(f"{task.name} on {columns.name}: {data.n_obs} cells x {data.n_vars} genes, {split.describe()}")
     options = fit_options(cfg, config, task, method, columns, data[split.train], folder)
@@ -223,6 +223,8 @@ def run_fold(
                 f"ckpt={folder}: no trained model there (a method that keeps none is trained again instead)"
             )
         fitted(method, data, split, columns, config, options, folder)
+    elif method.complete(data, split, columns, config.seed, options) and rank_zero():
+        method.save(folder / CHECKPOINTS)
     if not rank_zero():
         return None
     context = Context(data, columns, split, method, scores, config.seed, whole_obs)

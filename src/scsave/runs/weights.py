@@ -30,16 +30,13 @@ CHECKPOINTS, SPLIT, TRAINED_ON, COST = "checkpoints", "split.csv", "trained_on.j
 def fit_options(cfg: DictConfig, config: RunConfig, task: Task, method: Method, columns: Columns, train: AnnData,
                 folder: Path) -> Any:  # fmt: skip
     """What a run gives to a fit: the columns and networks that the task needs, and where and how to train."""
-    conditions, decoder = task.conditions(columns), task.decoder_conditions(columns, train.obs)
+    task.check_cells(columns, train.obs)
     # imported when the data is known to be good: Lightning alone takes seconds
     from scsave.training.options import FitOptions
 
     logger, job = build(config.logger, "logger"), job_of(cfg, whole_folder(folder))
     return FitOptions(
-        conditions=conditions,
-        decoder_conditions=decoder,
-        networks=task.networks(method),
-        n_axes=task.n_axes,
+        parts=task.parts(method),
         cache=Path(config.paths.cache),
         folder=folder / CHECKPOINTS,
         trainer=build(config.trainer, "trainer"),

@@ -13,19 +13,16 @@ from scsave.data.catalog import data_with
 from scsave.errors import UserError
 from scsave.keys import Columns
 from scsave.protocol import Context, Method
-from scsave.tasks.held_cells import crossed
 
 log = logging.getLogger("scsave")
 Positive = Annotated[int, Field(gt=0)]
-TRAINED = ("none", "autoencoder", "flow")  # how much of a method is trained, in order
 
 
 @dataclass(kw_only=True)
 class CounterfactualTask:
     """Cells under a perturbation that they were never seen under, by each of `routes`; `route` is the headline.
 
-    Null stands for the method's own. `nuisance` are the decoder's columns beside the perturbation; null is the batch,
-    where every batch has control cells. `references` are methods whose rows stand in every table, by row.
+    Null stands for the method's headline. `references` are methods whose rows stand in every table, by row.
     """
 
     references: dict[str, Any] = field(default_factory=dict)
@@ -33,11 +30,9 @@ class CounterfactualTask:
     target: str | int | None = None
     route: str | None = None
     routes: list[str] | None = None
-    nuisance: list[str] | None = None
     n_top_genes: Positive = 2000
     n_components: Positive = 30
     asks = "perturbation"
-    n_axes = 0
 
     def for_kind(self, kind: str) -> CounterfactualTask:
         return self
@@ -55,24 +50,14 @@ class CounterfactualTask:
         found = [name for name in dict.fromkeys(wanted) if name in method.routes]
         if self.route is not None and len(method.routes) > 1 and self.route not in method.routes:
             raise UserError(f"task.route={self.route}: method={method.name} has {', '.join(method.routes)}")
-        return found or list(method.routes)
+        return found or list(method.routes[:1])
 
-    def networks(self, method: Method) -> str:
-        return max((method.needs(route) for route in self.routes_of(method)), key=TRAINED.index)
+    def parts(self, method: Method) -> frozenset[str]:
+        needed = {method.needs(route) for route in self.routes_of(method)} - {None}
+        return frozenset({"autoencoder", *needed}) if needed else frozenset()
 
-    def conditions(self, columns: Columns) -> list[str]:
-        own = [columns.perturbation, columns.cell_type, columns.batch, *(self.nuisance or [])]
-        return list(dict.fromkeys(name for name in [*columns.conditions, *own] if name is not None))
-
-    def decoder_conditions(self, columns: Columns, obs: pd.DataFrame) -> list[str]:
-        """The perturbation and the nuisance columns, never the cell type: what the decoder is given the latent need not hold.
-
-        A batch without control cells would carry the perturbation's own effect, so the decoder is not given it.
-        """
-        nuisance = self.nuisance
-        if nuisance is None:
-            nuisance = [columns.batch] if columns.batch and crossed(obs, columns) else []
-        return list(dict.fromkeys([columns.perturbation, *nuisance]))
+    def check_cells(self, columns: Columns, obs: pd.DataFrame) -> None:
+        """The split has seen to it."""
 
     def rows(self, context: Context) -> dict[str, tuple[Method, str]]:
         """Row -> fitted method and route: the method with all its routes, then the references that can be fitted."""

@@ -17,7 +17,6 @@ from scsave.data.catalog import data_with
 from scsave.errors import UserError
 from scsave.files import write_h5ad
 from scsave.keys import Columns
-from scsave.method.integrate import Route
 from scsave.metrics.row import Metric
 from scsave.protocol import Context, Method, Outcome
 
@@ -27,31 +26,25 @@ Positive = Annotated[int, Field(gt=0)]
 
 @dataclass(kw_only=True)
 class BatchCorrection:
-    """Unsupervised: model and flow are told the batch and other `nuisance` columns, never the cell type.
+    """Unsupervised: autoencoder and integration head are given technical columns (data.nuisance), never the cell type.
 
-    `reference`: the batch that expression is decoded as; null is `[MASK]`. `unlabelled_batches` have no labels to trust:
-    they are corrected with the rest, and left out of scores that need labels.
+    `reference`: the batch that expression is decoded as; null is the mean over the batches. `unlabelled_batches` have no
+    labels to trust: they are corrected with the rest, and left out of scores that need labels.
     """
 
     name: str = "batch_correction"
-    route: Route | None = None
     reference: str | None = None
-    nuisance: list[str] = field(default_factory=list)
     unlabelled_batches: list[str] = field(default_factory=list)
     n_components: Positive = 50
     max_cells: Positive = 20_000
     asks = "batch_correction"
     metrics = "batch_correction"
 
-    @property
-    def n_axes(self) -> int:
-        return self.n_components
-
     def for_kind(self, kind: str) -> BatchCorrection:
         return self
 
-    def networks(self, method: Method) -> str:
-        return "flow" if self.route == "translate" else "autoencoder"
+    def parts(self, method: Method) -> frozenset[str]:
+        return frozenset({"autoencoder", "head"})
 
     def check(self, columns: Columns) -> None:
         if columns.batch is None:
@@ -59,18 +52,8 @@ class BatchCorrection:
                 f"task=batch_correction needs a batch column, {columns.name} names none: set data.batch_key; data sets with "
                 f"one: {', '.join(data_with('batch_key', 'cell_type_key'))}"
             )
-        if columns.cell_type in self.nuisance:
-            raise UserError(f"task.nuisance={columns.cell_type}: what is to be kept can't be corrected away")
-        if lost := [column for column in self.nuisance if column not in columns.carried]:
-            raise UserError(
-                f"task.nuisance={lost[0]}: not among the columns that are read ({', '.join(columns.carried)}); "
-                f"read it with data.keep=[{lost[0]}]"
-            )
 
-    def conditions(self, columns: Columns) -> list[str]:
-        return list(dict.fromkeys([columns.batch, *self.nuisance]))
-
-    def decoder_conditions(self, columns: Columns, obs: pd.DataFrame) -> list[str]:
+    def check_cells(self, columns: Columns, obs: pd.DataFrame) -> None:
         batches = obs[columns.batch].astype(str).value_counts()
         if len(batches) < 2:
             raise UserError(f"task=batch_correction: {columns.batch} has one batch only, {batches.index[0]}")
@@ -91,7 +74,6 @@ class BatchCorrection:
                 f"task.reference={self.reference}: not a level of {columns.batch}; levels: "
                 f"{', '.join(sorted(batches.index))}"
             )
-        return self.conditions(columns)
 
     def run(self, context: Context) -> Outcome:
         from scsave.metrics.integration import IntegrationScorer
@@ -118,7 +100,7 @@ class BatchCorrection:
         write_h5ad(context.folder / "integrated.h5ad", integrated)
         log.info("scoring by scib-metrics")
         scores = scorer.score({method.name: embedding}, {method.name: integrated} if corrected else None)
-        return Outcome(scores=scores, info={"scorer": scorer.info, "route": self.route, "reference": self.reference})
+        return Outcome(scores=scores, info={"scorer": scorer.info, "reference": self.reference})
 
     def integrated(self, method: Method, data: AnnData, seed: int) -> AnnData:
         """The cells corrected by a fitted method, with softened components of expression where it corrects that.
@@ -127,7 +109,7 @@ class BatchCorrection:
         """
         from scsave.stats.pca import fit_pca, softened
 
-        cells = method.integrate(data, seed, reference=self.reference, route=self.route)
+        cells = method.integrate(data, seed, reference=self.reference)
         if keys.COMPONENTS not in cells.obsm and cells.uns[keys.UNS].get(keys.CORRECTED, False):
             axes = softened(fit_pca(cells.X, self.n_components, seed), cells.X)
             cells.obsm[keys.COMPONENTS] = axes(cells.X).astype(np.float32)

@@ -42,23 +42,19 @@ class Generation:
     references: dict[str, Any]
     asks = "generation"
     metrics = "generation"
-    n_axes = 0
 
     def for_kind(self, kind: str) -> Generation:
         return self
 
-    def networks(self, method: Method) -> str:
-        return "flow"
+    def parts(self, method: Method) -> frozenset[str]:
+        return frozenset({"autoencoder", "noise"})
+
+    def check_cells(self, columns: Columns, obs: pd.DataFrame) -> None:
+        """Every cell can be generated."""
 
     def check(self, columns: Columns) -> None:
         if not columns.conditions:
             raise UserError(f"task=generation needs condition columns, {columns.name} names none: set data.conditions")
-
-    def conditions(self, columns: Columns) -> list[str]:
-        return list(columns.conditions)
-
-    def decoder_conditions(self, columns: Columns, obs: pd.DataFrame) -> list[str]:
-        return list(columns.conditions)
 
     def scorer(self, context: Context) -> GenerationScorer:
         """What holds cells against the test cells of the split."""

@@ -20,7 +20,6 @@ class Perturbation:
     target: str | int | None = None
     route: str | None = None
     routes: list[str] | None = None
-    nuisance: list[str] | None = None
     n_top_genes: int = 2000
     n_components: int = 30
     min_cells: int = 500

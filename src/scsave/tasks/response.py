@@ -71,7 +71,7 @@ class Response(CounterfactualTask):
 
     def validation_metrics(self, method: Method) -> dict[str, Metric]:
         """Agreement of means, on training types held out in turn."""
-        if self.networks(method) != "none":
+        if self.parts(method):
             raise UserError(
                 f"sweep_metric: method={method.name} has no validation score for levels: training types held out in turn "
                 "would need networks for each; use a method in closed form, such as method=type_process"

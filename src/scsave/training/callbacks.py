@@ -6,8 +6,10 @@ so that a checkpoint holds weights and averages of the same step.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,73 @@ class GracefulStop(Callback):
         self._before = {}
 
 
+class Convergence(Callback):
+    """Begins a stage's cooldown when its validation score has flattened or its time is up; keeps the best weights.
+
+    `reason` says why the stage ended. The state is part of a checkpoint, so that a resumed stage ends where it would have.
+    """
+
+    def __init__(self, patience: int, tolerance: float, seconds: float | None, cool_from: int | None):
+        self.patience, self.tolerance, self.seconds, self.cool_from = patience, tolerance, seconds, cool_from
+        self.best, self.stale, self.spent = math.inf, 0, 0.0
+        self.weights: dict[str, Tensor] = {}
+        self.reason = "steps"
+        self._at = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        names = ("best", "stale", "spent", "reason", "cool_from", "weights")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+    def on_train_start(self, trainer: L.Trainer, module: StageModule) -> None:
+        self._at, module.cool_from = time.perf_counter(), self.cool_from
+        self._end(trainer, module)  # a stage that had ended before goes on no further
+
+    def on_validation_end(self, trainer: L.Trainer, module: StageModule) -> None:
+        """Before the cooldown gains are counted; in it the weights of the best score are kept."""
+        score = trainer.callback_metrics.get(f"{module.name}/val_loss")
+        if score is None or trainer.sanity_checking:
+            return
+        score = float(score)
+        if score < self.best - self.tolerance * abs(self.best) or not math.isfinite(self.best):
+            self.stale = 0
+        else:
+            self.stale += 1
+        if score < self.best:
+            self.best = score
+        if score <= self.best and module.stage.converges:
+            self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        if self.cool_from is None and self.stale >= self.patience:
+            self._cool(module, trainer.global_step, "the validation score has flattened")
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: StageModule, *args: Any) -> None:
+        now = time.perf_counter()
+        self.spent, self._at = self.spent + now - self._at, now
+        if self.seconds is not None and self.cool_from is None:
+            late = self.spent >= self.seconds * (1 - module.plan.cooldown)
+            if trainer.world_size > 1:
+                late = trainer.strategy.reduce_boolean_decision(late, all=False)
+            if late:
+                self._cool(module, trainer.global_step, "its time was up")
+        self._end(trainer, module)
+
+    def _end(self, trainer: L.Trainer, module: StageModule) -> None:
+        if self.cool_from is not None and trainer.global_step >= module.cooling()[1]:
+            trainer.should_stop = True
+
+    def _cool(self, module: StageModule, step: int, reason: str) -> None:
+        if step < module.cooling()[0]:
+            self.cool_from = module.cool_from = step
+            self.reason = reason
+
+    def best_weights(self, module: StageModule) -> None:
+        """Load the weights of the best validation score."""
+        if self.weights:
+            module.load_state_dict(self.weights)
+
+
 class StageCheckpoint(Callback):
     """Keeps `<folder>/<stage>.ckpt`: every `every` steps, at the last, and when the run is asked to stop.
 
@@ -121,12 +190,10 @@ class Speed(ThroughputMonitor):
     def _compute(self, trainer: L.Trainer, iter_num: int | None = None) -> None:
         """Nothing is logged."""
 
-    def cost(self, stage: str) -> dict[str, float | None]:
+    def cost(self) -> dict[str, float | None]:
         """Steps a second, None where too few were timed, and seconds of the last pass over the validation cells."""
         train, val = (self._throughputs.get(when) for when in (RunningStage.TRAINING, RunningStage.VALIDATING))
         return {
-            f"{stage}_steps_per_second": train.compute().get("device/batches_per_sec")
-            if train and train._time
-            else None,
-            f"{stage}_validation_seconds": val.compute()["time"] if val and val._time else None,
+            "steps_per_second": train.compute().get("device/batches_per_sec") if train and train._time else None,
+            "validation_seconds": val.compute()["time"] if val and val._time else None,
         }

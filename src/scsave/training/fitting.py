@@ -6,12 +6,13 @@ import logging
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from scsave.flow.objective import Objective
 from scsave.models.model import SAVEModel
-from scsave.training.callbacks import Averaging, GracefulStop, Speed, StageCheckpoint
+from scsave.training.callbacks import Averaging, Convergence, GracefulStop, Speed, StageCheckpoint
 from scsave.training.loader import LatentRows, Rows, StepSampler, in_order, loader
 from scsave.training.module import StageModule
 from scsave.training.options import FitOptions
@@ -38,23 +39,31 @@ def fit_stages(
     val: Rows | None,
     options: FitOptions,
     seed: int,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Train `model` in place, and leave it on the trainer's device; returns steps, cells seen and seconds of each stage.
 
-    Stages that `options.networks` does not need are left out. Raises Stopped after Ctrl-C, UserError where a loss is not finite.
+    Stages that `options.parts` does not need, or that are in `options.done`, are left out. Raises Stopped after Ctrl-C,
+    UserError where a loss is not finite.
     """
     quiet_lightning()
-    cost: dict[str, float] = {"steps": 0, "cells_seen": 0, "seconds_fit": 0.0}
-    device = options.trainer.device
-    for stage in (stage for stage in plan.stages() if stage.needed(options.networks)):
-        steps, started = min(stage.steps, options.trainer.limit_steps or stage.steps), time.perf_counter()
-        rows = (train, val) if stage.reads == "cells" else _latents(model.to(device), train, val, plan, device)
-        module = StageModule(model, stage, plan, objective, seed, steps)
-        cells, speed = _fit(module, rows, options, device)
+    cost: dict[str, Any] = {"steps": 0, "cells_seen": 0, "seconds_fit": 0.0}
+    device, parts = options.trainer.device, options.parts
+    due = [stage for stage in plan.stages() if stage.needed(parts) and stage.trained(model)]
+    due = [stage for stage in due if stage.name not in options.done]
+    latents: tuple[Rows, Rows | None] | None = None
+    for stage in due:
+        started, rows = time.perf_counter(), (train, val)
+        steps = min(stage.length(len(train)), options.trainer.limit_steps or 10**9)
+        if stage.reads == "latents":
+            latents = latents or _latents(model.to(device), train, val, device)
+            stage.prepare(model, latents[0], plan, parts)
+            rows = latents
+        module = StageModule(model, stage, plan, objective, seed, steps, parts, rows[0])
+        found = _fit(module, rows, options, device, len(due))
         seconds = time.perf_counter() - started
-        cost |= {f"{stage.name}_steps": steps, f"{stage.name}_seconds": seconds} | speed.cost(stage.name)
-        cost["steps"] += steps
-        cost["cells_seen"] += cells
+        cost |= {f"{stage.name}_{name}": value for name, value in found.items()} | {f"{stage.name}_seconds": seconds}
+        cost["steps"] += found["steps"]
+        cost["cells_seen"] += found["steps"] * min(stage.batch_size, len(train))
         cost["seconds_fit"] += seconds
     model.requires_grad_(False).eval().to(device)
     cost["cells_per_second_fit"] = cost["cells_seen"] / max(cost["seconds_fit"], 1e-9)
@@ -63,22 +72,21 @@ def fit_stages(
     return cost
 
 
-def _latents(
-    model: SAVEModel, train: Rows, val: Rows | None, plan: Plan, device: torch.device
-) -> tuple[Rows, Rows | None]:
-    latents = LatentRows(model, train, device)
-    latents.standardise(model, plan.latent_noise)
-    return latents, LatentRows(model, val, device) if val else None
+def _latents(model: SAVEModel, train: Rows, val: Rows | None, device: torch.device) -> tuple[Rows, Rows | None]:
+    return LatentRows(model, train, device), LatentRows(model, val, device) if val else None
 
 
 def _fit(
-    module: StageModule, rows: tuple[Rows, Rows | None], options: FitOptions, device: torch.device
-) -> tuple[int, Speed]:
-    """One Lightning fit; returns the cells that the optimiser saw, and what measured its speed."""
+    module: StageModule, rows: tuple[Rows, Rows | None], options: FitOptions, device: torch.device, stages: int
+) -> dict[str, Any]:
+    """One Lightning fit; returns its steps, its speed, the step that it cooled from and why it ended."""
     stage, plan, setup = module.stage, module.plan, options.trainer
     stop, speed, resume = GracefulStop(), Speed(module.steps), None
     averaging = Averaging(plan.ema_decay, device) if module.averaged is not None else None
-    callbacks = [*options.callbacks, *([averaging] if averaging else []), speed, stop]
+    seconds = None if plan.max_minutes is None else 60 * plan.max_minutes / stages
+    patience = plan.patience if stage.converges and plan.schedule == "cooldown" else module.steps
+    ending = Convergence(patience, plan.tolerance, seconds, (plan.cool_from or {}).get(stage.name))
+    callbacks = [*options.callbacks, *([averaging] if averaging else []), speed, ending, stop]
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)
         callbacks.append(StageCheckpoint(options.folder, options.checkpoint_every))
@@ -103,6 +111,9 @@ def _fit(
     if averaging:  # Lightning does it at the end of training, which a stage that was finished before does not have
         averaging.on_train_end(trainer, module)
     module.cpu()
+    steps = trainer.global_step
     if stop.stopped:
-        raise Stopped(f"stopped in stage {module.name} at step {trainer.global_step} of {module.steps}")
-    return module.steps * sampler.batch_size, speed
+        raise Stopped(f"stopped in stage {module.name} at step {steps} of {module.steps}")
+    if stage.converges:
+        ending.best_weights(module)
+    return {"steps": steps, "cooled_from": ending.cool_from, "ended_by": ending.reason} | speed.cost()

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from scsave.data.conditions import Values
 from scsave.models.model import SAVEModel
+from scsave.training.pairs import Pairs
 
 Batch = dict[str, Any]  # tensors (B, ...) by name, and `values`: encoded conditions by column
 
@@ -32,15 +33,22 @@ class Rows(Protocol):
 class CellRows(Dataset):
     """Cells in memory: CSR counts (N, G), made dense a batch at a time, library sizes (N,), encoded conditions.
 
-    `groups` (N,) numbers the combination of conditions of each cell, inside which optimal transport pairs.
+    `groups` (N,) numbers the combination of conditions of each cell, inside which optimal transport pairs; `pairs` are the
+    strata of control and treated cells.
     """
 
     def __init__(
-        self, counts: sp.csr_matrix, library: np.ndarray, values: Values | None = None, groups: np.ndarray | None = None
+        self,
+        counts: sp.csr_matrix,
+        library: np.ndarray,
+        values: Values | None = None,
+        groups: np.ndarray | None = None,
+        pairs: Pairs | None = None,
     ):
         self.counts = sp.csr_matrix(counts, copy=False)
         self.library = torch.from_numpy(np.asarray(library, dtype=np.float32))
         self.values = values or {}
+        self.pairs = pairs
         self.groups = torch.from_numpy(np.zeros(len(self), np.int64) if groups is None else groups)
 
     def __len__(self) -> int:
@@ -62,6 +70,8 @@ class LatentRows(Dataset):
     @torch.no_grad()
     def __init__(self, model: SAVEModel, cells: Rows, device: torch.device):
         model.eval()
+        pairs = getattr(cells, "pairs", None)
+        self.pairs = pairs and pairs.to(device)
         parts: list[tuple[Values, Values]] = []
         for batch in in_order(cells):
             library, group = batch["library"].to(device), batch["group"].to(device)
@@ -79,6 +89,25 @@ class LatentRows(Dataset):
         place = torch.as_tensor(rows, device=self.tensors["library"].device)
         batch: Batch = {name: tensor[place] for name, tensor in self.tensors.items()}
         return batch | {"values": {name: v[place] for name, v in self.values.items()}}
+
+    @torch.no_grad()
+    def flow(self, model: SAVEModel, place: Tensor) -> Tensor:
+        """Posterior means of the cells at `place` in the space of the flow, (M, D)."""
+        return model.to_flow(self.tensors["mu"][place], self.tensors["library"][place])
+
+    @torch.no_grad()
+    def set_shifts(self, model: SAVEModel) -> None:
+        """Give the velocity network each level's mean shift over the strata, in the space of the flow."""
+        column = model.velocity.perturbation
+        if len(model.velocity.shifts) < 2:  # sets of genes: their shift is learnt
+            return
+        found: dict[int, list[Tensor]] = {}
+        for control, treated in zip(self.pairs.control, self.pairs.treated, strict=True):
+            change = self.flow(model, treated).mean(0) - self.flow(model, control).mean(0)  # (D,)
+            found.setdefault(int(self.values[column][treated[0]]), []).append(change)
+        for level, changes in found.items():
+            model.velocity.shifts[level] = torch.stack(changes).mean(0)
+        model.velocity.shifts[:, -1] = 0.0  # cells keep their library size
 
     @torch.no_grad()
     def standardise(self, model: SAVEModel, noise: float) -> None:
@@ -135,6 +164,8 @@ class StepNoise:
     def __init__(self, key: tuple[int, ...], rank: int, world: int, device: torch.device):
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
         self.generator = torch.Generator(device).manual_seed(seed)
+        own = seed if world == 1 else int(np.random.SeedSequence((*key, rank)).generate_state(1, np.uint64)[0] >> 1)
+        self.own = torch.Generator(device).manual_seed(own ^ 1)  # of this process, for draws that can't be shared out
         self.rank, self.world, self.device = rank, world, device
 
     def normal(self, n: int, *shape: int) -> Tensor:

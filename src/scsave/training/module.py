@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from scsave.errors import UserError
 from scsave.flow.objective import Objective
 from scsave.models.model import SAVEModel
-from scsave.training.loader import Batch, StepNoise
+from scsave.training.loader import Batch, Rows, StepNoise
+from scsave.training.losses import Losses, Step
 from scsave.training.plan import Plan
-from scsave.training.stages import Losses, Stage, Step
+from scsave.training.stages import Stage
 
 PER_GENE_LR = 10.0  # times the learning rate of the networks: one number a gene gets few and small gradients
 FORMAT = 2  # of stage checkpoints
@@ -25,8 +26,20 @@ class StageModule(L.LightningModule):
 
     flops_per_batch = None  # not counted: Lightning's throughput monitor would warn
 
-    def __init__(self, model: SAVEModel, stage: Stage, plan: Plan, objective: Objective, seed: int, steps: int):
+    def __init__(
+        self,
+        model: SAVEModel,
+        stage: Stage,
+        plan: Plan,
+        objective: Objective,
+        seed: int,
+        steps: int,
+        parts: frozenset[str] = frozenset({"autoencoder", "noise"}),
+        rows: Rows | None = None,
+    ):
         super().__init__()
+        self.parts, self.rows = parts, rows
+        self.cool_from: int | None = None  # step from which the learning rate falls to 0; None: by the plan's share
         self.model, self.stage, self.plan, self.objective = model, stage, plan, objective
         self.name, self.seed, self.steps = stage.name, seed, steps
         # What a stage does not train gets no gradient: no optimiser state, and nothing unused for DDP to wait for.
@@ -39,7 +52,18 @@ class StageModule(L.LightningModule):
         return self.stage.averaged(self.model)
 
     def losses(self, batch: Batch, noise: StepNoise, number: int) -> Losses:
-        step = Step(self.model, self.objective, self.plan, noise, number, self.steps, self.training, self._mean)
+        step = Step(
+            self.model,
+            self.objective,
+            self.plan,
+            noise,
+            number,
+            self.steps,
+            self.training,
+            self.parts,
+            self.rows,
+            self._mean,
+        )
         return self.stage.losses(step, batch)
 
     def _mean(self, x: Tensor) -> Tensor:
@@ -75,9 +99,8 @@ class StageModule(L.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         own = [p for p in self.model.per_gene() if p.requires_grad]
         known = set(own)
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.parameters() if p.requires_grad and p not in known]}
-        ]
+        networks = [p for p in self.parameters() if p.requires_grad and p not in known]
+        groups: list[dict[str, Any]] = [{"params": networks}] if networks else []
         if own:
             groups.append({"params": own, "lr": PER_GENE_LR * self.stage.lr, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups, lr=self.stage.lr, weight_decay=self.plan.weight_decay, fused=True)
@@ -85,10 +108,21 @@ class StageModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _lr_factor(self, step: int) -> float:
+        """Warm-up, then constant, then a straight line to 0 over the last `cooldown` of the steps; or a cosine."""
         warm = min(1.0, (step + 1) / max(1, self.plan.warmup_steps))
         if self.plan.schedule == "constant":
             return warm
-        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+        if self.plan.schedule == "cosine":
+            return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+        begin, end = self.cooling()
+        return warm * min(1.0, max(0.0, (end - step) / max(1, end - begin)))
+
+    def cooling(self) -> tuple[int, int]:
+        """First and last step of the cooldown."""
+        share = self.plan.cooldown
+        if self.cool_from is None:
+            return round(self.steps * (1 - share)), self.steps
+        return self.cool_from, min(self.steps, math.ceil(self.cool_from / (1 - share)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["scsave_format"] = FORMAT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from scsave.training.trainer import TrainerOptions
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class FitOptions:
     """`conditions` are the columns that the model knows, `decoder_conditions` those that the decoder is given.
 
-    None stands for the conditions of the data set, and for all of them. `networks` says how much is trained (the flow
-    needs the autoencoder); `n_axes` asks for that many components of corrected expression. A baseline may ignore it all.
+    None stands for all columns that have a role, and for the technical ones. `parts` says what is trained (see
+    `scsave.training.stages.PARTS`), and `done` names stages that are trained already. A baseline may ignore it all.
     """
 
     conditions: list[str] | None = None
     decoder_conditions: list[str] | None = None
-    networks: Literal["none", "autoencoder", "flow"] = "flow"
-    n_axes: int = 0
+    parts: frozenset[str] = frozenset({"autoencoder", "noise"})
+    done: frozenset[str] = frozenset()
     cache: Path = Path("data/cache")
     folder: Path | None = None  # checkpoints of the stages; None keeps nothing
     trainer: TrainerOptions = field(default_factory=TrainerOptions)

@@ -1,4 +1,4 @@
-"""Options of the config group `training`: which stages, how long, and with what weights (method.md section 5)."""
+"""Options of the config group `training`: which stages, how long, and with what weights (method.md sections 5 and 9)."""
 
 from __future__ import annotations
 
@@ -8,32 +8,58 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from scsave.errors import UserError
-from scsave.training.stages import AutoencoderStage, FlowStage, JointStage, Positive, Rate, Stage
+from scsave.training.stages import (
+    AutoencoderStage,
+    DispersionStage,
+    FlowStage,
+    HeadStage,
+    JointStage,
+    Length,
+    Positive,
+    Rate,
+    Stage,
+)
 
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Part = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(kw_only=True)
 class Plan:
-    """What both schemes share. Losses are divided by the genes, so `kl_weight=1` is the true evidence bound."""
+    """What every scheme has. Losses are divided by the genes, so `kl_weight=1` is the true evidence bound.
+
+    The defaults stand in configs/training; a test holds both equal.
+    """
 
     batch_size: Positive = 128
     lr: Rate = 1e-3
     weight_decay: Weight = 2.5e-5
     warmup_steps: Annotated[int, Field(ge=0)] = 50
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cooldown", "cosine", "constant"] = "cooldown"
+    cooldown: Part = 0.3
+    patience: Positive = 4
+    tolerance: Weight = 5e-4
+    max_minutes: Rate | None = None
+    cool_from: dict[str, int] | None = None
     gradient_clip: Rate | None = 1.0
-    kl_weight: Weight = 1.0
-    kl_warmup: Share = 0.5  # share of the steps over which the KL weight grows from 0
-    mask_rate: Share = 0.2  # of the flow's conditions, each by itself; the paper's p is 0.6
-    joint_mask_rate: Share = 0.0  # of the flow's cells, all their conditions together
+    kl_weight: Weight = 1e-3
+    kl_warmup: Share = 0.5
+    thinning: Annotated[float, Field(gt=0, le=1)] = 0.3
+    mask_rate: Share = 0.1
+    joint_mask_rate: Share = 0.1
     decoder_mask_rate: Share = 0.1
-    input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of genes hidden from the encoder in a step
-    latent_noise: Weight = 1.0  # the flow learns samples of q(z | x) (1) or its means (0)
+    input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    latent_noise: Weight = 1.0
+    pairing: Literal["ot", "objective"] = "ot"
+    leave: Share | None = None
+    trust_groups: Positive = 4
+    trust_steps: Positive = 400
+    trust_cells: Positive = 300
+    head_kl_weight: Weight = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     val_every: Positive = 200
-    then: Any = None  # a further `Stage`, behind the plan's own
+    then: Any = None
 
     def __post_init__(self):
         if not isinstance(self.then, Stage | None):
@@ -43,6 +69,8 @@ class Plan:
             raise UserError(
                 f"training.then: this plan has a stage {twice.pop()} already; its stages: {', '.join(names)}"
             )
+        if unknown := set(self.cool_from or {}) - set(names):
+            raise UserError(f"training.cool_from: no stage {unknown.pop()}; the stages are {', '.join(names)}")
 
     def stages(self) -> list[Stage]:
         """In the order in which they are run."""
@@ -66,17 +94,34 @@ class Plan:
 
 @dataclass(kw_only=True)
 class TwoStage(Plan):
-    """The autoencoder, then the flow on cached latents: many cheap steps."""
+    """The autoencoder, its dispersions, then the flow and the integration head on cached latents: many cheap steps."""
 
-    autoencoder_steps: Positive = 700
-    flow_steps: Positive = 1200
-    flow_batch_size: Positive = 128
-    flow_lr: Rate = 4e-3
+    autoencoder_steps: Positive | None = None
+    autoencoder_passes: Rate = 30
+    autoencoder_least: Positive = 1200
+    autoencoder_most: Positive = 12000
+    dispersion_steps: Positive | None = 150
+    flow_steps: Positive | None = None
+    flow_passes: Rate = 60
+    flow_least: Positive = 1500
+    flow_most: Positive = 12000
+    flow_batch_size: Positive = 256
+    flow_lr: Rate = 2e-3
+    head_steps: Positive = 2000
+    head_lr: Rate = 2e-3
 
     def own_stages(self) -> list[Stage]:
+        autoencoder = Length(
+            self.autoencoder_steps, self.autoencoder_passes, self.autoencoder_least, self.autoencoder_most
+        )
+        flow = Length(self.flow_steps, self.flow_passes, self.flow_least, self.flow_most)
+        stages: list[Stage] = [AutoencoderStage(steps=autoencoder, batch_size=self.batch_size, lr=self.lr)]
+        if self.dispersion_steps and self.thinning < 1:
+            stages.append(DispersionStage(steps=self.dispersion_steps, batch_size=2 * self.batch_size, lr=1e-2))
         return [
-            AutoencoderStage(steps=self.autoencoder_steps, batch_size=self.batch_size, lr=self.lr),
-            FlowStage(steps=self.flow_steps, batch_size=self.flow_batch_size, lr=self.flow_lr),
+            *stages,
+            FlowStage(steps=flow, batch_size=self.flow_batch_size, lr=self.flow_lr),
+            HeadStage(steps=self.head_steps, batch_size=256, lr=self.head_lr),
         ]
 
 
@@ -85,6 +130,7 @@ class Joint(Plan):
     """The paper's sum of reconstruction, KL and flow matching, the flow seeing detached latents."""
 
     steps: Positive = 4000
+    flow_lr: Rate = 2e-3
 
     def own_stages(self) -> list[Stage]:
         return [JointStage(steps=self.steps, batch_size=self.batch_size, lr=self.lr)]

@@ -1,90 +1,94 @@
-"""The stages of a training: what each learns, from which rows, and by which loss (method.md section 5)."""
+"""The stages of a training: what each learns, from which rows, how long, and by which loss (method.md sections 5 and 9)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from scsave.flow.objective import Objective
 from scsave.models.model import SAVEModel
 from scsave.models.networks import Posterior
-from scsave.training.loader import Batch, StepNoise
+from scsave.training.loader import Batch, LatentRows
+from scsave.training.losses import (
+    Losses,
+    Step,
+    Weights,
+    autoencoder_losses,
+    dispersion_losses,
+    flow_losses,
+    head_losses,
+    noise_loss,
+)
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
-Networks = Literal["none", "autoencoder", "flow"]  # what a task needs trained; each needs those before it
-Losses = dict[str, Tensor]  # named scalars, among them `loss`
-
-
-class Weights(Protocol):
-    """What the losses weigh and hide: part of the options of a plan, which says what each is."""
-
-    kl_weight: float
-    kl_warmup: float
-    mask_rate: float
-    joint_mask_rate: float
-    decoder_mask_rate: float
-    input_dropout: float
-    latent_noise: float
+# Parts of a model that can be asked for: the flow from noise and the flow from cells are one network, trained on either.
+PARTS = ("autoencoder", "noise", "cells", "head")
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a loss is computed with, beside the batch."""
+class Length:
+    """Optimiser steps: `steps`, or where that is None so many passes over the cells, but at least and at most so many."""
 
-    model: SAVEModel
-    objective: Objective
-    weights: Weights
-    noise: StepNoise
-    number: int  # optimiser steps of the stage before this one
-    steps: int  # of the whole stage
-    training: bool
-    mean: Callable[[Tensor], Tensor]  # over the processes of the run
+    steps: int | None
+    passes: float
+    least: int
+    most: int
+
+    def of(self, n: int, batch_size: int) -> int:
+        """Steps for `n` cells."""
+        return self.steps or int(min(max(self.passes * n / min(batch_size, n), self.least), self.most))
 
 
 @dataclass(kw_only=True)
 class Stage:
     """A part of the training with its own rows, loss and learning rate. A new kind derives from this."""
 
-    steps: Positive
+    steps: Positive | Length
     batch_size: Positive = 128
     lr: Rate = 1e-3
+    converges: bool = False  # may end before its steps, when the validation score has flattened
     then: Any = None  # a further `Stage` behind this one, where it stands under training.then itself
 
     name: ClassVar[str]
     number: ClassVar[int]  # keys the random draws: two stages of a plan must not share it
     reads: ClassVar[Literal["cells", "latents"]] = "cells"  # latents: cached posteriors of a finished autoencoder
-    needed_for: ClassVar[Networks] = "autoencoder"  # left out where a task needs less than this
+    needed_for: ClassVar[frozenset[str]] = frozenset(PARTS)  # left out where none of these parts is asked for
     lr_key: ClassVar[str] = "training.lr"  # what to lower when the loss is not finite
 
-    def trained(self, model: SAVEModel) -> list[nn.Module]:
-        """The modules that learn; all others get no gradient."""
+    def length(self, n: int) -> int:
+        """Steps for `n` training cells."""
+        return self.steps.of(n, self.batch_size) if isinstance(self.steps, Length) else self.steps
+
+    def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
+        """What learns; all else gets no gradient. Nothing: the stage is left out."""
         raise NotImplementedError
 
     def averaged(self, model: SAVEModel) -> nn.Module | None:
         """The module of which a moving average is validated and kept, if any."""
         return None
 
+    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Weights, parts: frozenset[str]) -> None:
+        """Before the first step of a stage that reads latents."""
+
     def losses(self, step: Step, batch: Batch) -> Losses:
         raise NotImplementedError
 
-    def needed(self, networks: Networks) -> bool:
-        order = get_args(Networks)
-        return order.index(networks) >= order.index(self.needed_for)
+    def needed(self, parts: frozenset[str]) -> bool:
+        return bool(self.needed_for & parts)
 
 
 @dataclass(kw_only=True)
 class AutoencoderStage(Stage):
     """Reconstruction and KL."""
 
+    converges: bool = True
     name, number = "autoencoder", 1
 
-    def trained(self, model: SAVEModel) -> list[nn.Module]:
+    def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
         return model.autoencoder()
 
     def losses(self, step: Step, batch: Batch) -> Losses:
@@ -92,20 +96,58 @@ class AutoencoderStage(Stage):
 
 
 @dataclass(kw_only=True)
+class DispersionStage(Stage):
+    """The spread of each gene's counts, learnt last: learnt with the networks it keeps what they explain in the end."""
+
+    name, number = "dispersion", 4
+
+    def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
+        head = model.likelihood
+        return [getattr(head, name) for name in head.likelihood.per_gene] if head.space == "counts" else []
+
+    def losses(self, step: Step, batch: Batch) -> Losses:
+        return dispersion_losses(step, batch)
+
+
+@dataclass(kw_only=True)
 class FlowStage(Stage):
-    """The objective of the flow, on cached posteriors."""
+    """Flow matching on cached posteriors: from noise, from control cells, or both."""
 
     name, number = "flow", 2
-    reads, needed_for, lr_key = "latents", "flow", "training.flow_lr"
+    reads, needed_for, lr_key = "latents", frozenset({"noise", "cells"}), "training.flow_lr"
 
-    def trained(self, model: SAVEModel) -> list[nn.Module]:
+    def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
         return [model.velocity]
 
     def averaged(self, model: SAVEModel) -> nn.Module:
         return model.velocity
 
+    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Weights, parts: frozenset[str]) -> None:
+        rows.standardise(model, weights.latent_noise)
+        if "cells" in parts:
+            rows.set_shifts(model)
+
     def losses(self, step: Step, batch: Batch) -> Losses:
-        return {"loss": flow_loss(step, Posterior(batch["mu"], batch["logvar"]), batch)}
+        return flow_losses(step, batch)
+
+
+@dataclass(kw_only=True)
+class HeadStage(Stage):
+    """The integration head on cached posteriors."""
+
+    name, number = "head", 5
+    reads, needed_for, lr_key = "latents", frozenset({"head"}), "training.head_lr"
+
+    def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
+        return [model.head] if model.head is not None else []
+
+    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Weights, parts: frozenset[str]) -> None:
+        mu, logvar = rows.tensors["mu"].flatten(1), rows.tensors["logvar"].flatten(1)
+        model.head.mean.copy_(mu.mean(0))
+        model.head.std.copy_((mu.var(0) + logvar.exp().mean(0)).sqrt().clamp(min=1e-3))
+
+    def losses(self, step: Step, batch: Batch) -> Losses:
+        return head_losses(step, batch)
 
 
 @dataclass(kw_only=True)
@@ -114,8 +156,8 @@ class JointStage(Stage):
 
     name, number = "joint", 3
 
-    def trained(self, model: SAVEModel) -> list[nn.Module]:
-        return [model]
+    def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
+        return [*model.autoencoder(), model.velocity]
 
     def averaged(self, model: SAVEModel) -> nn.Module:
         return model.velocity
@@ -125,7 +167,7 @@ class JointStage(Stage):
         detached = Posterior(posterior.mu.detach().float(), posterior.logvar.detach().float())
         if step.training:
             self._follow(step, detached, batch["library"])
-        flow = flow_loss(step, detached, batch)
+        flow = noise_loss(step, detached, batch)
         return losses | {"loss": losses["loss"] + flow, "flow": flow.detach()}
 
     def _follow(self, step: Step, posterior: Posterior, library: Tensor) -> None:
@@ -138,50 +180,3 @@ class JointStage(Stage):
         rate = max(0.01, 1 / (1 + step.number))
         model.flow_mean.lerp_(mean, rate)
         model.flow_std.lerp_(std, rate)
-
-
-def autoencoder_losses(step: Step, batch: Batch) -> tuple[Losses, Posterior]:
-    """Reconstruction and KL of a batch, and the posterior; divided by the genes, as gradients should not depend on them."""
-    model, noise, counts, library = step.model, step.noise, batch["counts"], batch["library"]
-    scaled = model.scaled(counts, library)  # (N, G)
-    posterior = model.encode(shown(step, scaled))
-    z = posterior.sample(noise.normal(*posterior.mu.shape))  # (N, L, d)
-    given = model.decoder_conditions.conditions
-    values = {name: batch["values"][name] for name in given.names}
-    where = noise.uniform(len(z), len(given.columns)) < step.weights.decoder_mask_rate  # (N, C)
-    cells = model.likelihood(model.decode(z, given.mask(values, where)).float(), library)
-    reconstruction = -cells.log_prob(counts if cells.space == "counts" else scaled).mean()
-    kl, kl_weight = posterior.kl().mean(), step.weights.kl_weight
-    if step.training:  # free at first, so that the latent is used before it is taxed
-        kl_weight *= min(1.0, step.number / max(1, step.weights.kl_warmup * step.steps))
-    loss = (reconstruction + kl_weight * kl) / counts.shape[1]
-    return {"loss": loss, "reconstruction": reconstruction.detach(), "kl": kl.detach()}, posterior
-
-
-def shown(step: Step, scaled: Tensor) -> Tensor:
-    """What the encoder sees of cells (N, G): in training not every gene, or it would learn cells by heart."""
-    rate = step.weights.input_dropout
-    if not (step.training and rate):
-        return scaled
-    return scaled.masked_fill(step.noise.uniform(*scaled.shape) < rate, 0.0) / (1 - rate)
-
-
-def flow_loss(step: Step, posterior: Posterior, batch: Batch) -> Tensor:
-    """The objective's loss of a batch of latents, conditions masked."""
-    model, noise, n = step.model, step.noise, len(posterior.mu)
-    z = posterior.sample(step.weights.latent_noise * noise.normal(*posterior.mu.shape))  # (N, L, d)
-    x_1 = model.to_flow(z, batch["library"])  # (N, D)
-    t, x_0 = noise.uniform(n), noise.normal(n, x_1.shape[1])  # (N,), (N, D)
-
-    def field(x: Tensor, t: Tensor) -> Tensor:
-        return model.velocity(x, t, model.conditions.mask(batch["values"], masked(step, n)))  # (N, D)
-
-    return step.objective.loss(field, x_1, batch["group"], t, x_0, noise.generator)
-
-
-def masked(step: Step, n: int) -> Tensor:
-    """Which conditions of which cells the flow sees as [MASK], (N, C): each by itself, and all of a cell together."""
-    where = step.noise.uniform(n, len(step.model.conditions.columns)) < step.weights.mask_rate
-    if step.weights.joint_mask_rate:
-        where = where | (step.noise.uniform(n, 1) < step.weights.joint_mask_rate)
-    return where

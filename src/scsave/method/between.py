@@ -1,0 +1,88 @@
+"""Route `between`: control cells moved to a treated state by the flow from cells to cells (method.md section 9).
+
+What is carried is the change: expression decoded after the flow less expression decoded before it, both as expected
+log1p of drawn counts, so that what the autoencoder loses of a cell cancels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from torch import Tensor
+
+from scsave import keys
+from scsave.baselines.carry import carried_groups
+from scsave.data.conditions import Values
+from scsave.method.decoding import CHUNK, decoded, inference, on
+from scsave.method.fitted import METHOD, Fitted
+
+WAYS = ("moved", "drawn")  # control cells moved by the decoded change | cells drawn from the decoder
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Latents before and after the flow, (N, L, d) each, library sizes (N,) and decoder conditions of control cells."""
+
+    before: Tensor
+    after: Tensor
+    library: Tensor
+    values: Values
+
+
+def move(model: Fitted, control: AnnData, obs: pd.DataFrame, leave: float) -> Moved:
+    """The flow from control cells (prepared) to the perturbation of `obs` (N rows of condition columns).
+
+    The field is given source and target and no other condition, since the cell brings its own identity; the decoder is
+    given the cells' own technical levels; cells keep their library size.
+    """
+    network = model.network
+    library = torch.as_tensor(control.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
+    before = model.latent(model.encode(control))  # (N, L, d)
+    values = on(model.conditions.encode(obs), model.device)
+    hidden = torch.tensor([c.name != model.info["perturbation"] for c in model.conditions.columns], device=model.device)
+    asked = model.conditions.mask(values, hidden.expand(len(obs), -1))
+    cells = torch.ones(len(obs), device=model.device)
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        velocity = network.velocity(x, t.expand(len(x)), asked, cells, leave)  # (N, D)
+        return torch.cat([velocity[:, :-1], torch.zeros_like(velocity[:, -1:])], dim=1)
+
+    with inference(network):
+        x_0 = network.to_flow(before, library)
+        x_0[:, -1] = 0.0
+        after = network.from_flow(model.sampler.objective.sample(field, x_0, model.sampler.solver)[0])[0]
+    return Moved(before, after, library, values)
+
+
+def decoded_change(model: Fitted, moved: Moved, cells: np.ndarray) -> np.ndarray:
+    """Mean over the cells at `cells` of expected log1p expression after less before, (G,)."""
+    network, total = model.network, torch.zeros(len(model.genes), device=model.device)
+    with inference(network):
+        for place in np.array_split(cells, max(1, -(-len(cells) // CHUNK))):
+            values, size = {name: v[place] for name, v in moved.values.items()}, moved.library[place]
+            after, before = (
+                network.likelihood(network.decode(z[place], values), size).expected_log1p()
+                for z in (moved.after, moved.before)
+            )
+            total += (after - before).sum(0)
+    return (total / len(cells)).cpu().numpy().astype(np.float64)
+
+
+def between(
+    model: Fitted, control: AnnData, obs: pd.DataFrame, groups: list[np.ndarray], target: str, seed: int
+) -> AnnData:
+    """The control cells under `target`, group by group (positions; a group is a cell type), in their order."""
+    moved, key = move(model, control, obs, model.info.get("leave", 1.0)), model.info["perturbation"]
+    if model.info.get("way", WAYS[0]) == "drawn":
+        rng = torch.Generator(model.device).manual_seed(seed)
+        return decoded(model.network, moved.after, moved.library, moved.values, rng, obs, model.info)
+    place = {name: number for number, name in enumerate(control.obs_names)}
+
+    def change(cells: AnnData) -> np.ndarray:
+        return decoded_change(model, moved, np.array([place[name] for name in cells.obs_names]))
+
+    return carried_groups(control, groups, change, key, target, seed, METHOD)

@@ -1,0 +1,99 @@
+"""What a batch does: a shift of each gene in the decoder, and the integration head, a small VAE on the finished latent.
+
+A latent that keeps everything keeps the batch. The head reads the embedding of batch correction off it, without a price
+for the other tasks (method.md section 9).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from scsave.data.conditions import Categorical, Conditions, Values
+from scsave.models.networks import Posterior
+
+
+class LevelShift(nn.Module):
+    """A shift of every gene for each level of the categorical columns, starting at zero; [MASK] has none (ours).
+
+    What a batch does to a gene, whatever the cell, then needs neither the decoder's width nor the latent.
+    """
+
+    def __init__(self, columns: list[Categorical], out: int):
+        super().__init__()
+        self.names = [column.name for column in columns]
+        # [MASK], the last row, is padding: it stays zero
+        self.tables = nn.ModuleList(
+            nn.Embedding(len(column.levels) + 1, out, padding_idx=len(column.levels)) for column in columns
+        )
+        for table in self.tables:
+            nn.init.zeros_(table.weight)
+
+    def forward(self, values: Values) -> Tensor:
+        return sum(table(values[name]) for name, table in zip(self.names, self.tables, strict=True))  # (N, out)
+
+
+def level_shift(conditions: Conditions, out: int) -> LevelShift | None:
+    """The shifts of the categorical columns among `conditions`; None where there is none."""
+    columns = [column for column in conditions.columns if isinstance(column, Categorical)]
+    return LevelShift(columns, out) if columns else None
+
+
+class OneHot(nn.Module):
+    """Technical columns as numbers: a one-hot vector a category, the value of a number; [MASK] is zero."""
+
+    def __init__(self, conditions: Conditions):
+        super().__init__()
+        self.conditions = conditions
+        self.size = sum(len(c.levels) if isinstance(c, Categorical) else 1 for c in conditions.columns)
+
+    def forward(self, values: Values) -> Tensor:
+        parts = []
+        for column in self.conditions.columns:
+            value = values[column.name]
+            if isinstance(column, Categorical):
+                parts.append(nn.functional.one_hot(value, len(column.levels) + 1)[:, :-1].float())  # (N, levels)
+            else:
+                parts.append(value.nan_to_num(0.0)[:, None].float())  # (N, 1)
+        return torch.cat(parts, dim=1)  # (N, size)
+
+
+def mlp(n_in: int, width: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(n_in, width), nn.LayerNorm(width), nn.SiLU(),
+        nn.Linear(width, width), nn.LayerNorm(width), nn.SiLU(),
+        nn.Linear(width, n_out),
+    )  # fmt: skip
+
+
+class IntegrationHead(nn.Module):
+    """A VAE on standardised latents (N, D) whose decoder is given the technical columns, so that its code need not hold them.
+
+    Normal likelihood of unit variance on the standardised latent; the encoder sees the latent alone.
+    """
+
+    def __init__(self, n_latent: int, conditions: Conditions, width: int, size: int):
+        super().__init__()
+        self.given = OneHot(conditions)
+        self.encoder = mlp(n_latent, width, 2 * size)
+        self.decoder = mlp(size + self.given.size, width, n_latent)
+        self.linear = nn.Linear(self.given.size, n_latent, bias=False)
+        self.register_buffer("mean", torch.zeros(n_latent))
+        self.register_buffer("std", torch.ones(n_latent))
+
+    def standardised(self, latent: Tensor) -> Tensor:
+        return (latent - self.mean) / self.std  # (N, D)
+
+    def encode(self, latent: Tensor) -> Posterior:
+        """The code of latents (N, D): mean and log variance (N, k)."""
+        mu, logvar = self.encoder(self.standardised(latent)).chunk(2, dim=-1)
+        return Posterior(mu, logvar.clamp(-8, 4))
+
+    def decode(self, code: Tensor, values: Values) -> Tensor:
+        """The standardised latent (N, D) of a code (N, k) under technical columns."""
+        given = self.given(values)  # (N, size)
+        return self.decoder(torch.cat([code, given], dim=1)) + self.linear(given)  # (N, D)
+
+    def corrected(self, latent: Tensor, values: Values) -> Tensor:
+        """Latents (N, D) as they would be under other technical columns; what the code leaves out is left out."""
+        return self.decode(self.encode(latent).mu, values) * self.std + self.mean  # (N, D)
