@@ -31,7 +31,7 @@ class Problem:
     """One data set under one seed: the cells of `train.py task=batch_correction`, and their scorer."""
 
     def __init__(self, overrides: list[str]):
-        from scsave.data.source import select_genes
+        from scsave.data.gene_selection import select_genes
         from scsave.metrics.integration import IntegrationScorer
 
         config = OmegaConf.to_container(config_of(overrides), resolve=True)

@@ -47,7 +47,7 @@ class Problem:
     """One data set under one seed: prepared cells, their split, and a scorer of its test (or validation) cells."""
 
     def __init__(self, overrides: list[str], group: str):
-        from scsave.data.source import select_genes
+        from scsave.data.gene_selection import select_genes
         from scsave.metrics.generation import GenerationScorer
 
         config = composed(overrides)

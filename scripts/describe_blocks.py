@@ -37,7 +37,7 @@ def load(config: dict, group: str = "train") -> "tuple[BlockingContext, AnnData]
     """What the run of this config would make its blocks from; and the cells of a group of its split."""
     from scsave import keys
     from scsave.blocking.schemes import BlockingContext
-    from scsave.data.source import select_genes
+    from scsave.data.gene_selection import select_genes
 
     cache = Path(config["paths"]["cache"])
     source = build(config["data"], "data")

@@ -46,7 +46,7 @@ def transfer(embedding: np.ndarray, labels: np.ndarray, known: np.ndarray, asked
 
 def embedded(problem: Problem, overrides: list[str], without: np.ndarray) -> dict[str, np.ndarray]:
     """Latent means and components of all cells, (N, D), of a model that was not shown the cells `without`, (N,) bool."""
-    from scsave.data.source import select_genes
+    from scsave.data.gene_selection import select_genes
     from scsave.data.splits.split import make_split
 
     groups = {name: rows[~without[rows]] for name, rows in problem.split.groups.items()}

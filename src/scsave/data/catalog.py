@@ -1,4 +1,4 @@
-"""Which data sets of `configs/data` have a column that a task needs? For the line that refuses one that lacks it."""
+"""Data sets of `configs/data` that have a column which a task needs, for the line that refuses one that lacks it."""
 
 from __future__ import annotations
 
