@@ -8,7 +8,7 @@ import torch
 from scsave.runs.build import make_method
 
 from scsave.components import build
-from scsave.data.source import select_genes
+from scsave.data.gene_selection import select_genes
 from scsave.errors import UserError
 from scsave.runs.config import validated
 from scsave.runs.reproduce import expand, experiments

@@ -19,7 +19,7 @@ from scsave.runs.build import make_method
 
 from scsave import keys
 from scsave.components import build
-from scsave.data.source import select_genes
+from scsave.data.gene_selection import select_genes
 from scsave.errors import UserError
 from scsave.metrics.registry import rows
 from scsave.protocol import Context

@@ -1,4 +1,4 @@
-"""Which genes vary most among the training cells? Chosen on them alone; X stays what it was."""
+"""Highly variable genes, chosen on training cells alone; and cells or genes selected without touching X."""
 
 from typing import Any
 

@@ -153,7 +153,7 @@ def repeats(
 
 def make_scorer(cells: AnnData, source: DataSource, split: Split, task: dict[str, Any], seed: int) -> GenerationScorer:
     """The scorer that a run with this config node `task` has."""
-    from scsave.data.source import select_genes
+    from scsave.data.gene_selection import select_genes
     from scsave.metrics.generation import GenerationScorer
 
     data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
@@ -192,7 +192,7 @@ def study_without_run(config: dict[str, Any], seeds: list[int], say: Say = lambd
     """The same where no run generated cells yet: a Gaussian in PCA space, fitted here, generates them."""
     from scsave.baselines.generation import PcaGaussian
     from scsave.components import build
-    from scsave.data.source import select_genes
+    from scsave.data.gene_selection import select_genes
 
     cache = Path(config["paths"]["cache"])
     source = build(config["data"], "data").fitted(cache)

@@ -1,4 +1,4 @@
-"""Where are the counts of an AnnData as its owner has it? For Python, where no `data=...` says so."""
+"""An AnnData as its owner has it, to prepared cells: for Python, where no `data=...` says where the counts are."""
 
 from __future__ import annotations
 

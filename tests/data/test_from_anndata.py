@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.ordinary import as_prepared, with_genes
+from scsave.data.from_anndata import as_prepared, with_genes
 from scsave.errors import UserError
 
 from .sources import tiny
