@@ -70,7 +70,7 @@ class Problem:
         """Headline metric -> value."""
         from scsave import keys
 
-        return self.scorer.score(cells, protocols=("neutral",))["neutral"][keys.ALL]
+        return self.scorer.score(cells)["neutral"][keys.ALL]
 
 
 @lru_cache(maxsize=1)

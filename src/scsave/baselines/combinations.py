@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from scsave.baselines.predicted import group_means
+from scsave.stats.moments import group_means
 from scsave.data import perturbations
 from scsave.errors import UserError
 

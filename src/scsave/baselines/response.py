@@ -16,7 +16,8 @@ from pydantic import Field
 
 from scsave.baselines.base import ROUTE, Baseline
 from scsave.baselines.carry import carried_groups
-from scsave.baselines.predicted import group_means, mean_expression, shifted_cells
+from scsave.baselines.predicted import shifted_cells
+from scsave.stats.moments import group_means, mean_expression
 from scsave.errors import UserError
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from scsave.data.gene_selection import select_cells
 from scsave.errors import UserError
 from scsave.flow.guidance import guided
 from scsave.method.decoding import CHUNK, inference, on
-from scsave.metrics.distribution import subsample
 from scsave.stats.pca import Projection, fit_pca, softened
+from scsave.stats.resample import subsample
 
 if TYPE_CHECKING:
     from scsave.method.save import SAVE

@@ -101,18 +101,18 @@ class Perturbation:
 
     def run_type(self, context: Context, name: str, target: str) -> Outcome:
         """Predict and score one cell type; its files go below the fold's folder."""
-        from scsave.metrics.response import CrossedScorer
+        from scsave.metrics.response import ResponseScorer
         from scsave.results.response_figures import draw_summary, draw_type
 
         control, real, seen = held_cells(context.data, context.split, context.columns, name, target)
         options = {"n_top_genes": self.n_top_genes, "n_components": self.n_components, "seed": context.seed}
-        scorer = CrossedScorer(seen, control, real, **options)
+        scorer = ResponseScorer(seen, control, real, **options)
         predicted = self.predict(context, enough(scorer.halves, self.min_cells), target)
         scores = {row: {name: scorer.score(*cells)} for row, cells in predicted.items()}
         scores["ceiling"] = {name: scorer.ceiling()}
         scores = {row: {keys.ALL: groups[name]} | groups for row, groups in scores.items()}
         headline = next(iter(predicted))
-        top = scorer.whole.predicted_de(joined(predicted[headline]), 20)
+        top = scorer.predicted_de(joined(predicted[headline]), 20)
         folder = run_folder(context.folder)
         write_h5ad(folder / "predictions" / f"{slug(name)}.h5ad", joined(predicted[headline]))
         if context.figures:
@@ -169,7 +169,7 @@ class Perturbation:
             from scsave.tasks.genetic_outcome import merge_genetic
 
             return merge_genetic(outcomes)
-        from scsave.metrics.aggregate import mean_of
+        from scsave.stats.aggregate import mean_of
         from scsave.results.response_figures import draw_summary
 
         scores = {}
