@@ -211,10 +211,18 @@ def test_of_many_training_cells_the_same_share_of_each_combination_is_used():
 
 def test_variable_genes_are_chosen_on_training_cells():
     train, test = population(200, seed=1), population(80, seed=2)
-    chosen = GenerationScorer(train, test, ["type"], "type", n_top_genes=15, n_components=5).fidelity.spaces[NEUTRAL].variable
+    chosen = (
+        GenerationScorer(train, test, ["type"], "type", n_top_genes=15, n_components=5)
+        .fidelity.spaces[NEUTRAL]
+        .variable
+    )
     poisoned = test.copy()
     poisoned.X = poisoned.X * np.float32(3)
-    again = GenerationScorer(train, poisoned, ["type"], "type", n_top_genes=15, n_components=5).fidelity.spaces[NEUTRAL].variable
+    again = (
+        GenerationScorer(train, poisoned, ["type"], "type", n_top_genes=15, n_components=5)
+        .fidelity.spaces[NEUTRAL]
+        .variable
+    )
     assert len(chosen) == 15
     assert (chosen == again).all()
 

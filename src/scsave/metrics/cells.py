@@ -95,7 +95,9 @@ class Space:
     seed: int
 
     @classmethod
-    def fit(cls, train: AnnData, x: sp.csr_matrix, n_top_genes: int, n_components: int, seed: int, max_cells: int) -> Space:
+    def fit(
+        cls, train: AnnData, x: sp.csr_matrix, n_top_genes: int, n_components: int, seed: int, max_cells: int
+    ) -> Space:
         """Variable genes and PCA of the training cells, whose expression is `x` (N, G)."""
         variable = most_variable(train, n_top_genes)
         return cls(variable, fit_pca(x[:, variable], n_components, seed), max_cells, seed)

@@ -12,8 +12,8 @@ from itertools import combinations
 import numpy as np
 
 from scsave.metrics.differential import top_genes, welch_t
-from scsave.stats.agreement import pearson
 from scsave.stats.aggregate import NAN, mean_of
+from scsave.stats.agreement import pearson
 from scsave.stats.moments import Matrix, Moments, group_moments, rest_of
 
 MARKERS = 50

@@ -62,7 +62,7 @@ class Fidelity:
         if protocol != NEUTRAL or not len(generated):
             return self._rows(generated, real, protocol, {})
         x, y = (self._components(sample.x) for sample in (generated, real))
-        shared = pd.Series(generated.labels).isin(self.nearby_labels).to_numpy()  # the others have no training cell near
+        shared = pd.Series(generated.labels).isin(self.nearby_labels).to_numpy()  # no training cell is near the others
         values = {
             "c2st_pooled": c2st_pooled(x, y, self.spaces[NEUTRAL].seed),
             "authenticity": distribution.authenticity(x[shared], *self.nearby),

@@ -25,8 +25,8 @@ from scsave.metrics.perturbation_level import (
     weighted_scores,
 )
 from scsave.metrics.registry import checked, rows
-from scsave.stats.agreement import pearson
 from scsave.stats.aggregate import NAN, bootstrap_interval, mean_of
+from scsave.stats.agreement import pearson
 from scsave.stats.moments import Moments, group_moments, moments
 from scsave.stats.resample import half
 

@@ -14,8 +14,8 @@ from scsave.metrics.cells import Space, expression
 from scsave.metrics.differential import overlap, top_genes, typical_error, welch_t
 from scsave.metrics.distribution import distances, squared
 from scsave.metrics.registry import checked, rows
-from scsave.stats.agreement import pearson, r2
 from scsave.stats.aggregate import NAN, mean_of
+from scsave.stats.agreement import pearson, r2
 from scsave.stats.moments import Moments, moments
 from scsave.stats.resample import half
 

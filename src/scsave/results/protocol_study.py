@@ -117,8 +117,8 @@ def _seen(cells: np.ndarray, real: np.ndarray, sign: np.ndarray, seed: int) -> S
 def told_apart(cells: np.ndarray, real: np.ndarray, seed: int) -> tuple[float, float]:
     """W1 and classifier AUC of two samples (N, D), (M, D) in one space; of random `MOST` of a larger one."""
     from scsave.metrics.distribution import squared, w1
-    from scsave.stats.resample import subsample
     from scsave.metrics.two_sample import c2st_auc
+    from scsave.stats.resample import subsample
 
     cells, real = (x[subsample(len(x), MOST, seed)] for x in (cells, real))
     return w1(squared(cells, real)), c2st_auc(cells, real, seed)

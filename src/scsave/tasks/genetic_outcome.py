@@ -63,12 +63,14 @@ def outcome_of(
 
     scores = {row: one.groups for row, one in found.items()}
     intervals = {row: one.intervals for row, one in found.items()}
-    reach: dict[str, Any] = {}
+    of, reach = rows("genetic"), {}
     if NO_SKILL in scores:
         for row, by_group in scores.items():
             reach[row] = {
                 group: {
-                    metric: rows("genetic")[metric].dynamic_range(value, scores[NO_SKILL][group][metric], scores[CEILING][group][metric])
+                    metric: of[metric].dynamic_range(
+                        value, scores[NO_SKILL][group][metric], scores[CEILING][group][metric]
+                    )
                     for metric, value in values.items()
                 }
                 for group, values in by_group.items()
@@ -115,10 +117,10 @@ def interactions(arrays: dict[str, np.ndarray]) -> dict[str, float]:
 
 def merge_genetic(outcomes: dict[str, Outcome]) -> Outcome:
     """All folds together: tables stacked, and the discrimination score taken anew over all perturbations at once."""
-    from scsave.stats.aggregate import bootstrap_interval, mean_of
     from scsave.metrics.genetic import GeneticScores
     from scsave.metrics.perturbation_level import discrimination
     from scsave.results.genetic_figures import draw_genetic
+    from scsave.stats.aggregate import bootstrap_interval, mean_of
 
     parts = list(outcomes.values())
     first = parts[0]

@@ -169,8 +169,8 @@ class Perturbation:
             from scsave.tasks.genetic_outcome import merge_genetic
 
             return merge_genetic(outcomes)
-        from scsave.stats.aggregate import mean_of
         from scsave.results.response_figures import draw_summary
+        from scsave.stats.aggregate import mean_of
 
         scores = {}
         for row, groups in first.scores.items():

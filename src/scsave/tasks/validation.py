@@ -69,8 +69,8 @@ def held_type_scores(context: Context, target: str) -> dict[str, float]:
     Means and changes of gene means in log1p space, averaged over types; changes crossed over halves of the control cells.
     Of SAVE it is the response head, in closed form; its networks are not trained anew, and do not enter.
     """
-    from scsave.stats.moments import mean_expression
     from scsave.metrics.response import change_scores, mean_scores, split_control
+    from scsave.stats.moments import mean_expression
     from scsave.tasks.held_cells import levels_and_types
 
     data, columns = context.data, context.columns
