@@ -348,7 +348,9 @@ def test_controls_that_are_the_cells_without_a_label(tmp_path, kind):
     data = with_column("gene", pd.Categorical([None if i % 4 == 0 else SYMBOLS[i % 3] for i in range(60)]))
     data.write_h5ad(tmp_path / "a.h5ad")
     screen = {"kind": kind, "conditions": ["gene"], "perturbation_key": "gene", "control": "control"}
-    line = refused(lambda: loaded(tmp_path / "a.h5ad", **screen), "15 of 60 cells have no label: if these are the controls")
+    line = refused(
+        lambda: loaded(tmp_path / "a.h5ad", **screen), "15 of 60 cells have no label: if these are the controls"
+    )
     assert "'data.fill_missing={gene: control}'" in line
     found = loaded(tmp_path / "a.h5ad", **screen, fill_missing={"gene": "control"})
     assert (found.obs["gene"] == "control").sum() == 15

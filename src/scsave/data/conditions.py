@@ -98,7 +98,7 @@ class Numeric:
                 f"condition {self.name}={far:g} lies outside of what training had, {self.least:g} to {self.most:g} "
                 f"({len(beyond)} of {len(numbers)} cells): what is made for it is extrapolated"
             )
-        if (lost := int((column.isna()).sum())):
+        if lost := int((column.isna()).sum()):
             found.append(f"condition {self.name} is missing in {lost} of {len(numbers)} cells: it is taken as not told")
         return found
 

@@ -22,7 +22,9 @@ LOOKED_AT = 256  # cells whose values are looked at
 _TYPE = re.compile(r"cell.?type|^type$|annot|cluster|louvain|leiden|label", re.I)
 _BATCH = re.compile(r"batch|donor|patient|sample|replicate|individual|lane|tech|study|^ind$|gem", re.I)
 _PERTURBATION = re.compile(r"perturb|guide|gene|condition|treat|stim|drug|compound|disease|status|state", re.I)
-_CONTROL = re.compile(r"^(ctrl|control|nt|non.?targeting|unperturbed|vehicle|dmso|healthy|normal|unstim.*|untreated)$", re.I)
+_CONTROL = re.compile(
+    r"^(ctrl|control|nt|non.?targeting|unperturbed|vehicle|dmso|healthy|normal|unstim.*|untreated)$", re.I
+)
 
 
 def summary(data: AnnData, source: DataSettings) -> dict[str, str]:

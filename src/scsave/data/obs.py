@@ -121,7 +121,11 @@ def choose_cells(obs: pd.DataFrame, source: DataSettings, where: str) -> np.ndar
                 raise UserError(
                     f"{where}: '{column}' is {what} in {(bad & keep).sum()} of {keep.sum()} cells; drop them with "
                     "data.drop_missing=true"
-                    + (f", or if they are controls 'data.fill_missing={{{column}: {source.control}}}'" if control else "")
+                    + (
+                        f", or if they are controls 'data.fill_missing={{{column}: {source.control}}}'"
+                        if control
+                        else ""
+                    )
                 )
     return keep & ~lost
 

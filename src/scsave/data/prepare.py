@@ -52,7 +52,9 @@ def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, 
             good = np.diff(counts.indptr) >= source.min_genes
             dropped["few_genes"] += int((~good).sum())
             if (library[good] <= 0).any():
-                raise UserError(f"{where}: {int((library[good] <= 0).sum())} cells have no counts; set data.min_genes=1")
+                raise UserError(
+                    f"{where}: {int((library[good] <= 0).sum())} cells have no counts; set data.min_genes=1"
+                )
             counts = counts if good.all() else counts[good]
             if mapper is not None:
                 counts = sp.csr_matrix(counts @ mapper)

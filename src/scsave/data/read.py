@@ -82,9 +82,11 @@ class Rows:
 
     def _indices(self, indices: np.ndarray, most: int) -> None:
         """Is every index a place in the matrix?"""
-        if len(indices) and not (0 <= indices.min() and indices.max() < most):
+        if len(indices) and not (indices.min() >= 0 and indices.max() < most):
             low, high = indices.min(), indices.max()
-            raise UserError(f"{self.what}: its sparse format is broken (indices {low} to {high} of {most}); write it anew")
+            raise UserError(
+                f"{self.what}: its sparse format is broken (indices {low} to {high} of {most}); write it anew"
+            )
 
     def __getitem__(self, rows: slice) -> sp.csr_matrix:
         with readable(self.what):

@@ -18,8 +18,8 @@ from scsave.errors import UserError
 from scsave.method.decoding import CHUNK, inference, on
 from scsave.method.fitted import Fitted
 from scsave.method.sample import flowed, to_noise
-from scsave.metrics.distribution import subsample
 from scsave.stats.pca import Projection, fit_pca, softened
+from scsave.stats.resample import subsample
 
 Route = Literal["decode", "translate"]
 MEAN = "mean over batches"

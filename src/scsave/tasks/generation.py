@@ -18,7 +18,7 @@ from scsave.errors import UserError
 from scsave.files import write_h5ad
 from scsave.keys import Columns
 from scsave.metrics.registry import rows
-from scsave.metrics.row import Metric
+from scsave.metrics.row import NEUTRAL, PROTOCOLS, Metric
 from scsave.protocol import Context, Method, Outcome
 from scsave.tasks.validation import validation_split
 
@@ -60,7 +60,7 @@ class Generation:
     def decoder_conditions(self, columns: Columns, obs: pd.DataFrame) -> list[str]:
         return list(columns.conditions)
 
-    def scorer(self, context: Context) -> GenerationScorer:
+    def scorer(self, context: Context, protocols: tuple[str, ...] = PROTOCOLS) -> GenerationScorer:
         """What holds cells against the test cells of the split."""
         from scsave.metrics.generation import GenerationScorer
 
@@ -73,6 +73,7 @@ class Generation:
             n_top_genes=self.n_top_genes,
             n_components=self.n_components,
             seed=context.seed,
+            protocols=protocols,
         )
 
     def run(self, context: Context) -> Outcome:
@@ -109,9 +110,9 @@ class Generation:
     def validate(self, context: Context) -> dict[str, float]:
         """Cells under the validation cells' conditions against those cells, neutral protocol."""
         split = validation_split(context.split)
-        scorer = self.scorer(dataclasses.replace(context, split=split))
+        scorer = self.scorer(dataclasses.replace(context, split=split), (NEUTRAL,))
         cells = context.method.generate(scorer.test.obs[context.columns.conditions], seed=context.seed)
-        return scorer.score(cells, protocols=("neutral",))["neutral"][keys.ALL]
+        return scorer.score(cells)[NEUTRAL][keys.ALL]
 
     def reference_rows(self, context: Context, scorer: GenerationScorer, asked: pd.DataFrame) -> dict[str, AnnData]:
         """The noise floor and the methods of `references`: what any number must be read against."""

@@ -69,7 +69,9 @@ class NewCells:
 
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         if columns.batch is None:
-            raise UserError(f"split=new_cells holds out cells of each batch, {columns.name} has none; set data.batch_key")
+            raise UserError(
+                f"split=new_cells holds out cells of each batch, {columns.name} has none; set data.batch_key"
+            )
         codes, batches = combinations(data.obs, [columns.batch], numeric_levels=None)
         held = draw_share(codes, [self.share], 1, np.random.default_rng([seed, 1])) == 1
         if (gone := np.bincount(codes[~held], minlength=len(batches)) == 0).any():

@@ -1,4 +1,4 @@
-"""From one value per perturbation or combination to the number in a table: means, intervals, dynamic range."""
+"""From one value per perturbation, cell type or combination to the number in a table: means and bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def mean_of(values: Sequence[float] | np.ndarray) -> float:
 def bootstrap_interval(
     values: Sequence[float] | np.ndarray, seed: int, level: float = 0.95, draws: int = 2000
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over perturbations, NaN left out; (NaN, NaN) with fewer than two."""
+    """Percentile bootstrap interval of the mean of `values`, NaN left out; (NaN, NaN) with fewer than two."""
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]
     if len(values) < 2:
@@ -27,14 +27,3 @@ def bootstrap_interval(
     means = values[np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def dynamic_range(value: float, baseline: float, ceiling: float) -> float:
-    """`(value - baseline) / (ceiling - baseline)`: 0 is no skill, 1 the ceiling, whichever direction is better.
-
-    NaN if the ceiling is the baseline: there is nothing to reach.
-    """
-    span = ceiling - baseline
-    if not np.isfinite(span) or abs(span) < 1e-12:
-        return NAN
-    return float((value - baseline) / span)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from scsave.metrics.aggregate import bootstrap_interval, dynamic_range, mean_of
+from scsave.stats.aggregate import bootstrap_interval, mean_of
 
 
 def test_mean_leaves_out_what_is_missing():
@@ -23,11 +23,3 @@ def test_interval_of_few_values():
     assert np.isnan(bootstrap_interval([], seed=0)).all()
     assert np.isnan(bootstrap_interval([1.0, np.nan], seed=0)).all()
     assert bootstrap_interval([2.0, 2.0], seed=0) == (2, 2)
-
-
-@pytest.mark.parametrize(("value", "expected"), [(0.2, 0), (0.8, 1), (0.5, 0.5), (0.1, -1 / 6), (1.1, 1.5)])
-def test_dynamic_range(value, expected):
-    assert dynamic_range(value, baseline=0.2, ceiling=0.8) == pytest.approx(expected)
-    assert dynamic_range(-value, baseline=-0.2, ceiling=-0.8) == pytest.approx(expected)
-    assert np.isnan(dynamic_range(value, 0.5, 0.5))
-    assert np.isnan(dynamic_range(value, np.nan, 0.5))
