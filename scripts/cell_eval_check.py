@@ -181,7 +181,7 @@ def held_out(
     from omegaconf import OmegaConf
 
     from scsave.components import build
-    from scsave.data.source import select_genes
+    from scsave.data.gene_selection import select_genes
     from scsave.metrics.response import split_control
     from scsave.runs.config import validated
     from scsave.runs.folds import slug

@@ -62,7 +62,7 @@ def source(path: Path, **changes):
 
 def prepare(path: Path, folder: Path, **changes) -> str:
     """What a run does before training: prepare, load, split, choose 2,000 genes, take a minibatch."""
-    from scsave.data.source import select_genes
+    from scsave.data.gene_selection import select_genes
     from scsave.data.splits.strategies import Random
     from scsave.training.loader import CellRows
 

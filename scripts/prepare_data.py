@@ -1,74 +1,72 @@
 """Download, check, prepare and cache a data set, as train.py does on first use; --info prints what is in it.
 
 python scripts/prepare_data.py data=pbmc_ifn [data.path=<local copy>] [split=...] [--info]
+python scripts/prepare_data.py data=h5ad data.path=my.h5ad --info     # columns, levels, layers, and a command to begin with
 python scripts/prepare_data.py data=all
 Any other setting of configs/train.yaml can be overridden the same way.
 """
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import OmegaConf
 
 from scsave.components import build
+from scsave.compose import compose, config_folder
 from scsave.errors import UserError
 from scsave.runs.main import entry, register_resolvers
 
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-    from scsave.data.source import DataSource
-
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-NEED_A_PATH = {"h5ad", "perturbseq_h5ad"}
-ALL = "data=all"
+ALL, NEED_A_PATH = "data=all", {"h5ad", "perturbseq_h5ad"}
 
 
-def prepare(cfg: DictConfig, info: bool) -> None:
+def prepare(overrides: list[str], info: bool) -> None:
     """One data set; raises UserError where it cannot be had or is not what it should be."""
-    from omegaconf import OmegaConf
+    config = OmegaConf.to_container(compose(overrides), resolve=True)
+    node = config["data"]
+    if info and node["path"] and not (node["conditions"] or node["perturbation_key"]):
+        from scsave.data.describe import file_summary
+        from scsave.data.read import open_cells
 
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    cache = Path(plain["paths"]["cache"])
-    source = build(plain["data"], "data").fitted(cache)
+        with open_cells(Path(node["path"])) as raw:
+            return show(file_summary(raw, node["path"]))
+    cache = Path(config["paths"]["cache"])
+    source = build(node, "data").fitted(cache)
     data = source.load(cache)
-    print(f"{source.name}: {data.n_obs:,} cells x {data.n_vars:,} genes, ready in {plain['paths']['cache']}")
+    print(f"{source.name}: {data.n_obs:,} cells x {data.n_vars:,} genes, ready in {cache}")
     if info:
         from scsave.data.describe import split_summary, summary
 
         rows = summary(data, source)
         for name, more in (
-            ("genes with a vector", lambda: coverage(plain, data, source)),
-            ("split", lambda: split_summary(build(plain["split"], "split")(data, source, plain["seed"]))),
+            ("genes with a vector", lambda: coverage(config, data, source)),
+            ("split", lambda: split_summary(build(config["split"], "split")(data, source.roles, config["seed"]))),
         ):
             try:
                 rows |= more()
             except UserError as error:  # said, and the rest shown all the same
                 rows[name] = str(error)
         show(rows)
+    return None
 
 
-def coverage(plain: dict, data: "AnnData", source: "DataSource") -> dict[str, str]:
+def coverage(config: dict[str, Any], data: Any, source: Any) -> dict[str, str]:
     """How many genes, and how many perturbed genes, have a vector in the source that semantic blocks would use."""
     from scsave.data.perturbations import parse
-    from scsave.genes.vectors import Packaged
     from scsave.keys import GENE_ID
 
-    vectors = build(plain["vectors"], "vectors") if plain.get("vectors") else Packaged()
+    vectors = build(config["vectors"], "vectors").bind(data).load()
     gene_ids = list(data.var[GENE_ID]) if GENE_ID in data.var else None
     found = vectors.coverage(list(data.var_names), source.organism, gene_ids)
     ways = ", ".join(f"{way} {n:,}" for way, n in found["found_by"].items() if n)
     rows = {f"genes with a vector ({found['vectors']})": f"{found['coverage']:.1%} ({ways})"}
     if source.perturbation_kind == "genes":
-        levels = data.obs[source.perturbation_key].cat.categories
-        perturbed = sorted({gene for level in levels for gene in parse(level, source.control)})
+        labels = data.obs[source.perturbation_key].cat.categories
+        perturbed = sorted({gene for label in labels for gene in parse(label, source.control)})
         known = vectors.lookup(perturbed, source.organism)[1]
         lost = [gene for gene, has in zip(perturbed, known, strict=True) if not has]
-        rows["perturbed genes with a vector"] = f"{known.sum()} of {len(known)}" + (
-            f"; without: {', '.join(lost[:10])}" if lost else ""
-        )
+        without = f"; without: {', '.join(lost[:10])}" if lost else ""
+        rows["perturbed genes with a vector"] = f"{known.sum()} of {len(known)}{without}"
     return rows
 
 
@@ -92,23 +90,17 @@ def main() -> None:
         return
     info = len(overrides) < len(sys.argv) - 1
     if ALL not in overrides:
-        prepare(composed(overrides), info)
+        prepare(overrides, info)
         return
     rest, failed = [arg for arg in overrides if arg != ALL], []
-    for name in sorted({path.stem for path in (CONFIGS / "data").glob("*.yaml")} - NEED_A_PATH):
+    for name in sorted({path.stem for path in (config_folder() / "data").glob("*.yaml")} - NEED_A_PATH):
         try:
-            prepare(composed([f"data={name}", *rest]), info)
+            prepare([f"data={name}", *rest], info)
         except UserError as error:
             failed.append(name)
             print(f"error: {error}", file=sys.stderr)
     if failed:
         raise UserError(f"{len(failed)} data sets could not be prepared: {', '.join(failed)}; the lines above say why")
-
-
-def composed(overrides: list[str]) -> DictConfig:
-    """The config of train.py with `overrides`."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", overrides=overrides)
 
 
 if __name__ == "__main__":

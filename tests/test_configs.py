@@ -8,10 +8,10 @@ import torch
 from scsave.runs.build import make_method
 
 from scsave.components import build
-from scsave.data.source import select_genes
+from scsave.data.gene_selection import select_genes
 from scsave.errors import UserError
 from scsave.runs.config import validated
-from scsave.runs.reproduce.jobs import expand, experiments
+from scsave.runs.reproduce import expand, experiments
 
 from .conftest import CELLS, ROOT
 
@@ -51,7 +51,7 @@ def test_every_option_trains_and_generates(choice, tiny, tmp_path, monkeypatch):
     assert (cells.X.data >= 0).all()
 
 
-@pytest.mark.parametrize("group", ["demo", "paper", "ablation", "small"])
+@pytest.mark.parametrize("group", ["demo", "paper", "ablation", "small", "correction"])
 def test_every_job_of_every_experiment_fits_the_schema(group):
     """Each point of each grid, not the file alone; the file's name is the one that it gives itself."""
     for job in expand(ROOT / "configs", experiments(ROOT / "configs", [group]), [0], []):

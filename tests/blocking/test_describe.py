@@ -87,18 +87,6 @@ def test_enrichment_against_fishers_exact_test(planted):
         assert row.expected == pytest.approx(in_set.sum() * in_block.mean())
 
 
-def test_benjamini_hochberg_against_scipy():
-    p = np.random.default_rng(0).random(50) ** 3
-    p[:5] = p[5]
-    np.testing.assert_allclose(describe.benjamini_hochberg(p), stats.false_discovery_control(p))
-
-
-def test_variable_genes_by_hand():
-    x = np.array([[0, 1, 5], [4, 1, 5], [0, 1, 5], [4, 1, 6.0]])
-    data = AnnData(sparse.csr_matrix(x))
-    assert describe.variable_genes(data).tolist() == [True, False, False]
-
-
 def test_a_block_of_unknown_genes_has_no_cohesion(planted):
     blocks, data, vectors, _, _ = planted
     table, _ = describe.describe(blocks, data, vectors, blocks.assignment != 1)

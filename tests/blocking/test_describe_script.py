@@ -22,7 +22,7 @@ def test_table_figure_and_comparison_are_written(tmp_path):
     assert {path.name for path in (tmp_path / "blocks").iterdir()} == {
         "blocks.csv", "enriched.csv", "blocks.json", "summary.json", "blocks.png"
     }  # fmt: skip
-    blocks = GeneBlocks.load(tmp_path / "blocks" / "blocks.json")
+    blocks = GeneBlocks.from_dict(json.loads((tmp_path / "blocks" / "blocks.json").read_text()))
     assert (blocks.scheme, blocks.n_blocks) == ("semantic", 6)
     assert blocks.info["coverage"] > 0.9
     semantic, random = json.loads((tmp_path / "blocks" / "summary.json").read_text())["schemes"]

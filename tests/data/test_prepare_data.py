@@ -1,9 +1,12 @@
 """scripts/prepare_data.py as a user runs it."""
 
 import importlib.util
+import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from scsave.runs.main import entry, register_resolvers
@@ -43,3 +46,26 @@ def test_a_mistake_is_one_line_and_exit_code_2(prepare, tmp_path, capsys):
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == f"error: {tmp_path}/none.h5ad: no such file; give data.path=<an existing file>\n"
+
+
+def test_info_of_a_file_that_nobody_has_described(prepare, tmp_path, capsys):
+    """Columns, levels and matrices, and a command that then works."""
+    data = tiny(cells=120)
+    data.layers["raw_counts"], data.X = data.X.copy(), np.log1p(data.X)
+    data.obs["donor"] = np.array(["d1", "d2"])[np.arange(120) % 2]
+    data.obs["condition"] = np.array(["ctrl", "stim"])[np.arange(120) // 6 % 2]
+    data.var = pd.DataFrame({"feature_name": list(data.var_names)}, index=[str(g) for g in range(12)])
+    data.write_h5ad(tmp_path / "my file.h5ad")
+    prepare("data=h5ad", f'data.path="{tmp_path}/my file.h5ad"', f"paths.cache={tmp_path}", "--info")
+    said = " ".join(capsys.readouterr().out.split())
+    for part in (
+        "120 x 12", "already logged", "matrix raw_counts counts", "obs cell_type 3 levels: A 40, B 40, C 40",
+        "obs age numeric, 1 to 2",
+    ):  # fmt: skip
+        assert part in said
+    command = said.partition("to begin with python train.py ")[2]
+    assert shlex.split(command) == [
+        "data=h5ad", "task=perturbation", f"data.path={tmp_path}/my file.h5ad",
+        "data.conditions=[condition,cell_type,batch]", "data.cell_type_key=cell_type", "data.batch_key=batch",
+        "data.perturbation_key=condition", "data.control=ctrl", "data.layer=raw_counts", "data.symbol_key=feature_name",
+    ]  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from scsave import keys
-from scsave.data import raw
+from scsave.data import read
 from scsave.data.store import build_once, read_prepared
 from scsave.errors import UserError
 
@@ -17,7 +17,7 @@ from .sources import h5ad, make, tiny
 def test_chunks_of_rows_give_the_same_cells(tmp_path, monkeypatch):
     data = tiny(cells=1200, genes=40)
     whole = h5ad(tmp_path / "a.h5ad", data, exclude={"cell_type": ["B"]}).load(tmp_path / "one")
-    monkeypatch.setattr(raw, "ENTRIES_AT_A_TIME", 1)  # 256 rows, the least
+    monkeypatch.setattr(read, "ENTRIES_AT_A_TIME", 1)  # 256 rows, the least
     parts = h5ad(tmp_path / "a.h5ad", data, exclude={"cell_type": ["B"]}).load(tmp_path / "many")
     np.testing.assert_array_equal(whole.X.toarray(), parts.X.toarray())
     np.testing.assert_array_equal(whole.obs_names, parts.obs_names)
@@ -126,7 +126,7 @@ def test_old_files_are_read_too(tmp_path):
 
 
 def test_cells_by_position_are_a_lean_copy(tmp_path):
-    from scsave.data.source import select_cells
+    from scsave.data.gene_selection import select_cells
 
     cells = h5ad(tmp_path / "a.h5ad", tiny()).load(tmp_path)
     rows = np.array([5, 3, 40])

@@ -7,11 +7,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from scsave.metrics.distribution import (
     CFGEN_SCALES,
+    authenticity,
     manifold_scores,
     mmd2_rbf,
     mmd2_unbiased,
     squared,
-    subsample,
     w1,
     w2,
 )
@@ -123,9 +123,16 @@ def test_manifold_scores_of_equal_and_of_far_samples():
     assert set(manifold_scores(squared(x, x + 100)).values()) == {0.0}
 
 
-def test_subsample_is_seeded_and_without_replacement():
-    assert (subsample(5, 10, 0) == np.arange(5)).all()
-    chosen = subsample(100, 30, 0)
-    assert len(set(chosen)) == 30
-    assert (chosen == subsample(100, 30, 0)).all()
-    assert (chosen != subsample(100, 30, 1)).any()
+def test_authenticity_against_brute_force():
+    draw = np.random.default_rng(0)
+    x, train, held_out = draw.normal(size=(30, 3)), draw.normal(size=(20, 3)), draw.normal(size=(20, 3))
+    x[:12] = train[:12]
+    nearest = [[np.linalg.norm(cell - side, axis=1).min() for side in (train, held_out)] for cell in x]
+    assert authenticity(x, train, held_out) == pytest.approx(np.mean([a < b for a, b in nearest]))
+    assert authenticity(train, train, held_out) == 1
+    assert authenticity(held_out, train, held_out) == 0
+    assert authenticity(x, train, train) == 0.5
+    assert np.isnan(authenticity(x[:0], train, held_out))
+    assert np.isnan(authenticity(x, train[:0], held_out[:0]))
+    with pytest.raises(ValueError, match="equal numbers of cells, got 20 and 19"):
+        authenticity(x, train, held_out[1:])

@@ -5,7 +5,6 @@ import scipy.sparse as sp
 from scipy.stats import pearsonr, wasserstein_distance
 from sklearn.metrics import r2_score
 
-from scsave.metrics.differential import moments
 from scsave.metrics.gene_level import (
     LevelTests,
     corr_frobenius,
@@ -15,6 +14,7 @@ from scsave.metrics.gene_level import (
     library_w1,
     moment_scores,
 )
+from scsave.stats.moments import moments
 
 
 def expression(n=60, genes=12, seed=0):

@@ -5,9 +5,10 @@ import scipy.sparse as sp
 
 from scsave import keys
 from scsave.errors import UserError
-from scsave.metrics.distribution import energy_distance, mmd2_rbf, squared, subsample, w1, w2
+from scsave.metrics.distribution import energy_distance, mmd2_rbf, squared, w1, w2
 from scsave.metrics.generation import GenerationScorer
-from scsave.metrics.registry import PROTOCOLS, rows
+from scsave.metrics.registry import NEUTRAL, PROTOCOLS, rows
+from scsave.stats.resample import subsample
 from tests.metrics.cells import population
 
 CONDITIONS = ["type", "state"]
@@ -15,7 +16,8 @@ CONDITIONS = ["type", "state"]
 
 @pytest.fixture(scope="module")
 def scorer():
-    return GenerationScorer(population(600, seed=1), population(240, seed=2), CONDITIONS, "type", n_components=10)
+    train, test = population(600, seed=1), population(240, seed=2)
+    return GenerationScorer(train, test, CONDITIONS, "type", n_components=10, protocols=PROTOCOLS)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,7 @@ def like(test, pool):
 
 
 def test_every_row_of_the_registry_is_emitted_and_no_other(scores):
+    of_all_cells = {"de_overlap_100", "c2st_pooled", "authenticity"}
     for by_protocol in scores.values():
         assert list(by_protocol) == list(PROTOCOLS)
         for protocol, groups in by_protocol.items():
@@ -44,7 +47,7 @@ def test_every_row_of_the_registry_is_emitted_and_no_other(scores):
                 assert list(values) == list(rows("generation", protocol))
                 missing = {name for name, value in values.items() if np.isnan(value)}
                 per_group = group not in ("all", "pooled")
-                assert missing == ({"de_overlap_100"} if per_group and protocol == "neutral" else set())
+                assert missing == (of_all_cells if per_group and protocol == NEUTRAL else set())
 
 
 def test_all_is_the_unweighted_mean_or_the_pooled_value(scores):
@@ -59,7 +62,7 @@ def test_all_is_the_unweighted_mean_or_the_pooled_value(scores):
 def test_distances_are_those_of_the_protocols_projection(scorer, protocol):
     cells = like(scorer.test, population(2000, seed=3))
     test, found = scorer.test, scorer.score(cells)[protocol]["B|x"]
-    pca = scorer.fidelity.projections[protocol]
+    pca = scorer.fidelity.spaces[protocol].projection
 
     def of(c):
         return c.X[((c.obs["type"] == "B") & (c.obs["state"] == "x")).to_numpy()].toarray()
@@ -72,7 +75,7 @@ def test_distances_are_those_of_the_protocols_projection(scorer, protocol):
 
 
 def test_the_neutral_pca_sees_the_reference_half_and_the_others_the_test_cells(scorer):
-    projections = scorer.fidelity.projections
+    projections = {name: space.projection for name, space in scorer.fidelity.spaces.items()}
     reference = scorer._train.X[scorer._reference]
     assert projections["neutral"].mean == pytest.approx(np.asarray(reference.mean(0)).ravel(), abs=1e-5)
     assert projections["cfgen"].mean == pytest.approx(np.asarray(scorer.test.X.mean(0)).ravel(), abs=1e-5)
@@ -186,7 +189,7 @@ def test_a_combination_with_one_cell_is_skipped_and_counted():
 def test_large_groups_are_capped_and_named():
     scorer = GenerationScorer(population(300, seed=1), population(200, seed=2), ["type"], "type", max_cells=50)
     assert scorer.info["capped_groups"] == ["A", "B", "pooled"]
-    cells, pca = scorer.real_sample(), scorer.fidelity.projections["neutral"]
+    cells, pca = scorer.real_sample(), scorer.fidelity.spaces[NEUTRAL].projection
 
     def capped(of):
         x = of.X[(of.obs["type"] == "A").to_numpy()]
@@ -208,10 +211,18 @@ def test_of_many_training_cells_the_same_share_of_each_combination_is_used():
 
 def test_variable_genes_are_chosen_on_training_cells():
     train, test = population(200, seed=1), population(80, seed=2)
-    chosen = GenerationScorer(train, test, ["type"], "type", n_top_genes=15, n_components=5).fidelity.variable
+    chosen = (
+        GenerationScorer(train, test, ["type"], "type", n_top_genes=15, n_components=5)
+        .fidelity.spaces[NEUTRAL]
+        .variable
+    )
     poisoned = test.copy()
     poisoned.X = poisoned.X * np.float32(3)
-    again = GenerationScorer(train, poisoned, ["type"], "type", n_top_genes=15, n_components=5).fidelity.variable
+    again = (
+        GenerationScorer(train, poisoned, ["type"], "type", n_top_genes=15, n_components=5)
+        .fidelity.spaces[NEUTRAL]
+        .variable
+    )
     assert len(chosen) == 15
     assert (chosen == again).all()
 
@@ -252,3 +263,70 @@ def test_counts_and_columns_survive_in_the_real_row(scorer):
     assert keys.COUNTS in real.layers
     assert {*CONDITIONS, keys.LIBRARY} <= set(real.obs)
     assert real.obs_names.is_unique
+
+
+def test_only_the_protocols_that_are_asked_for_are_computed(scorer, scores):
+    neutral = GenerationScorer(population(600, seed=1), population(240, seed=2), CONDITIONS, "type", n_components=10)
+    assert list(neutral.fidelity.spaces) == [NEUTRAL]
+    found = neutral.score(neutral.real_sample())
+    assert list(found) == [NEUTRAL]
+    for group, values in scores["real"][NEUTRAL].items():
+        assert found[NEUTRAL][group] == pytest.approx(values, abs=0, nan_ok=True)
+
+
+def test_pooled_values_of_a_fixed_number_of_cells_are_at_their_floor_and_find_smooth_cells(scorer, scores):
+    for row in ("real", "fresh"):
+        assert scores[row][NEUTRAL]["all"]["c2st_pooled"] == pytest.approx(0.5, abs=0.08)
+        assert scores[row][NEUTRAL]["pooled"]["c2st_pooled"] == scores[row][NEUTRAL]["all"]["c2st_pooled"]
+        assert scores[row][NEUTRAL]["pooled"]["energy"] < 0.5 * scores[row][NEUTRAL]["all"]["energy"]
+    smooth = scorer.test.copy()
+    smooth.X = sp.csr_matrix(np.tile(np.asarray(scorer.test.X.mean(0)), (smooth.n_obs, 1)))
+    assert scorer.score(smooth)[NEUTRAL]["all"]["c2st_pooled"] > 0.95
+
+
+def test_authenticity_finds_copies_of_training_cells(scorer, scores):
+    value = {row: scores[row][NEUTRAL]["all"]["authenticity"] for row in scores}
+    assert value["real"] == pytest.approx(0.5, abs=0.08)
+    assert value["fresh"] == pytest.approx(value["real"], abs=0.08)
+    assert value["identical"] < 0.4  # many of the compared test cells themselves
+    near, test = scorer.fidelity.nearby
+    assert scorer.info["nearby_cells"] == len(near) == len(test) > 30
+    train = scorer.fidelity.spaces[NEUTRAL].projection(scorer._train.X)
+    original = (train[:, None] == near).all(-1).any(1)  # training cells that generated ones are compared with
+    assert original.sum() == len(near)
+    assert not set(scorer._train.obs_names[original]) & set(scorer.real_sample().obs_names)
+    assert not (original & scorer._reference).any()
+    copied = scorer.train_resample().obs_names.str.rsplit("-", n=1).str[0]
+    share = np.isin(copied, scorer._train.obs_names[original]).mean()
+    assert value["train_resample"] == pytest.approx(share + (1 - share) * value["real"], abs=0.08)
+
+
+def test_authenticity_leaves_out_combinations_that_training_lacks():
+    train, test = population(500, seed=1, types=("A",)), population(200, seed=2)
+    scorer = GenerationScorer(train, test, ["type"], "type", n_components=5)
+    assert scorer.info["nearby_cells"] == (test.obs["type"] == "A").sum()
+    moved = scorer.real_sample()
+    moved.X = sp.csr_matrix(moved.X.toarray() + 9.0 * (moved.obs["type"] == "B").to_numpy()[:, None])
+    both = [scorer.score(cells)[NEUTRAL]["pooled"]["authenticity"] for cells in (scorer.real_sample(), moved)]
+    assert both[0] == both[1] == pytest.approx(0.5, abs=0.1)
+
+
+def test_without_training_cells_to_spare_there_is_no_authenticity():
+    scorer = GenerationScorer(population(60, seed=1), population(80, seed=2), ["type"], "type", n_components=5)
+    assert scorer.info["nearby_cells"] == 0
+    assert np.isnan(scorer.score(scorer.real_sample())[NEUTRAL]["all"]["authenticity"])
+
+
+def test_a_number_with_many_values_makes_no_groups():
+    train, test = population(300, seed=1), population(150, seed=2)
+    for seed, cells in enumerate((train, test)):
+        cells.obs["age"] = np.random.default_rng(seed).normal(size=cells.n_obs)
+    scorer = GenerationScorer(train, test, ["type", "age"], "type", n_components=5)
+    assert scorer.groups == ["A", "B"]
+    assert scorer.info["grouped_by"] == ["type"]
+    expected = GenerationScorer(train, test, ["type"], "type", n_components=5)
+    for cells in (scorer.test, scorer.real_sample()):
+        for group, values in scorer.score(cells)[NEUTRAL].items():
+            assert values == pytest.approx(expected.score(cells)[NEUTRAL][group], abs=0, nan_ok=True)
+    only = GenerationScorer(train, test, ["age"], None, n_components=5)
+    assert only.cells_per_combination == {"": 150}

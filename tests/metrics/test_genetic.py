@@ -88,7 +88,7 @@ def test_values_of_a_perturbation_against_brute_force(scorer, given, predicted):
     for name in NAMES:
         other = dense(given["real"], name).mean(0) - c_truth.mean(0)
         ranks.append(np.delete(np.abs(delta - other), [0, 3]).sum())
-    pca = scorer.projection
+    pca = scorer.space.projection
     project = lambda x: (x - pca.mean) @ pca.components  # noqa: E731
     expected = {
         "l2_top1000": np.linalg.norm(pred.mean(0) - real.mean(0)),

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from scsave.errors import UserError
+from scsave.keys import Columns
 from scsave.metrics.integration import BATCH, BIO, IntegrationScorer, exact_neighbours, totals
 from scsave.metrics.registry import rows
 from tests.metrics.cells import population
@@ -118,7 +119,6 @@ def test_labels_of_an_unlabelled_batch_do_not_matter(scored):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_without_labels_only_what_needs_none(scored):
     """The same values as for the cells of all batches beside labels, and nothing else."""
     cells, _, embeddings, found = scored
@@ -170,3 +170,51 @@ def test_mistakes_get_one_line():
         scorer.score({"mine": np.full((360, 2), np.nan)})
     with pytest.raises(UserError, match="corrected cells of mine: not the cells"):
         scorer._expression("mine", cells[::-1].copy())
+
+
+def test_what_data_alone_decide_is_checked_before_a_method_is_trained():
+    obs = batches()[0].obs
+    IntegrationScorer.check(obs, Columns("toy", batch="batch", cell_type="type"))
+    IntegrationScorer.check(obs, Columns("toy", batch="batch"), [])
+    with pytest.raises(UserError, match="no column donor in obs"):
+        IntegrationScorer.check(obs, Columns("toy", batch="donor", cell_type="type"))
+    nested = obs.assign(type=obs["batch"])
+    with pytest.raises(UserError, match="no level of type is in two levels of batch"):
+        IntegrationScorer.check(nested, Columns("toy", batch="batch", cell_type="type"))
+    with pytest.raises(UserError, match="needs two levels of batch among labelled cells, found b1"):
+        IntegrationScorer.check(obs, Columns("toy", batch="batch", cell_type="type"), ["b2", "b3"])
+    few = obs.assign(type=obs["type"].where(np.arange(len(obs)) % 4 == 0))
+    with pytest.raises(UserError, match="need 100 labelled cells, found 90"):
+        IntegrationScorer.check(few, Columns("toy", batch="batch", cell_type="type"))
+
+
+def test_cells_without_a_label_are_left_out_of_what_needs_one():
+    cells, corrected = batches()
+    partly = cells.copy()
+    missing = np.random.default_rng(0).random(partly.n_obs) < 0.2
+    partly.obs["type"] = partly.obs["type"].where(~missing).astype("category")
+    scorer = IntegrationScorer(partly, "batch", "type", n_components=10)
+    assert (scorer.labelled == ~missing).all()
+    assert scorer.info["labels"] == ["A", "B"]
+    assert scorer.info["labelled_cells"] == (~missing).sum()
+    assert scorer.info["unlabelled_batches"] == []
+    kept = IntegrationScorer(cells[~missing].copy(), "batch", "type", n_components=10)
+    assert scorer._before.pairs == kept._before.pairs
+    assert scorer._before.change == pytest.approx(kept._before.change)
+    assert scorer._kept(scorer._expression("mine", corrected)) == pytest.approx(
+        kept._kept(kept._expression("mine", corrected[~missing].copy()))
+    )
+
+
+@pytest.mark.slow
+def test_partly_labelled_cells_are_scored_like_an_unlabelled_batch(scored):
+    """Labels of the third batch missing, cell by cell, instead of the batch being named: the same scores."""
+    cells, _, embeddings, found = scored
+    partly = cells.copy()
+    partly.obs["type"] = partly.obs["type"].where(partly.obs["batch"] != "b3")
+    scorer = IntegrationScorer(partly, "batch", "type", n_components=10)
+    again = scorer.score({"good": embeddings["good"]})["good"]["all"]
+    same = [name for name in again if not np.isnan(again[name])]
+    assert len(same) > 10
+    assert [again[name] for name in same] == pytest.approx([found["good"]["all"][name] for name in same], abs=1e-6)
+    assert scorer.info["unlabelled_batches"] == ["b3"]

@@ -3,7 +3,6 @@ import pytest
 from scipy.stats import rankdata
 from sklearn.metrics import mean_squared_error, r2_score
 
-from scsave.metrics.differential import group_moments
 from scsave.metrics.perturbation_level import (
     centroid_mean,
     de_weights,
@@ -12,6 +11,7 @@ from scsave.metrics.perturbation_level import (
     non_dropout_de,
     weighted_scores,
 )
+from scsave.stats.moments import group_moments
 
 
 @pytest.fixture

@@ -80,3 +80,18 @@ def test_reading_the_registry_imports_nothing_heavy():
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.2, 0), (0.8, 1), (0.5, 0.5), (0.1, -1 / 6), (1.1, 1.5)])
+def test_dynamic_range(value, expected):
+    assert row("max").dynamic_range(value, baseline=0.2, ceiling=0.8) == pytest.approx(expected)
+    assert row("min").dynamic_range(-value, baseline=-0.2, ceiling=-0.8) == pytest.approx(expected)
+    assert row(0.5).dynamic_range(0.7, baseline=0.9, ceiling=0.45) == pytest.approx(0.2 / 0.35)
+    assert math.isnan(row("max").dynamic_range(value, 0.5, 0.5))
+    assert math.isnan(row("max").dynamic_range(value, math.nan, 0.5))
+
+
+@pytest.mark.parametrize(("best", "baseline", "ceiling"), [("max", 0.8, 0.2), ("min", 0.2, 0.8), (0.5, 0.6, 0.3)])
+def test_a_ceiling_worse_than_the_baseline_leaves_no_range(best, baseline, ceiling):
+    assert math.isnan(row(best).dynamic_range(0.7, baseline, ceiling))
+    assert row(best).dynamic_range(baseline, ceiling, baseline) == pytest.approx(1)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scsave.metrics.two_sample import c2st_auc, c2st_auc_genes, folds_of
+from scsave.metrics.two_sample import POOLED_CELLS, c2st_auc, c2st_auc_genes, c2st_pooled, folds_of
 
 
 @pytest.fixture
@@ -45,3 +45,31 @@ def test_too_few_cells_and_the_seed(draw):
     assert np.isnan(c2st_auc(x[:9], y, seed=0))
     assert c2st_auc(x, y, seed=0) == c2st_auc(x, y, seed=0)
     assert c2st_auc(x, y, seed=0) != c2st_auc(x, y, seed=1)
+
+
+def test_genes_that_are_never_counted_do_not_count(draw):
+    x, y = draw.normal(size=(100, 6)).astype(np.float32), draw.normal(size=(100, 6)).astype(np.float32)
+    x, y = np.maximum(x, 0), np.maximum(y, 0)
+    expected = c2st_auc_genes(x, y, seed=0)
+    traces, nothing = np.zeros((100, 4), dtype=np.float32), np.zeros((100, 4), dtype=np.float32)
+    traces[:, 0] = 1e-44 * np.arange(100)
+    traces[:, 1] = draw.normal(size=100) * 1e-30
+    traces[7, 2] = 1e-20
+    traces[:, 3] = draw.normal(size=100) * 1e-20
+    nothing[3, 3] = 2.0  # a count in one real cell: divided by the sd of traces it would be 1e20
+    found = c2st_auc_genes(np.hstack([x, traces]), np.hstack([y, nothing]), seed=0)
+    assert np.isfinite(found)
+    assert found == pytest.approx(expected, abs=0.03)
+
+
+def test_pooled_is_the_mean_of_draws_of_as_many_cells_of_both(draw):
+    x, y = draw.normal(size=(700, 4)), draw.normal(size=(60, 4)) + 0.5
+    assert c2st_pooled(x, y, seed=3) == pytest.approx(c2st_pooled(x, y, seed=3), abs=0)
+    assert c2st_pooled(x, y, seed=3) != c2st_pooled(x, y, seed=4)
+    assert np.isnan(c2st_pooled(x, y[:49], seed=0))
+    assert c2st_pooled(x[:60], y, seed=3) == c2st_auc(x[:60], y, seed=3)  # nothing to draw
+    large = draw.normal(size=(2, 2000, 4)) + np.array([0.3, 0])[:, None, None]
+    fixed = c2st_pooled(*large, seed=0)
+    one = c2st_auc(large[0][:POOLED_CELLS], large[1][:POOLED_CELLS], seed=0)
+    assert fixed == pytest.approx(one, abs=0.05)
+    assert c2st_auc(*large, seed=0) > fixed  # grows with the number of cells

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from scsave.baselines.generation import PcaGaussian
 from scsave.components import build
-from scsave.data.source import select_genes
+from scsave.data.gene_selection import select_genes
 from scsave.errors import UserError
 from scsave.files import write_h5ad, write_json
 from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, PROTOCOLS

@@ -19,18 +19,17 @@ from scsave.runs.build import make_method
 
 from scsave import keys
 from scsave.components import build
-from scsave.data.source import select_genes
+from scsave.data.gene_selection import select_genes
 from scsave.errors import UserError
 from scsave.metrics.registry import rows
 from scsave.protocol import Context
 from scsave.runs.config import validated
 from scsave.runs.main import one_line, register_resolvers
 from scsave.runs.run import run
-from scsave.runs.search import study_name, study_storage, trials_left
-from scsave.runs.tpe import TPE
+from scsave.runs.search import study_name, study_storage, tpe, trials_left
 
-from .conftest import CELLS, NETWORK, ROOT, clean_environment
-from .test_cli import train
+from ..conftest import CELLS, NETWORK, ROOT, clean_environment
+from ..test_cli import train
 
 GENES = ["data=simulated_perturbseq", "data.n_cells=1500", "data.n_genes=60", "data.n_targets=16", "data.n_doubles=12"]
 TASKS = {
@@ -182,7 +181,7 @@ def searched(storage: str, trials: int, seed: int) -> list[dict]:
     """A study of a known function, in one process or gone on with."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
-        study_name="s", storage=storage, sampler=TPE(seed=seed, n_startup_trials=4), load_if_exists=True
+        study_name="s", storage=storage, sampler=tpe(seed=seed, n_startup_trials=4), load_if_exists=True
     )
     for _ in range(trials):
         trial = study.ask()
@@ -200,7 +199,7 @@ def test_a_search_in_two_parts_tries_what_one_in_a_piece_tries(tmp_path):
     assert len({round(p["x"], 6) for p in whole}) == 12
     assert np.mean([abs(p["x"] - 1) for p in whole[6:]]) < np.mean([abs(p["x"] - 1) for p in whole[:4]])
     with pytest.raises(TypeError, match="colour"):
-        TPE(colour="red")
+        tpe(colour="red")
 
 
 def test_a_study_is_named_by_what_is_not_searched_and_counts_what_is_finished(tmp_path):

@@ -1,24 +1,11 @@
 import numpy as np
 import pandas as pd
-import pytest
 
-from scsave.errors import UserError
-from scsave.stats.resample import combination_labels, draw_like, half, resample_like, thinned
+from scsave.stats.resample import draw_like, half, proportional, rank_within, resample_like, subsample
 
 
 def counts(labels):
     return pd.Series(labels).value_counts().to_dict()
-
-
-def test_labels_join_the_columns():
-    obs = pd.DataFrame({"type": pd.Categorical(["B", "T"]), "dose": np.float32([0.1, 10]), "batch": [1, 2]})
-    assert combination_labels(obs, ["type", "dose", "batch"], "cells").tolist() == ["B|0.1|1", "T|10|2"]
-    assert combination_labels(obs, [], "cells").tolist() == ["", ""]
-    with pytest.raises(UserError, match="generated cells: no column phase in obs; columns: type, dose, batch"):
-        combination_labels(obs, ["phase"], "generated cells")
-    obs.loc[0, "dose"] = np.nan
-    with pytest.raises(UserError, match="column dose has 1 missing"):
-        combination_labels(obs, ["dose"], "cells")
 
 
 def test_half_is_a_half_of_each_label():
@@ -53,10 +40,26 @@ def test_resample_like_repeats_cells_of_the_same_label():
     assert len(resample_like(pool[:0], wanted, 0)) == 0
 
 
-def test_thinned_keeps_the_same_share_of_each_label_and_loses_none():
+def test_proportional_keeps_the_same_share_of_each_label_and_loses_none():
     labels = np.array(["a"] * 800 + ["b"] * 199 + ["c"], dtype=object)
-    rows = thinned(labels, 100, seed=0)
+    rows = proportional(labels, 100, seed=0)
     assert {label: int((labels[rows] == label).sum()) for label in "abc"} == {"a": 80, "b": 20, "c": 1}
     assert (np.diff(rows) > 0).all()
-    np.testing.assert_array_equal(rows, thinned(labels, 100, seed=0))
-    assert (rows != thinned(labels, 100, seed=1)).any()
+    np.testing.assert_array_equal(rows, proportional(labels, 100, seed=0))
+    assert (rows != proportional(labels, 100, seed=1)).any()
+
+
+def test_subsample_is_seeded_and_without_replacement():
+    assert (subsample(5, 10, 0) == np.arange(5)).all()
+    chosen = subsample(100, 30, 0)
+    assert len(set(chosen)) == 30
+    assert (chosen == subsample(100, 30, 0)).all()
+    assert (chosen != subsample(100, 30, 1)).any()
+
+
+def test_ranks_are_a_random_order_within_each_code():
+    codes = np.array([2, 0, 2, 2, 0, 3])
+    rank = rank_within(codes, np.random.default_rng(0))
+    assert [sorted(rank[codes == code]) for code in (0, 2, 3)] == [[0, 1], [0, 1, 2], [0]]
+    draws = {tuple(rank_within(codes, np.random.default_rng(seed))) for seed in range(50)}
+    assert len(draws) == 12

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from scsave.baselines.predicted import group_means
 from scsave.data import perturbations
 from scsave.errors import UserError
+from scsave.stats.moments import group_means
 
 
 def missing_columns(obs: pd.DataFrame, columns: list[str]) -> None:

@@ -22,7 +22,7 @@ from scsave.baselines.text_space import TextSpace
 from scsave.data.perturbations import canonical, parse
 from scsave.errors import UserError
 from scsave.keys import Columns
-from scsave.metrics.differential import group_moments
+from scsave.stats.moments import group_moments
 
 
 @dataclass(kw_only=True)

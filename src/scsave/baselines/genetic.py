@@ -21,7 +21,7 @@ from scsave.baselines.predicted import shifted_cells
 from scsave.baselines.response import CARRY
 from scsave.data.perturbations import canonical, parse
 from scsave.errors import UserError
-from scsave.metrics.differential import group_moments
+from scsave.stats.moments import group_moments
 
 if TYPE_CHECKING:
     from scsave.data.splits.strategies import Split

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from anndata import AnnData
 
-from scsave.metrics.differential import group_moments
+from scsave.stats.moments import group_moments
 
 
 def to_pooled(control: AnnData, mean: np.ndarray, variance: np.ndarray, n: int) -> np.ndarray:

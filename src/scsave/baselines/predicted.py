@@ -1,4 +1,4 @@
-"""From predicted log1p expression to cells in the layout that every task reads, and back to group means."""
+"""From predicted log1p expression to cells in the layout that every task reads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
-
-ROWS = 65_536  # cells at a time
 
 
 def predicted_cells(
@@ -41,27 +39,3 @@ def shifted_cells(control: AnnData, change: np.ndarray, key: str, target: str, m
     obs = control.obs.copy()
     obs[key] = pd.Categorical([target] * len(obs))
     return predicted_cells(moved, obs, control.obs[keys.LIBRARY].to_numpy(), control.var, made_by)
-
-
-def group_sums(expression: np.ndarray | sp.spmatrix, codes: np.ndarray, groups: int) -> np.ndarray:
-    """Sum of the rows of each group, (groups, D) float64; rows with code -1 belong to none."""
-    total = np.zeros((groups, expression.shape[1]))
-    for start in range(0, len(codes), ROWS):  # scipy widens the values of a product's matrices
-        part = codes[start : start + ROWS]
-        rows = np.flatnonzero(part >= 0)
-        indicator = sp.csr_matrix((np.ones(len(rows)), (part[rows], rows)), shape=(groups, len(part)))
-        found = indicator @ expression[start : start + ROWS]
-        total += found.toarray() if sp.issparse(found) else found
-    return total
-
-
-def group_means(expression: np.ndarray | sp.spmatrix, codes: np.ndarray, groups: int) -> np.ndarray:
-    """Mean of the rows of each group, (groups, D) float64; NaN for a group without rows."""
-    sizes = np.bincount(codes[codes >= 0], minlength=groups)
-    with np.errstate(invalid="ignore"):
-        return group_sums(expression, codes, groups) / sizes[:, None]
-
-
-def mean_expression(data: AnnData) -> np.ndarray:
-    """Mean log1p expression of the cells, (G,) float64."""
-    return group_means(data.X, np.zeros(data.n_obs, dtype=np.int64), 1)[0]

@@ -16,8 +16,9 @@ from pydantic import Field
 
 from scsave.baselines.base import ROUTE, Baseline
 from scsave.baselines.carry import carried_groups
-from scsave.baselines.predicted import group_means, mean_expression, shifted_cells
+from scsave.baselines.predicted import shifted_cells
 from scsave.errors import UserError
+from scsave.stats.moments import group_means, mean_expression
 
 if TYPE_CHECKING:
     from scsave.data.splits.strategies import Split

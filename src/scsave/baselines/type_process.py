@@ -16,11 +16,10 @@ import torch
 from anndata import AnnData
 from pydantic import Field
 
-from scsave.baselines.predicted import mean_expression
 from scsave.baselines.rates import Scale
 from scsave.errors import UserError
 from scsave.keys import Columns
-from scsave.metrics.differential import group_moments
+from scsave.stats.moments import group_moments, mean_expression
 
 Positive = Annotated[float, Field(gt=0)]
 SMALL = 0.02  # added to a mean that is divided by: half a percent of cells with one molecule

@@ -1,11 +1,8 @@
-"""Where each gene sits: (block, slot) by gene name, with padding of the short blocks."""
+"""Blocks of genes: the (block, slot) of each gene by its name, with padding of the short blocks."""
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,11 +89,6 @@ class GeneBlocks:
             )
         return np.fromiter((self._index[gene] for gene in genes), dtype=np.int64, count=len(genes))
 
-    def members(self, block: int) -> list[str]:
-        """Genes of one block, in slot order."""
-        inside = np.flatnonzero(self.assignment == block)
-        return [self.genes[gene] for gene in inside[np.argsort(self.slot[inside])]]
-
     def reindex(self, genes: Sequence[str]) -> "GeneBlocks":
         """The same blocks and slots, with genes in another order; UserError unless they are the same genes."""
         order = self.lookup(genes)
@@ -119,28 +111,3 @@ class GeneBlocks:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "GeneBlocks":
         return cls(tuple(values["genes"]), np.asarray(values["assignment"]), values["scheme"], dict(values["info"]))
-
-    def save(self, path: Path | str) -> None:
-        """JSON, block by gene name; written beside and renamed, so that no half-written file is left."""
-        path = Path(path)
-        values = {
-            "scheme": self.scheme,
-            "info": self.info,
-            "block": dict(zip(self.genes, self.assignment.tolist(), strict=True)),
-        }
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(values, indent=0))
-        part.replace(path)
-
-    @classmethod
-    def load(cls, path: Path | str) -> "GeneBlocks":
-        """Inverse of `save`; UserError where the file is absent or is something else."""
-        try:
-            values = json.loads(Path(path).read_text())
-            return cls(
-                tuple(values["block"]), np.array(list(values["block"].values())), values["scheme"], values["info"]
-            )
-        except FileNotFoundError:
-            raise UserError(f"no gene blocks at {path}") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} does not hold gene blocks ({type(error).__name__}: {error})") from None

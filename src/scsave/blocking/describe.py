@@ -1,6 +1,7 @@
-"""What is in a block: size, cohesion, central genes, enriched gene sets, expression, and how alike two schemes are."""
+"""Description of blocks: size, cohesion, central genes, enriched gene sets, expression, and how alike two schemes are."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,10 @@ from scipy import sparse
 
 from scsave.blocking.blocks import GeneBlocks
 from scsave.blocking.transport import barycentres
+from scsave.data.gene_selection import variable_genes
+
+ALPHA = 0.05  # false discovery rate at which a set counts as enriched
+SHOWN = 40  # blocks that fit on a page
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +39,7 @@ def cohesion(vectors: np.ndarray, found: np.ndarray, blocks: GeneBlocks) -> pd.D
     total = np.zeros((n_blocks, known.shape[1]))
     np.add.at(total, block, known)
     square = np.bincount(block, weights=(known**2).sum(1), minlength=n_blocks)
-    all_count, all_total, all_square = count.sum(), total.sum(0), square.sum()
-    others = all_count - count
+    all_total, all_square, others = total.sum(0), square.sum(), count.sum() - count
     with np.errstate(invalid="ignore", divide="ignore"):
         within = 2 * (count * square - (total**2).sum(1)) / (count * (count - 1))
         cross = (total * (all_total - total)).sum(1)
@@ -47,13 +51,12 @@ def cohesion(vectors: np.ndarray, found: np.ndarray, blocks: GeneBlocks) -> pd.D
 def central_genes(vectors: np.ndarray, found: np.ndarray, blocks: GeneBlocks, n: int = 10) -> list[list[str]]:
     """For each block the n genes nearest to its barycentre, nearest first; genes without a vector are not central."""
     known, block = vectors[found], blocks.assignment[found]
-    names = np.asarray(blocks.genes, dtype=object)[found]
     present, compact = np.unique(block, return_inverse=True)
     if not len(present):
         return [[] for _ in range(blocks.n_blocks)]
     distance = np.linalg.norm(known - barycentres(known, compact, len(present))[compact], axis=1)
-    order = np.lexsort((distance, block))
-    ranked = pd.Series(names[order], index=block[order]).groupby(level=0).head(n).groupby(level=0).agg(list)
+    names = pd.Series(np.asarray(blocks.genes, dtype=object)[found], index=block).iloc[np.lexsort((distance, block))]
+    ranked = names.groupby(level=0).head(n).groupby(level=0).agg(list)
     return [ranked.get(j, []) for j in range(blocks.n_blocks)]
 
 
@@ -62,15 +65,13 @@ def enrichment(blocks: GeneBlocks, sets: Sets) -> pd.DataFrame:
 
     p = P(X >= overlap), X hypergeometric over the genes of the universe; q by Benjamini-Hochberg over sets and blocks.
     """
-    from scipy.stats import hypergeom
+    from scipy.stats import false_discovery_control, hypergeom
 
-    universe = np.asarray(sets.universe, dtype=bool)
-    places = np.flatnonzero(universe)
+    places = np.flatnonzero(sets.universe)
     belongs = sparse.csr_array(
         (np.ones(len(places)), (places, blocks.assignment[places])), shape=(blocks.n_genes, blocks.n_blocks)
     )
-    member = sparse.csr_array(sets.member)
-    overlap = (member @ belongs).toarray()  # (S, L)
+    overlap = (sparse.csr_array(sets.member) @ belongs).toarray()  # (S, L)
     size = overlap.sum(1, keepdims=True)
     drawn = np.asarray(belongs.sum(0)).ravel()[None, :]
     p = hypergeom.sf(overlap - 1, len(places), size, drawn)
@@ -82,19 +83,10 @@ def enrichment(blocks: GeneBlocks, sets: Sets) -> pd.DataFrame:
             "overlap": overlap.ravel().astype(int),
             "expected": (size * drawn / max(len(places), 1)).ravel(),
             "p": p.ravel(),
-            "q": benjamini_hochberg(p.ravel()),
+            "q": false_discovery_control(p.ravel()),
         }
     )
     return table.sort_values(["p", "block", "set"], kind="stable", ignore_index=True)
-
-
-def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """(m,) false discovery rate at which each p would be called: min over larger p of p m / rank, at most 1."""
-    order = np.argsort(p, kind="stable")
-    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return adjusted
 
 
 def expression(blocks: GeneBlocks, data: AnnData, variable: np.ndarray) -> pd.DataFrame:
@@ -104,16 +96,6 @@ def expression(blocks: GeneBlocks, data: AnnData, variable: np.ndarray) -> pd.Da
     seen = np.asarray((sparse.csr_matrix(data.X) > 0).mean(0)).ravel()
     table = pd.DataFrame({"mean_expression": mean, "detected": seen, "variable": np.asarray(variable, dtype=float)})
     return table.groupby(blocks.assignment).mean()
-
-
-def variable_genes(data: AnnData, n: int = 2000) -> np.ndarray:
-    """(G,) bool: the n genes (half of them, if fewer than 2 n) of largest variance over mean of the log1p values."""
-    x = sparse.csr_matrix(data.X, dtype=np.float64)
-    mean = np.asarray(x.mean(0)).ravel()
-    dispersion = (np.asarray(x.multiply(x).mean(0)).ravel() - mean**2) / np.maximum(mean, 1e-12)
-    chosen = np.zeros(len(mean), dtype=bool)
-    chosen[np.argsort(-dispersion, kind="stable")[: min(n, len(mean) // 2)]] = True
-    return chosen
 
 
 def agreement(first: GeneBlocks, second: GeneBlocks) -> float:
@@ -136,16 +118,18 @@ def describe(
 
     vectors (G, d) are those that distances are measured in, the same whatever the scheme, so that schemes compare.
     """
+    variable = np.zeros(data.n_vars, dtype=bool)
+    variable[variable_genes(data, np.arange(data.n_obs), min(2000, data.n_vars // 2))] = True
     table = pd.DataFrame(
         {"size": blocks.sizes, "with_vector": np.bincount(blocks.assignment, weights=found).astype(int)}
     )
-    table = table.join(cohesion(vectors, found, blocks)).join(expression(blocks, data, variable_genes(data)))
+    table = table.join(cohesion(vectors, found, blocks)).join(expression(blocks, data, variable))
     table["central_genes"] = [", ".join(genes) for genes in central_genes(vectors, found, blocks, n_genes)]
     enriched = pd.DataFrame(columns=["block", "set", "overlap", "expected", "p", "q"])
     table["enriched_sets"], table["top_sets"] = 0, ""
     if sets is not None:
         enriched = enrichment(blocks, sets)
-        called = enriched[enriched["q"] < 0.05]
+        called = enriched[enriched["q"] < ALPHA]
         table["enriched_sets"] = called["block"].value_counts().reindex(table.index, fill_value=0)
         label = called["set"] + " (" + called["overlap"].astype(str) + ", q " + called["q"].map("{:.0e}".format) + ")"
         top = label.groupby(called["block"]).agg(lambda values: "; ".join(values[:n_sets]))
@@ -165,3 +149,32 @@ def summary(table: pd.DataFrame, blocks: GeneBlocks) -> dict[str, Any]:
         "cohesion": mean,
         "enriched_sets": float(table["enriched_sets"].mean()),
     }
+
+
+def draw_blocks(table: pd.DataFrame, blocks: GeneBlocks, summaries: pd.DataFrame, path: Path) -> None:
+    """A figure at `path`: one row a block (the first 40) of `describe`; the last panel compares schemes' `summary`."""
+    from matplotlib.figure import Figure
+
+    shown = table.head(SHOWN)
+    figure = Figure(figsize=(14, 2.2 + 0.32 * len(shown)), layout="constrained")
+    *axes, last = figure.subplots(1, 4, width_ratios=[3, 2, 2, 2])
+    first = [sets.split(" (")[0] or "no set enriched" for sets in shown["top_sets"]]
+    labels = [f"{block}: {name} [{size}]" for block, name, size in zip(shown.index, first, shown["size"], strict=True)]
+    titles = {
+        "cohesion": "cohesion (1 - within / between)",
+        "mean_expression": "mean log1p expression",
+        "variable": "share of variable genes",
+    }
+    for axis, (column, title) in zip(axes, titles.items(), strict=True):
+        axis.barh(range(len(shown)), shown[column].fillna(0), color="#4477aa")
+        axis.set_title(title, fontsize=9)
+        axis.set_yticks(range(len(shown)), labels if axis is axes[0] else [""] * len(shown), fontsize=8)
+    last.barh(range(len(summaries)), summaries["cohesion"].fillna(0), color="#aa7744")
+    names = [f"{row.scheme} (ARI {row.ari:.2f})" for row in summaries.itertuples()]
+    last.set_yticks(range(len(summaries)), names, fontsize=8)
+    last.set_title("mean cohesion, by scheme", fontsize=9)
+    for axis in (*axes, last):
+        axis.invert_yaxis()
+    more = f", the first {SHOWN} shown" if len(table) > SHOWN else ""
+    figure.suptitle(f"{blocks.scheme}: {blocks.n_genes} genes in {blocks.n_blocks} blocks{more}", fontsize=11)
+    figure.savefig(path, dpi=150)

@@ -1,4 +1,4 @@
-"""Which vectors decide the blocks: the schemes, each an option of configs/blocking, all through one partitioner."""
+"""Blocking schemes: what decides the blocks, each an option of configs/blocking, all through one partitioner."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from anndata import AnnData
 from pydantic import Field
 
+from scsave import keys
 from scsave.blocking.blocks import GeneBlocks
 from scsave.blocking.transport import balanced_sizes, partition
 from scsave.errors import UserError
@@ -28,6 +29,12 @@ class BlockingContext:
     gene_ids: list[str] | None = None
     cache: Path = Path("data/cache")
     seed: int = 0
+
+    @classmethod
+    def of(cls, train: AnnData, organism: str, cache: Path, seed: int) -> "BlockingContext":
+        """Of training cells, whose `var` may name Ensembl ids."""
+        gene_ids = list(train.var[keys.GENE_ID]) if keys.GENE_ID in train.var else None
+        return cls(list(train.var_names), train, organism, gene_ids, cache, seed)
 
 
 def choose_n_blocks(n_genes: int, block_size: int | Literal["auto"] = "auto", n_blocks: int | None = None) -> int:
@@ -60,7 +67,7 @@ class BlockingScheme(ABC):
 
     block_size: PositiveInt | Literal["auto"] = "auto"
     n_blocks: PositiveInt | None = None
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
 
     @property
     def name(self) -> str:

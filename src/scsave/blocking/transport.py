@@ -1,4 +1,4 @@
-"""Which genes go together: equal-size partition by iterated balanced optimal transport (method, section 1)."""
+"""Equal-size partition of genes by iterated balanced optimal transport (method section 1)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Which data sets of `configs/data` have a column that a task needs? For the line that refuses one that lacks it."""
+"""Data sets of `configs/data` that have a column which a task needs, for the line that refuses one that lacks it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 
 import yaml
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "data"
+from scsave.compose import config_folder
 
 
 def data_with(*keys: str) -> list[str]:
-    """Names of the data options that set every one of `keys`, sorted; empty outside a checkout."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if all(_settings(path).get(key) for key in keys))
+    """Names of the data options that set every one of `keys`, sorted; empty where there are no configs."""
+    paths = (config_folder() / "data").glob("*.yaml")
+    return sorted(path.stem for path in paths if all(_settings(path).get(key) for key in keys))
 
 
 def _settings(path: Path) -> dict:

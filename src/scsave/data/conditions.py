@@ -6,6 +6,7 @@ A masked entry is coded in the value itself: the index one past the last level f
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from scsave.data.perturbations import parse
+from scsave.data.settings import RESERVED
 from scsave.errors import UserError
 from scsave.keys import MASK
 
@@ -44,7 +46,7 @@ class Categorical:
                 f"condition {self.name}: the model knows no level {', '.join(map(repr, unknown[:5]))}; "
                 f"it knows: {_shorten(self.levels)}"
             )
-        return torch.from_numpy(index.astype(np.int64))
+        return torch.from_numpy(index.astype(np.int64))  # (N,)
 
     def mask(self, values: Tensor, where: Tensor) -> Tensor:
         return values.masked_fill(where, len(self.levels))
@@ -52,19 +54,53 @@ class Categorical:
 
 @dataclass(frozen=True)
 class Numeric:
-    """A column of numbers (dose, age, time), standardised by the training cells."""
+    """A column of numbers (dose, age, time), standardised by the training cells, and the range that they had."""
 
     name: str
     mean: float
     std: float
+    least: float = -math.inf
+    most: float = math.inf
     kind: str = "numeric"
 
-    def encode(self, column: pd.Series) -> Tensor:
-        numbers = pd.to_numeric(column.astype(object).where(column.astype(str) != MASK), errors="coerce")
-        bad = numbers.isna() & column.notna() & (column.astype(str) != MASK)
+    @classmethod
+    def fit(cls, name: str, column: pd.Series) -> Numeric:
+        """Of the training cells' `column`; UserError where one is missing or infinite."""
+        values = column.to_numpy(np.float64)
+        if (bad := ~np.isfinite(values)).any():
+            raise UserError(
+                f"condition {name} is missing or infinite in {bad.sum()} of {len(values)} training cells; "
+                "leave those cells out"
+            )
+        least, most = float(values.min()), float(values.max())
+        return cls(name, float(values.mean()), float(values.std()) or 1.0, least, most)
+
+    def numbers(self, column: pd.Series) -> np.ndarray:
+        """The values as told, (N,) float64, NaN where masked; UserError for text and infinity."""
+        asked = column.astype(object).where(column.astype(str) != MASK)
+        numbers = pd.to_numeric(asked, errors="coerce").to_numpy(np.float64)
+        bad = (np.isnan(numbers) & asked.notna().to_numpy()) | np.isinf(numbers)
         if bad.any():
-            raise UserError(f"condition {self.name} is numeric, but holds {column[bad].iloc[0]!r}")
-        return torch.from_numpy(((numbers.to_numpy(np.float32) - self.mean) / self.std).astype(np.float32))
+            raise UserError(f"condition {self.name} is numeric, but holds {asked[bad].iloc[0]!r}; give a finite number")
+        return numbers
+
+    def encode(self, column: pd.Series) -> Tensor:
+        numbers = self.numbers(column).astype(np.float32)
+        return torch.from_numpy(((numbers - self.mean) / self.std).astype(np.float32))  # (N,)
+
+    def outside(self, column: pd.Series) -> list[str]:
+        """A warning where values lie outside the range of training, and one where they are missing."""
+        numbers, found = self.numbers(column), []
+        beyond = numbers[(numbers < self.least) | (numbers > self.most)]
+        if len(beyond):
+            far = beyond[np.abs(beyond - self.mean).argmax()]
+            found.append(
+                f"condition {self.name}={far:g} lies outside of what training had, {self.least:g} to {self.most:g} "
+                f"({len(beyond)} of {len(numbers)} cells): what is made for it is extrapolated"
+            )
+        if lost := int((column.isna()).sum()):
+            found.append(f"condition {self.name} is missing in {lost} of {len(numbers)} cells: it is taken as not told")
+        return found
 
     def mask(self, values: Tensor, where: Tensor) -> Tensor:
         return values.masked_fill(where, float("nan"))
@@ -112,20 +148,26 @@ _KINDS: dict[str, type] = {"categorical": Categorical, "numeric": Numeric, "gene
 
 @dataclass(frozen=True)
 class Conditions:
-    """The columns that a model is told, in order."""
+    """The condition columns that a model knows, in order."""
 
     columns: tuple[Column, ...] = field(default=())
 
     @classmethod
     def fit(cls, obs: pd.DataFrame, names: list[str], gene_sets: dict[str, GeneSet] | None = None) -> Conditions:
-        """Vocabulary of the training cells' `obs`; `gene_sets` gives columns that are sets of genes."""
+        """Vocabulary of the training cells' `obs`; `gene_sets` gives columns that are sets of genes.
+
+        UserError for a column that is named twice, is not there, or bears a name that the package writes itself.
+        """
         columns: list[Column] = []
         for name in names:
+            if name in RESERVED or name not in obs or names.count(name) > 1:
+                why = "is named twice" if names.count(name) > 1 else "is a name that scsave writes itself"
+                why = why if name in obs or name in RESERVED else f"is no column of obs ({', '.join(map(str, obs))})"
+                raise UserError(f"condition {name} {why}; name columns of obs, each once")
             if gene_sets and name in gene_sets:
                 columns.append(gene_sets[name])
             elif pd.api.types.is_numeric_dtype(obs[name]) and not pd.api.types.is_bool_dtype(obs[name]):
-                column = obs[name].to_numpy(np.float64)
-                columns.append(Numeric(name, float(column.mean()), float(column.std()) or 1.0))
+                columns.append(Numeric.fit(name, obs[name]))
             else:
                 columns.append(Categorical(name, tuple(sorted(obs[name].astype(str).unique()))))
         return cls(tuple(columns))
@@ -145,6 +187,11 @@ class Conditions:
                 known &= obs[column.name].astype(str).isin(column.levels).to_numpy()
         return known
 
+    def outside(self, obs: pd.DataFrame) -> list[str]:
+        """Warnings, a sentence each, for numbers in `obs` that lie outside the range of the training cells."""
+        numeric = [c for c in self.columns if c.kind == "numeric" and c.name in obs]
+        return [warning for column in numeric for warning in column.outside(obs[column.name])]
+
     def encode(self, obs: pd.DataFrame) -> Values:
         """Tensors of the columns; a column that `obs` lacks is masked throughout. UserError on unknown levels."""
         absent = pd.Series([MASK] * len(obs), index=obs.index, dtype=object)
@@ -155,7 +202,7 @@ class Conditions:
         return {c.name: c.mask(values[c.name], where[:, k]) for k, c in enumerate(self.columns)}
 
     def null(self, values: Values) -> Values:
-        """Everything masked: what the unconditional field is told."""
+        """Everything masked: the input of the unconditional field."""
         if not self.columns:
             return values
         first = values[self.columns[0].name]

@@ -3,14 +3,18 @@
 import os
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import copyfileobj
 from typing import Any
 
 from filelock import FileLock
 
-from scsave.data.files import HDF5_SUFFIXES, check_hdf5, file_checksum, looks_like_html, read_json, write_json
+from scsave.data.files import HDF5_SUFFIXES, check_hdf5, file_checksum, looks_like_html, read_json
 from scsave.errors import UserError
+from scsave.files import write_json
 
 CONNECT, READ = 6, 60  # seconds: to be answered at all, and between two pieces of a slow answer
 PASSES = 2  # over one address, where a transfer breaks off in the middle
@@ -67,40 +71,35 @@ def check_file(path: Path, name: str, size: int | None, known: str | None) -> st
 
 
 def transfer(url: str, beside: Path) -> None:
-    """One file over HTTP to `beside`, with a bar on a terminal; raises Broken with the reason in few words."""
+    """One file over HTTP to `beside` by pooch, with a bar on a terminal; raises Broken with the reason in few words."""
     import pooch
-    import requests
+    import requests.exceptions as http
 
     get = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=(CONNECT, READ))
     for left in reversed(range(PASSES)):
         try:
             get(url, str(beside), None)
             return
-        except requests.exceptions.HTTPError as error:
+        except http.HTTPError as error:
             raise Broken(f"the server answered {error.response.status_code} {error.response.reason}") from error
-        except requests.exceptions.ConnectTimeout as error:
+        except http.ConnectTimeout as error:
             raise Broken(f"no answer within {CONNECT} s") from error
-        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ReadTimeout) as error:
+        except (http.ChunkedEncodingError, http.ReadTimeout) as error:
             if not left:
                 raise Broken("the transfer broke off in the middle") from error
-        except requests.exceptions.ConnectionError as error:
+        except http.ConnectionError as error:
             raise Broken("no connection (is there a network?)") from error
-        except (requests.exceptions.RequestException, ValueError) as error:
+        except (http.RequestException, ValueError) as error:
             raise Broken(f"{type(error).__name__}: {error}") from error
 
 
-def extract(archive: Path, mirror: Mirror, path: Path, known: str | None) -> str:
-    """The member of a zip to `path`, by way of a temporary name; its sum. Raises Broken."""
+@contextmanager
+def named_when_whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, which becomes `path` where the body ends well, and is removed otherwise."""
     beside = path.with_name(f".{path.name}.part")
     try:
-        with zipfile.ZipFile(archive) as zipped, zipped.open(mirror.member) as source, open(beside, "wb") as target:
-            while block := source.read(1 << 22):
-                target.write(block)
-        found = check_file(beside, path.name, None, known)
+        yield beside
         os.replace(beside, path)
-        return found
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise Broken(f"no {mirror.member} in the archive ({error})") from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -111,25 +110,28 @@ def obtain(mirror: Mirror, folder: Path, pinned: str | None) -> str:
     What lies there already (put there by hand) is checked like a download.
     """
     arrived, path = folder / mirror.file, folder / mirror.local
-    size, known = (mirror.size, mirror.sum or pinned) if mirror.member is None else (None, mirror.member_sum or pinned)
+    known = (mirror.sum if mirror.member is None else mirror.member_sum) or pinned
     if path.exists():
-        return check_file(path, path.name, size, known)
-    archive_sum = known if mirror.member is None else mirror.sum
+        return check_file(path, path.name, mirror.size if mirror.member is None else None, known)
+    arrived_sum = known if mirror.member is None else mirror.sum
     if arrived.exists():
-        found = check_file(arrived, arrived.name, mirror.size, archive_sum)
+        found = check_file(arrived, arrived.name, mirror.size, arrived_sum)
+    elif mirror.url is None:
+        raise Broken("no direct address is known, a person has to fetch it there")
     else:
-        if mirror.url is None:
-            raise Broken("no direct address is known, a person has to fetch it there")
-        beside = arrived.with_name(f".{arrived.name}.part")
-        try:
+        with named_when_whole(arrived) as beside:
             transfer(mirror.url, beside)
-            found = check_file(beside, arrived.name, mirror.size, archive_sum)
-            os.replace(beside, arrived)
-        finally:
-            beside.unlink(missing_ok=True)
-    if mirror.member is not None:
-        found = extract(arrived, mirror, path, known)
-        arrived.unlink()  # of no more use than its member, and as much disk again
+            found = check_file(beside, arrived.name, mirror.size, arrived_sum)
+    if mirror.member is None:
+        return found
+    try:
+        with named_when_whole(path) as beside:
+            with zipfile.ZipFile(arrived) as zipped, zipped.open(mirror.member) as source, open(beside, "wb") as target:
+                copyfileobj(source, target)
+            found = check_file(beside, path.name, None, known)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise Broken(f"no {mirror.member} in the archive ({error})") from error
+    arrived.unlink()  # of no more use than its member, and as much disk again
     return found
 
 
@@ -138,14 +140,16 @@ def manifest_entry(mirror: Mirror, root: Path, name: str) -> dict[str, Any]:
     return read_json(root / MANIFEST).get(f"{name}/{mirror.file}", {})
 
 
-def fetch(mirrors: list[Mirror], root: Path, name: str) -> tuple[Path, Mirror]:
+def fetch(
+    mirrors: list[Mirror], root: Path, name: str, asked: str | None = None, option: str = "data.path"
+) -> tuple[Path, Mirror]:
     """The file of the first mirror that gives the right one, under `root / name`; what is there already comes first.
 
     The manifest pins the sum of each file, so that another file of that name is noticed, and machines can be compared.
-    Two processes do not download at once. Raises UserError saying what is missing, what each address answered, and
-    where to put the file by hand.
+    Two processes do not download at once. Raises UserError saying what is missing for `asked` (data=name), what each
+    address answered, where to put the file by hand, and the `option` that names a copy.
     """
-    folder = root / name
+    folder, asked = root / name, asked or f"data={name}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         there = [m for m in mirrors if (folder / m.local).exists() or (folder / m.file).exists()]
@@ -160,14 +164,14 @@ def fetch(mirrors: list[Mirror], root: Path, name: str) -> tuple[Path, Mirror]:
                 reasons.append(f"{path if mirror in there else mirror.url or mirror.page}: {reason}")
                 continue
             if not (mirror.member_sum if mirror.member else mirror.sum) and not entry:
-                print(f"data={name}: nobody states a sum for {path.name}; got {found}, now pinned", file=sys.stderr)
+                print(f"{asked}: nobody states a sum for {path.name}; got {found}, now pinned", file=sys.stderr)
             stat = [path.stat().st_size, path.stat().st_mtime_ns]
             new = {"sum": found, "stat": stat, "from": mirror.url or mirror.page}
             with FileLock(root / f".{MANIFEST}.lock"):
                 write_json(root / MANIFEST, read_json(root / MANIFEST) | {f"{name}/{mirror.file}": new})
             return path, mirror
-    first = mirrors[0]
+    place = folder / mirrors[0].file
     raise UserError(
-        f"data={name}: {first.file} is missing and could not be had ({'; '.join(reasons)}); fetch it with a browser "
-        f"and put it at {folder / first.file}, or give data.path=<your copy>"
+        f"{asked}: {place.name} is missing and could not be had ({'; '.join(reasons)}); fetch it with a browser and put "
+        f"it at {place}, or give {option}=<your copy>"
     )

@@ -1,12 +1,12 @@
-"""`data=<name>` of the catalog: a public file, fetched at first use, or a local copy of it. A new row is one YAML."""
+"""`data=<name>` of the catalog: a public file, fetched at first use, or a local copy of it. A new set is one YAML."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from scsave.data.download import Mirror, fetch, manifest_entry
-from scsave.data.raw import RawCells, open_cells
+from scsave.data.read import RawCells, open_cells
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 
@@ -35,7 +35,7 @@ class Downloaded(DataSource):
         _, mirror = fetch(self.places, root, self.name)
         return mirror, manifest_entry(mirror, root, self.name)["sum"]
 
-    def fitted(self, cache: Path) -> DataSource:
+    def fitted(self, cache: Path) -> Self:
         settings = {} if self.path is not None else self.known(cache)[0].settings
         return replace(self, **settings) if settings else self
 

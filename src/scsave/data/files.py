@@ -1,13 +1,14 @@
-"""Is a file what its name says? Checked before anything is read from it, and after a download."""
+"""Checks of a file before anything is read from it (is it what its name says?), and checksums that are remembered."""
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from scsave.errors import UserError
+from scsave.files import write_json
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 HDF5_SUFFIXES = (".h5ad", ".loom")
@@ -36,63 +37,45 @@ def check_hdf5(path: Path, members: set[str]) -> None:
     try:
         with h5py.File(path, "r") as file:
             names = set(file)
-    except OSError as error:
+    except Exception as error:  # a damaged header may raise anything
         raise UserError(f"{path}: truncated or damaged h5ad ({error}); delete it and get it again") from error
     if not members <= names:
         there = ", ".join(sorted(names)) or "nothing"
         raise UserError(f"{path}: not the layout expected: it holds {there}, not {' and '.join(sorted(members))}")
 
 
-def check_h5ad(path: Path) -> None:
-    """Raises UserError unless `path` is a whole HDF5 file with AnnData inside."""
-    check_hdf5(path, {"obs", "var"})
-
-
 def file_checksum(path: Path, algorithm: str = "sha256") -> str:
     """`algorithm:hex` of the whole file, read in pieces."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give data.path=<an existing file>")
-    digest = hashlib.new(algorithm)
     with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return f"{algorithm}:{digest.hexdigest()}"
-
-
-def folder_checksum(path: Path) -> str:
-    """`sha256:hex` over names, sizes and times of all files below a folder: a zarr store has too many to read them all."""
-    digest = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        stat = file.stat()
-        digest.update(f"{file.relative_to(path)}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-    return f"sha256:{digest.hexdigest()}"
+        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
 
 
 def remembered_checksum(path: Path, cache: Path) -> str:
-    """sha256 of a file; a large one is summed again only after it changed size or time. A folder (zarr): of its files."""
+    """sha256 of a file; a large one is summed again only after it changed size or time.
+
+    Of a folder (a zarr store, too many files to read them all): over names, sizes and times of all files below it.
+    """
     path = Path(path)
     if path.is_dir():
-        return folder_checksum(path)
+        digest = hashlib.sha256()
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            stat = file.stat()
+            digest.update(f"{file.relative_to(path)}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        return f"sha256:{digest.hexdigest()}"
     if not path.is_file() or path.stat().st_size < LARGE:
         return file_checksum(path)
     stat, memory = path.stat(), cache / "sums.json"
     key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-    known = read_json(memory)
-    if key not in known:
-        known = {key: file_checksum(path)} | read_json(memory)
-        write_json(memory, known)
-    return known[key]
+    if key not in read_json(memory):
+        found = file_checksum(path)
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(memory.with_name(".sums.json.lock")):
+            write_json(memory, read_json(memory) | {key: found})
+    return read_json(memory)[key]
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """What a JSON file holds; nothing where there is no file."""
     return json.loads(path.read_text()) if path.exists() else {}
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Written beside and renamed, so that no reader sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as file:
-        json.dump(value, file, indent=1, sort_keys=True)
-    os.replace(beside, path)

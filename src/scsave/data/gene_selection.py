@@ -1,4 +1,4 @@
-"""Which genes vary most among the training cells? Chosen on them alone; X stays what it was."""
+"""Highly variable genes, chosen on training cells alone; and cells or genes selected without touching X."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from anndata import AnnData
 from scsave import keys
 from scsave.data.preprocess import log1p_normalise
 from scsave.errors import UserError
+from scsave.stats.moments import moments
 
 ROWS = 8192  # cells read at a time
 BINS = 20  # of mean expression, as in Seurat and scanpy
@@ -17,18 +18,8 @@ BINS = 20  # of mean expression, as in Seurat and scanpy
 
 def gene_moments(expression: sp.csr_matrix, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, unbiased variance of counts-per-10k, and cells detected, each (G,), over `rows` of log1p values (N, G)."""
-    genes = expression.shape[1]
-    total, square, detected = np.zeros(genes), np.zeros(genes), np.zeros(genes, dtype=np.int64)
-    for start in range(0, len(rows), ROWS):
-        part = expression[rows[start : start + ROWS]]
-        values = np.expm1(part.data.astype(np.float64))
-        total += np.bincount(part.indices, values, genes)
-        square += np.bincount(part.indices, values**2, genes)
-        detected += np.bincount(part.indices, minlength=genes)
-    n = len(rows)
-    mean = total / n
-    variance = np.maximum(square - n * mean**2, 0) / max(n - 1, 1)
-    return mean, variance, detected
+    found = moments(expression, rows, np.expm1, ROWS)
+    return found.mean, found.variance, np.rint(found.positive * len(rows)).astype(np.int64)
 
 
 def normalised_dispersion(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -1,17 +1,15 @@
-"""Which cells, and what are their conditions called? The columns of obs, checked."""
+"""Columns of obs: found under their names in the file, checked, and which cells are kept."""
 
 import logging
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from anndata.utils import make_index_unique
 
 from scsave.data import perturbations
+from scsave.data.settings import DataSettings
 from scsave.errors import UserError
-
-if TYPE_CHECKING:
-    from scsave.data.source import DataSource
+from scsave.keys import MASK
 
 log = logging.getLogger(__name__)
 
@@ -26,77 +24,113 @@ def find_column(obs: pd.DataFrame, name: str, alternatives: list[str], where: st
     raise UserError(f"{where}: no column '{name}'{also} in obs; columns present: {there}; set {option}")
 
 
-def condition_column(column: pd.Series, numeric: bool) -> pd.Series:
-    """A column as float (numeric) or as categories of str; missing values stay missing."""
-    if numeric:
-        return pd.to_numeric(column, errors="raise").astype(float)
+def numbers(column: pd.Series, name: str, where: str, hint: str) -> pd.Series:
+    """A column as float, missing values staying NaN; UserError with the first text that is no number."""
+    known = pd.api.types.is_numeric_dtype(column)
+    found = pd.to_numeric(column if known else column.astype(object), errors="coerce").astype(float)
+    if (wrong := found.isna() & column.notna()).any():
+        raise UserError(
+            f"{where}: '{name}' is no number in {wrong.sum():,} of {len(column):,} cells, such as "
+            f"'{column[wrong].iloc[0]}'; {hint}"
+        )
+    return found
+
+
+def text(column: pd.Series) -> pd.Series:
+    """A column as categories of str; missing values stay missing."""
     missing = column.isna().to_numpy()
-    text = column.astype(str).astype(object)
-    text[missing] = None
-    return text.astype("category")
+    out = column.astype(str).astype(object)
+    out[missing] = None
+    return out.astype("category")
 
 
-def prepare_obs(obs: pd.DataFrame, source: "DataSource", where: str) -> pd.DataFrame:
-    """The columns of `obs_keys` under their own names, categories of str or float, unique cell names."""
+def prepare_obs(obs: pd.DataFrame, source: DataSettings, where: str) -> pd.DataFrame:
+    """The columns of `obs_keys` under their own names, categories of str or float, unique cell names.
+
+    Raises UserError for a column that is not there, for a number that is text, and for a label that means "not told".
+    """
     if not source.conditions:
         there = ", ".join(map(str, obs.columns)) or "none"
         raise UserError(f"{where}: data.conditions is empty; columns present: {there}; set data.conditions=[...]")
-    categorical = {source.cell_type_key, source.batch_key, source.perturbation_key}
     out = pd.DataFrame(index=pd.Index(obs.index.astype(str), name="cell"))
     if not out.index.is_unique:
         log.warning("%s: %d cell names are not unique: repeats get -1, -2, ...", where, out.index.duplicated().sum())
         out.index = pd.Index(make_index_unique(out.index), name="cell")
-    options = {source.batch_key: "data.batch_key", source.cell_type_key: "data.cell_type_key"}
-    options |= {source.perturbation_key: "data.perturbation_key"}
-    options |= dict.fromkeys(source.conditions, "data.conditions")
     for name in source.obs_keys:
         if name in source.from_names:
             found = obs.index.to_series().astype(str).str.extract(source.from_names[name], expand=False)
         else:
-            found = obs[find_column(obs, name, source.columns.get(name, []), where, options.get(name, "data.keep"))]
-        numeric = name in source.numeric or (pd.api.types.is_float_dtype(found) and name not in categorical)
-        column = condition_column(found, numeric)
-        if name in source.levels and not numeric:
-            renamed = column.astype(object).map(lambda level, to=source.levels[name]: to.get(level, level))
-            column = renamed.astype("category")
-        column.index = out.index
-        if name == source.perturbation_key and source.perturbation_kind == "genes":
-            column = perturbations.canonicalise(column.rename(name), source.control, where)
-        out[name] = column
+            found = obs[find_column(obs, name, source.columns.get(name, []), where, source.options_of(name))]
+        label = name in (source.cell_type_key, source.batch_key, source.perturbation_key)
+        if name in source.numeric or (pd.api.types.is_float_dtype(found) and not label):
+            hint = "leave it out of data.numeric, or write numbers alone in the file"
+            out[name] = numbers(found, name, where, hint).to_numpy()
+        else:
+            out[name] = pd.Series(labels(text(found).rename(name), source, where).array, index=out.index)
     check_control(out, source, where)
     return out
 
 
-def check_control(obs: pd.DataFrame, source: "DataSource", where: str) -> None:
+def labels(column: pd.Series, source: DataSettings, where: str) -> pd.Series:
+    """Labels of the column `column.name` as the set calls them: `levels`, `fill_missing`, canonical sets of genes."""
+    name, to = column.name, source.levels.get(column.name, {})
+    if to:
+        column = column.astype(object).map(lambda level: to.get(level, level)).astype("category")
+    if name in source.fill_missing:
+        column = column.astype(object).fillna(source.fill_missing[name]).astype("category")
+    levels = column.cat.categories
+    if MASK in levels:
+        raise UserError(
+            f"{where}: '{name}' has a level '{MASK}', which stands for a label that is not told; rename it: "
+            f"'data.levels={{{name}: {{\"{MASK}\": other}}}}'"
+        )
+    if name == source.perturbation_key and source.perturbation_kind == "genes":
+        return perturbations.canonicalise(column, source.control, where)
+    plain = levels.str.strip().str.casefold()
+    if plain.has_duplicates:
+        alike = levels[plain == plain[plain.duplicated()][0]]
+        log.warning("%s: levels of '%s' that differ by blanks or case alone: %s", where, name, list(alike))
+    return column
+
+
+def check_control(obs: pd.DataFrame, source: DataSettings, where: str) -> None:
     """Raises UserError where `control` is no level of the perturbation column."""
-    if source.control is None or source.control in obs[source.perturbation_key].cat.categories:
+    key = source.perturbation_key
+    if source.control is None or source.control in obs[key].cat.categories:
         return
-    levels = list(obs[source.perturbation_key].cat.categories)
+    levels = list(obs[key].cat.categories)
     shown = ", ".join(levels[:10]) + (", ..." if len(levels) > 10 else "")
-    raise UserError(
-        f"{where}: data.control={source.control} is no level of '{source.perturbation_key}'; levels: {shown}"
-    )
+    unlabelled = perturbations.unlabelled(obs[key], source.control)
+    raise UserError(f"{where}: data.control={source.control} is no level of '{key}'; levels: {shown}{unlabelled}")
 
 
-def choose_cells(obs: pd.DataFrame, source: "DataSource", where: str) -> np.ndarray:
-    """Cells without missing conditions and outside `exclude`, (N,) bool."""
+def choose_cells(obs: pd.DataFrame, source: DataSettings, where: str) -> np.ndarray:
+    """Cells without missing or infinite conditions and outside `exclude`, (N,) bool."""
     keep = np.ones(len(obs), dtype=bool)
     for column, levels in source.exclude.items():
         if column not in obs:
             raise UserError(f"{where}: data.exclude names '{column}', which is none of {', '.join(obs.columns)}")
         keep &= ~obs[column].astype(str).isin([str(level) for level in levels]).to_numpy()
-    missing = obs[source.obs_keys].isna()
-    lost = missing.to_numpy().any(axis=1) & keep
-    if lost.any() and not source.drop_missing:
-        column = missing.columns[missing[keep].any()][0]
-        count = int(missing.loc[keep, column].sum())
-        raise UserError(
-            f"{where}: '{column}' is missing in {count} of {keep.sum()} cells; drop them with data.drop_missing=true"
-        )
+    lost = np.zeros(len(obs), dtype=bool)
+    for column in source.obs_keys:
+        infinite = np.isinf(obs[column].to_numpy()) if obs[column].dtype != "category" else np.zeros_like(lost)
+        for what, bad in (("missing", obs[column].isna().to_numpy()), ("infinite", infinite)):
+            lost |= bad
+            if (bad & keep).any() and not source.drop_missing:
+                control = column == source.perturbation_key and source.control is not None
+                raise UserError(
+                    f"{where}: '{column}' is {what} in {(bad & keep).sum()} of {keep.sum()} cells; drop them with "
+                    "data.drop_missing=true"
+                    + (
+                        f", or if they are controls 'data.fill_missing={{{column}: {source.control}}}'"
+                        if control
+                        else ""
+                    )
+                )
     return keep & ~lost
 
 
-def check_levels(obs: pd.DataFrame, source: "DataSource", where: str) -> np.ndarray:
+def check_levels(obs: pd.DataFrame, source: DataSettings, where: str) -> np.ndarray:
     """Cells whose levels all have `min_level_cells` cells, (N,) bool; raises UserError unless rare_levels=drop."""
     keep = np.ones(len(obs), dtype=bool)
     for column in source.conditions:
@@ -112,3 +146,12 @@ def check_levels(obs: pd.DataFrame, source: "DataSource", where: str) -> np.ndar
             )
         keep &= ~obs[column].isin(rare.index).to_numpy()
     return keep
+
+
+def library_sizes(obs: pd.DataFrame, source: DataSettings, where: str) -> np.ndarray | None:
+    """The library sizes that the file states, (N,), or None: then the counts are added up."""
+    key = source.library_key
+    if key is None or (source.library_optional and key not in obs):
+        return None
+    column = find_column(obs, key, source.columns.get(key, []), where, "data.library_key")
+    return numbers(obs[column], column, where, "set data.library_key=null to add the counts up").to_numpy()

@@ -1,4 +1,4 @@
-"""Which genes does this perturbation label name? One canonical spelling for all the ones in circulation."""
+"""Labels of genetic perturbations to sets of genes: one canonical spelling for all the ones in circulation."""
 
 import logging
 import re
@@ -42,7 +42,7 @@ def canonicalise(labels: pd.Series, control: str, where: str) -> pd.Series:
     """Canonical labels as categories, (N,).
 
     Raises UserError where no cell is control, where `control` does not read as one and another label does, and for labels
-    that name guides instead of genes. Says which labels are control where there are several.
+    that name guides instead of genes. Logs which labels are control where there are several.
     """
     levels = labels.astype("category")
     names = {level: canonical(level, control) for level in levels.cat.categories}
@@ -77,15 +77,24 @@ def canonicalise(labels: pd.Series, control: str, where: str) -> pd.Series:
         found = ", ".join(map(str, list(out.cat.categories)[:8]))
         raise UserError(
             f"{where}: no control cells: no level of '{labels.name}' reads as control ('{control}'); found {found}; "
-            "give data.control=<the level of the unperturbed cells>"
+            f"give data.control=<the level of the unperturbed cells>{unlabelled(labels, control)}"
         )
     return out
+
+
+def unlabelled(column: pd.Series, control: str) -> str:
+    """How many cells have no label, and what to set if those are the controls; "" where every cell has one."""
+    lost = int(column.isna().sum())
+    if not lost:
+        return ""
+    fill = f"data.control={control} 'data.fill_missing={{{column.name}: {control}}}'"
+    return f"; {lost} of {len(column)} cells have no label: if these are the controls, set {fill}"
 
 
 def respelt(labels: pd.Series, panel: Iterable[str], control: str, where: str) -> pd.Series:
     """Canonical labels whose genes are each spelled one way, whatever their case: as in `panel`, else as most cells have it.
 
-    Otherwise `stat1` would be a perturbation of its own, held out while STAT1 is trained on. Says what was respelt.
+    Otherwise `stat1` would be a perturbation of its own, held out while STAT1 is trained on. Logs what was respelt.
     """
     cells = labels.value_counts()
     genes = {gene: 0 for level in labels.cat.categories for gene in parse(level, control)}

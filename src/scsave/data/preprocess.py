@@ -1,13 +1,16 @@
-"""Is this a matrix of counts, and what are its cells once normalised? (method section 0)"""
+"""Counts and their normalisation: checks that a matrix holds counts, and log1p of them per library (method section 0)."""
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
 from scsave import keys
+from scsave.data.obs import numbers
 from scsave.errors import UserError
 
 CHUNK = 4_000_000  # entries checked at a time: bounds the memory of the checks, not their result
+LOGGED = 30  # no log1p value is as large: e^30 counts
+WHOLE = 1e-3  # distance from a whole number that float32 leaves
 
 
 def log1p_normalise(counts: sp.csr_matrix, library: np.ndarray) -> sp.csr_matrix:
@@ -28,10 +31,11 @@ def undo_log1p(part: sp.csr_matrix, obs: pd.DataFrame, rows: np.ndarray, column:
         there = ", ".join(map(str, obs.columns)) or "none"
         raise UserError(f"{where}: no column '{column}' in obs ({there}); data.normalised_by names the counts per cell")
     part = part.astype(np.float64)
-    per_cell = obs[column].to_numpy(dtype=np.float64)[rows] / keys.TARGET_SUM
+    hint = "data.normalised_by names the counts per cell"
+    per_cell = numbers(obs[column].iloc[rows], column, where, hint).to_numpy() / keys.TARGET_SUM
     values = np.expm1(part.data) * np.repeat(per_cell, np.diff(part.indptr))
     whole = np.round(values)
-    if len(values) and np.abs(values - whole).max() > 0.25:
+    if not (np.abs(values - whole) <= 0.25).all():
         raise UserError(
             f"{where}: log1p values times '{column}' are not whole ({values[np.abs(values - whole).argmax()]:.4g}), "
             "so the counts cannot be recovered; give a file with counts and data.normalised_by=null"
@@ -39,24 +43,34 @@ def undo_log1p(part: sp.csr_matrix, obs: pd.DataFrame, rows: np.ndarray, column:
     return sp.csr_matrix((whole, part.indices, part.indptr), shape=part.shape)
 
 
-def check_counts(values: np.ndarray, where: str, hint: str, tolerance: float = 1e-3) -> None:
-    """Raises UserError unless the stored values, (nnz,), are finite, non-negative and whole."""
+def check_counts(values: np.ndarray, where: str, hint: str, tolerance: float = WHOLE) -> None:
+    """Raises UserError, with the number of bad values, unless the stored ones, (nnz,), are finite, positive and whole."""
+    infinite, negative, off, example = 0, 0, 0, None
     for start in range(0, len(values), CHUNK):
         part = values[start : start + CHUNK]
-        if not np.isfinite(part).all():
-            bad = int((~np.isfinite(part)).sum())
-            raise UserError(f"{where}: {bad} entries are NaN or infinite, so these are not counts; {hint}")
-        if part.min() < 0:
-            raise UserError(f"{where}: found the negative value {part.min():.4g}: scaled data, not counts; {hint}")
-        off = np.abs(part - np.round(part)) > tolerance
-        if off.any():
-            example, top = part[off][0], part.max()
-            if top < 30 and off.mean() > 0.3:
-                raise UserError(f"{where}: values such as {example:.4g}, none above {top:.4g}: already logged; {hint}")
-            raise UserError(
-                f"{where}: {off.mean():.1%} of the values are not whole numbers, such as {example:.6g}; {hint}, "
-                "or round expected counts with data.round_counts=true"
-            )
+        infinite += int((~np.isfinite(part)).sum())
+        negative += int((part < 0).sum())
+        with np.errstate(invalid="ignore"):
+            fraction = np.abs(part - np.round(part)) > tolerance
+        if example is None and fraction.any():
+            example = part[fraction][0]
+        off += int(fraction.sum())
+    if infinite:
+        raise UserError(
+            f"{where}: {infinite:,} entries are NaN or infinite, of {len(values):,}, so these are not counts; {hint}"
+        )
+    if negative:
+        raise UserError(
+            f"{where}: found the negative value {values.min():.4g} ({negative:,} of {len(values):,} values are "
+            f"negative): scaled data, not counts; {hint}"
+        )
+    if off:
+        top = values.max()
+        if top < LOGGED and off > 0.3 * len(values):
+            raise UserError(f"{where}: values such as {example:.4g}, none above {top:.4g}: already logged; {hint}")
+        raise UserError(
+            f"{where}: {off:,} of {len(values):,} values are not whole numbers, such as {example:.6g}; {hint}, or round expected counts with data.round_counts=true"
+        )
 
 
 def as_counts(matrix: sp.spmatrix | np.ndarray, where: str, hint: str, round_counts: bool) -> sp.csr_matrix:
@@ -66,8 +80,8 @@ def as_counts(matrix: sp.spmatrix | np.ndarray, where: str, hint: str, round_cou
     """
     counts = sp.csr_matrix(matrix, dtype=np.float32)
     counts.sum_duplicates()
-    fractions = round_counts and len(counts.data) and counts.data.max() >= 30
-    check_counts(counts.data, where, hint, tolerance=np.inf if fractions else 1e-3)
+    fractions = round_counts and len(counts.data) and counts.data.max() >= LOGGED
+    check_counts(counts.data, where, hint, tolerance=np.inf if fractions else WHOLE)
     counts.data = np.round(counts.data)
     counts.eliminate_zeros()
     return counts

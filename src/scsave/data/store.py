@@ -1,8 +1,10 @@
 """Prepared cells on disk: written a chunk of rows at a time, once, under a lock, and read back whole."""
 
+import glob
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Self
 
 import anndata
 import numpy as np
@@ -27,6 +29,12 @@ class CountsWriter:
         self.indices = self.group.create_dataset("indices", (0,), dtype=np.int32, **options)
         self.indptr = [np.zeros(1, dtype=np.int64)]
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.file.close()
+
     def append(self, rows: sp.csr_matrix) -> None:
         """Adds rows (n, G); every call with the same G."""
         start, stop = self.data.shape[0], self.data.shape[0] + rows.nnz
@@ -35,8 +43,8 @@ class CountsWriter:
             store[start:stop] = values
         self.indptr.append(start + rows.indptr[1:].astype(np.int64))
 
-    def close(self, data: AnnData) -> None:
-        """Writes obs, var and uns of `data`, (N, G) without matrices, and finishes the file."""
+    def finish(self, data: AnnData) -> None:
+        """Writes obs, var and uns of `data`, (N, G) without matrices, which completes the file."""
         indptr = np.concatenate(self.indptr)
         if indptr[-1] < np.iinfo(np.int32).max:  # else scipy would widen the indices too, twice the memory
             indptr = indptr.astype(np.int32)
@@ -46,25 +54,32 @@ class CountsWriter:
         self.file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         for name, element in (("obs", data.obs), ("var", data.var), ("uns", dict(data.uns))):
             anndata.io.write_elem(self.file, name, element)
-        self.file.close()
 
 
 def build_once(path: Path, build: Callable[[Path], None], timeout: float = 6 * 3600) -> Path:
     """`path`, made by `build(temporary)` where it is missing. Of two jobs one builds, the other waits for it.
 
-    The temporary file lies beside `path` and is renamed when whole; it is removed when `build` fails.
+    The temporary file lies beside `path` and is renamed when whole; one that a killed job left there is removed.
+    UserError where the folder cannot be written to, or its disk is full.
     """
     if path.exists():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(path.name + ".lock"), timeout=timeout):
-        if not path.exists():
-            beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-            try:
-                build(beside)
-                os.replace(beside, path)
-            finally:
-                beside.unlink(missing_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(path.name + ".lock"), timeout=timeout):
+            if not path.exists():
+                for left in path.parent.glob(f".{glob.escape(path.stem)}.*{path.suffix}"):
+                    left.unlink()
+                beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+                try:
+                    build(beside)
+                    os.replace(beside, path)
+                finally:
+                    beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path.parent}: the prepared cells cannot be written ({error}); set paths.cache=<a folder with room>"
+        ) from error
     return path
 
 
@@ -72,5 +87,5 @@ def read_prepared(path: Path) -> AnnData:
     """Cells written by `CountsWriter`, in memory, without X."""
     try:
         return anndata.read_h5ad(path)
-    except (OSError, KeyError) as error:
+    except Exception as error:  # a damaged file may raise anything
         raise UserError(f"{path}: the cached cells cannot be read ({error}); delete this file and run again") from error

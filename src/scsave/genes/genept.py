@@ -1,4 +1,4 @@
-"""The vectors that GenePT publishes: a pickle of plain lists, read without ever running what a pickle could hold."""
+"""Gene vectors that GenePT publishes: a pickle of plain lists, read without running what a pickle could hold."""
 
 import hashlib
 import pickle
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from scsave.data.download import Mirror, fetch
 from scsave.errors import UserError
 from scsave.genes.vectors import GeneVectors, VectorSource
 
@@ -65,10 +66,7 @@ class GenePT(VectorSource):
 
     path: str | None = None
     member: str = "ada"  # of the pickles in the archive, the one with this in its name
-
-    @property
-    def name(self) -> str:
-        return "genept"
+    name = "genept"
 
     def read(self) -> GeneVectors:
         path = Path(self.path) if self.path else self.fetch()
@@ -88,9 +86,8 @@ class GenePT(VectorSource):
             with open(path, "rb") as stream:
                 return read_pickle(stream, str(path))
         with zipfile.ZipFile(path) as archive:
-            pickles = [
-                name for name in archive.namelist() if name.endswith((".pickle", ".pkl")) and "__MACOSX" not in name
-            ]
+            names = [name for name in archive.namelist() if "__MACOSX" not in name]
+            pickles = [name for name in names if name.endswith((".pickle", ".pkl"))]
             chosen = [name for name in pickles if self.member in Path(name).name]
             if not chosen:
                 raise UserError(
@@ -102,11 +99,8 @@ class GenePT(VectorSource):
 
     def fetch(self) -> Path:
         """The archive, downloaded if it is not here; UserError where it can't be had."""
-        from scsave.data.download import Mirror, fetch
-
+        mirror = Mirror(file=ARCHIVE, url=URL, size=SIZE, sum=f"md5:{MD5}")
         try:
-            mirror = Mirror(file=ARCHIVE, url=URL, size=SIZE, sum=f"md5:{MD5}")
-            return fetch([mirror], Path(self.cache), "genept")[0]
+            return fetch([mirror], Path(self.cache), "genept", "vectors=genept", "vectors.path")[0]
         except UserError as error:
-            message = str(error).replace("data=genept", "vectors=genept").replace("data.path", "vectors.path")
-            raise UserError(f"{message}; vectors=packaged needs no download") from None
+            raise UserError(f"{error}; vectors=packaged needs no download") from None

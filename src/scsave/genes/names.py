@@ -1,4 +1,4 @@
-"""Which gene is meant: current symbols, earlier and alternative symbols, Ensembl ids, mouse genes, other case."""
+"""Gene names: current symbols, earlier and alternative symbols, Ensembl ids, mouse genes and other case, matched."""
 
 import re
 from collections.abc import Sequence
@@ -116,47 +116,32 @@ def match_genes(
     Each way only looks for what the ways before it did not find. A mouse gene is matched by ortholog where a table is
     given, then without case (Actb -> ACTB); its own symbol is never taken for a human alias (mouse Cd14 is not).
     """
-    asked = pd.Index([str(gene) for gene in genes], dtype=object)
-    row = np.full(len(asked), -1, dtype=np.int64)
-    way = np.full(len(asked), "", dtype=object)
-
-    def fill(candidates: pd.Series | pd.Index | np.ndarray, label: str) -> None:
-        place = known.get_indexer(pd.Index(np.asarray(candidates, dtype=object)))
+    asked = pd.Series([str(gene) for gene in genes], dtype=object)
+    bare = asked.str.replace(r"\.\d+$", "", regex=True)  # Ensembl ids without their version
+    folded = pd.Series(known, index=known.astype(str).str.casefold())
+    case = asked.str.casefold().map(folded[~folded.index.duplicated()])
+    mito = lambda symbols: symbols.str.replace(r"^MT-", "MT", regex=True)  # noqa: E731  NCBI: ND1, alias MTND1
+    if organism == "human":
+        ids = bare if gene_ids is None else pd.Series(list(gene_ids), dtype=object).astype(str)
+        ids = ids.str.replace(r"\.\d+$", "", regex=True)
+        current = asked.map(names.by_alias)
+        older = names.aliases_of[names.aliases_of.isin(known)]  # the known genes are older than the symbols asked for
+        older = older[~older.index.duplicated()]
+        steps = [("symbol", asked), ("ensembl", ids.map(names.by_ensembl)), ("ensembl", bare.map(names.by_ensembl))]
+        steps += [("alias", current), ("alias", mito(asked).map(names.by_alias))]
+        steps += [("alias", asked.map(older)), ("alias", current.map(older)), ("case", case)]
+    else:
+        steps = [("symbol", asked)]
+        if orthologs is not None:
+            mapped = asked.map(orthologs)
+            steps += [("ortholog", mapped), ("ortholog", mapped.map(names.by_alias))]
+        steps += [("case", case), ("case", mito(asked.str.upper()).map(names.by_alias))]
+    row, way = np.full(len(asked), -1, dtype=np.int64), np.full(len(asked), "", dtype=object)
+    for label, candidates in steps:
+        place = known.get_indexer(pd.Index(candidates.to_numpy(object)))
         new = (row < 0) & (place >= 0)
         row[new], way[new] = place[new], label
-
-    fill(asked, "symbol")
-    human = organism == "human"
-    ids = pd.Series(asked if gene_ids is None else list(gene_ids), dtype=object, index=asked).astype(str)
-    ids = ids.str.replace(r"\.\d+$", "", regex=True)
-    if human:
-        fill_current = ids.map(names.by_ensembl)
-        fill(fill_current, "ensembl")
-        if gene_ids is not None:  # the names themselves may be Ensembl ids too
-            fill(asked.to_series().str.replace(r"\.\d+$", "", regex=True).map(names.by_ensembl), "ensembl")
-        current = asked.to_series().map(names.by_alias)
-        fill(current, "alias")
-        # NCBI writes MT-ND1 as ND1, alias MTND1
-        fill(asked.to_series().str.replace(r"^MT-", "MT", regex=True).map(names.by_alias), "alias")
-        fill(_known_alias(asked.to_series(), known, names), "alias")
-        fill(_known_alias(current, known, names), "alias")
-    elif orthologs is not None:
-        mapped = asked.to_series().map(orthologs)
-        fill(mapped, "ortholog")
-        fill(mapped.map(names.by_alias), "ortholog")
-    folded = pd.Series(known, index=known.astype(str).str.casefold())
-    folded = folded[~folded.index.duplicated()]
-    fill(asked.to_series().str.casefold().map(folded), "case")
-    if not human:
-        upper = asked.to_series().str.upper().str.replace(r"^MT-", "MT", regex=True)
-        fill(upper.map(names.by_alias), "case")
     return Match(row, way)
-
-
-def _known_alias(symbols: pd.Series, known: pd.Index, names: GeneNames) -> pd.Series:
-    """For each current symbol, an alias of it that is among the known genes (a list older than the symbol)."""
-    usable = names.aliases_of[names.aliases_of.isin(known)]
-    return symbols.map(usable[~usable.index.duplicated()])
 
 
 def kind_of(genes: Sequence[str]) -> str:

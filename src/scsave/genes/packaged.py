@@ -1,5 +1,6 @@
-"""Where the gene knowledge that ships with the project lies: from a checkout, and from an installed package."""
+"""Gene knowledge that ships with the project: where its files lie, and reading and writing them without pickles."""
 
+import gzip
 import json
 from functools import cache
 from pathlib import Path
@@ -39,6 +40,25 @@ def words_of(array: np.ndarray) -> list[str]:
     return text.split("\n") if text else []
 
 
+def info_array(info: dict[str, Any]) -> np.ndarray:
+    """Plain values as an array."""
+    return text_array([json.dumps(info)])
+
+
+def info_of(array: np.ndarray) -> dict[str, Any]:
+    """Inverse of `info_array`."""
+    return json.loads(words_of(array)[0])
+
+
+def read_text(path: Path, what: str) -> str:
+    """Text of a file that may be gzipped; UserError, beginning with `what`, where it can't be had."""
+    try:
+        raw = path.read_bytes()
+        return (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UserError(f"{what}: cannot be read ({error})") from None
+
+
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an .npz, none of them a pickle; UserError where it is something else."""
     try:
@@ -57,11 +77,3 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
     with open(part, "wb") as stream:
         np.savez_compressed(stream, **arrays)
     part.replace(path)
-
-
-def info_array(info: dict[str, Any]) -> np.ndarray:
-    return text_array([json.dumps(info)])
-
-
-def info_of(array: np.ndarray) -> dict[str, Any]:
-    return json.loads(words_of(array)[0])

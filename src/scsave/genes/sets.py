@@ -1,6 +1,5 @@
-"""Sets of genes: any .gmt, or the packaged GO terms of 10 to 500 genes; and gene vectors from membership."""
+"""Gene sets: any .gmt, or the packaged GO terms of 10 to 500 genes, and their membership among the genes of a data set."""
 
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ from scipy import sparse
 
 from scsave.errors import UserError
 from scsave.genes.names import Match, match_genes, read_names, read_orthologs
-from scsave.genes.packaged import SETS, packaged_file, read_npz, text_array, words_of, write_npz
+from scsave.genes.packaged import SETS, packaged_file, read_npz, read_text, text_array, words_of, write_npz
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +61,8 @@ class SetTable:
         steps = np.diff(member.indices.astype(np.int64), prepend=0)
         starts = member.indptr[:-1][np.diff(member.indptr) > 0]
         steps[starts] = member.indices[starts]
-        write_npz(
-            path,
-            genes=text_array(list(self.genes)),
-            sets=text_array(list(self.sets)),
-            titles=text_array(list(self.titles)),
-            sizes=np.diff(member.indptr).astype(np.uint16),
-            steps=steps.astype(np.uint16),
-        )
+        words = {name: text_array(list(getattr(self, name))) for name in ("genes", "sets", "titles")}
+        write_npz(path, **words, sizes=np.diff(member.indptr).astype(np.uint16), steps=steps.astype(np.uint16))
 
     @classmethod
     def load(cls, path: Path, source: str) -> "SetTable":
@@ -87,12 +80,7 @@ class SetTable:
 
 def read_gmt(path: Path) -> SetTable:
     """Lines of `set<TAB>description<TAB>gene<TAB>gene...`; may be gzipped. UserError for anything else."""
-    try:
-        raw = path.read_bytes()
-        content = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as gene sets ({error})") from None
-    lines = [line.split("\t") for line in content.splitlines() if line.strip()]
+    lines = [line.split("\t") for line in read_text(path, f"gene sets {path}").splitlines() if line.strip()]
     short = [number for number, line in enumerate(lines, 1) if len(line) < 3]
     if not lines or short:
         what = f"line {short[0]} has fewer than three columns" if short else "it is empty"
@@ -129,15 +117,9 @@ class GeneSets:
     def read(self, cache: Path | None = None) -> SetTable:
         """All sets; once read, kept."""
         if not hasattr(self, "_table"):
-            if self.path is None:
-                self._table = SetTable.load(packaged_file(SETS), self.name)
-            else:
-                self._table = read_gmt(Path(self.path))
+            packaged = self.path is None
+            self._table = SetTable.load(packaged_file(SETS), self.name) if packaged else read_gmt(Path(self.path))
         return self._table
-
-    def match(self, genes: Sequence[str], organism: str = "human", gene_ids: Sequence[str] | None = None) -> Match:
-        orthologs = read_orthologs(self.orthologs) if self.orthologs else None
-        return match_genes(genes, self.read().index, read_names(self.names), organism, gene_ids, orthologs)
 
     def membership(
         self, genes: Sequence[str], organism: str = "human", gene_ids: Sequence[str] | None = None
@@ -146,7 +128,9 @@ class GeneSets:
 
         Sets of `min_genes` to `max_genes` genes (whether in the data or not) of which at least two are in the data.
         """
-        table, match = self.read(), self.match(genes, organism, gene_ids)
+        table = self.read()
+        orthologs = read_orthologs(self.orthologs) if self.orthologs else None
+        match = match_genes(genes, table.index, read_names(self.names), organism, gene_ids, orthologs)
         member = table.membership(match)
         sized = (table.size >= self.min_genes) & (table.size <= self.max_genes)
         kept = np.flatnonzero(sized & (np.diff(member.indptr) > 0))

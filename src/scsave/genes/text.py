@@ -1,4 +1,4 @@
-"""What is written about each gene: NCBI summaries, a local file, or the packaged names and GO terms; and its cleaning.
+"""Texts about genes: NCBI summaries, a local file, or the packaged names and GO terms; and how summaries are cleaned.
 
 Cleaning (`clean`), as the GenePT protocol (Chen & Zou): of the summary only the prose is kept. In this order,
 1. HTML tags go, entities become characters;
@@ -9,7 +9,6 @@ Cleaning (`clean`), as the GenePT protocol (Chen & Zou): of the summary only the
 A text that is empty then counts as no text.
 """
 
-import gzip
 import hashlib
 import html
 import json
@@ -21,8 +20,11 @@ from typing import Literal
 
 import pandas as pd
 
+from scsave.data.download import Mirror, fetch
 from scsave.errors import UserError
 from scsave.genes.names import read_names
+from scsave.genes.packaged import read_text
+from scsave.genes.sets import GeneSets
 
 TAX_ID = {"human": "9606", "mouse": "10090"}
 GENE_INFO = {
@@ -62,7 +64,7 @@ def text_hash(text: pd.Series) -> str:
 
 @dataclass(kw_only=True)
 class TextSource(ABC):
-    """Something that has a text for genes."""
+    """A source of texts about genes."""
 
     @abstractmethod
     def read(self, cache: Path) -> pd.Series:
@@ -74,8 +76,6 @@ class PackagedText(TextSource):
     """`full name. GO term; GO term; ...`, the rarest terms first, from what ships with the project; no network."""
 
     def read(self, cache: Path) -> pd.Series:
-        from scsave.genes.sets import GeneSets
-
         names = read_names().full_names
         terms = GeneSets().read(cache).terms_of().reindex(names.index).fillna("")
         return (names + ". " + terms).str.strip()
@@ -88,28 +88,21 @@ class LocalText(TextSource):
     path: str
 
     def read(self, cache: Path) -> pd.Series:
-        path = Path(self.path)
-        try:
-            raw = path.read_bytes()
-            content = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
-        except (OSError, EOFError, UnicodeDecodeError) as error:
-            raise UserError(f"vectors.text.path={path}: cannot be read ({error})") from None
+        where = f"vectors.text.path={self.path}"
+        content = read_text(Path(self.path), where)
         if content.lstrip().startswith("{"):
             try:
-                values = json.loads(content)
+                text = pd.Series(json.loads(content), dtype=object)
             except json.JSONDecodeError as error:
-                raise UserError(f"vectors.text.path={path}: broken JSON ({error})") from None
-            text = pd.Series(values, dtype=object)
+                raise UserError(f"{where}: broken JSON ({error})") from None
             if not text.map(lambda value: isinstance(value, str)).all():
-                raise UserError(f"vectors.text.path={path}: expected a JSON object of symbol to text")
+                raise UserError(f"{where}: expected a JSON object of symbol to text")
         else:
-            lines = pd.Series([line for line in content.splitlines() if line.strip()], dtype=object)
-            parts = lines.str.split("\t", n=1, expand=True)
-            if parts.shape[1] < 2 or parts[1].isna().any():
-                raise UserError(f"vectors.text.path={path}: expected a JSON object, or lines of symbol<TAB>text")
-            text = parts.set_index(0)[1]
-        text = text[~text.index.duplicated()]
-        return clean(text.rename_axis(None))
+            pairs = [line.partition("\t")[::2] for line in content.splitlines() if line.strip()]
+            text = pd.Series([text for _, text in pairs], index=[gene for gene, _ in pairs], dtype=object)
+            if not all("\t" in line for line in content.splitlines() if line.strip()):
+                raise UserError(f"{where}: expected a JSON object, or lines of symbol<TAB>text")
+        return clean(text[~text.index.duplicated()])
 
 
 @dataclass(kw_only=True)
@@ -121,22 +114,14 @@ class NCBIText(TextSource):
     info: str | None = None
 
     def read(self, cache: Path) -> pd.Series:
-        summary = Path(self.summary) if self.summary else _fetch("gene_summary.gz", cache)
-        info = Path(self.info) if self.info else _fetch(GENE_INFO[self.organism], cache)
+        summary = Path(self.summary) if self.summary else _fetch("gene_summary.gz", cache, "summary")
+        info = Path(self.info) if self.info else _fetch(GENE_INFO[self.organism], cache, "info")
         return ncbi_summaries(summary, info, self.organism)
 
 
-def _fetch(name: str, cache: Path) -> Path:
-    from scsave.data.download import Mirror, fetch
-
+def _fetch(name: str, cache: Path, option: str) -> Path:
     mirror = Mirror(file=Path(name).name, url=NCBI + name)
-    try:
-        path, _ = fetch([mirror], cache, "gene_text")
-    except UserError as error:
-        key = "summary" if name.startswith("gene_summary") else "info"
-        message = str(error).replace("data=gene_text", "vectors/text=ncbi")
-        raise UserError(message.replace("data.path", f"vectors.text.{key}")) from None
-    return path
+    return fetch([mirror], cache, "gene_text", "vectors/text=ncbi", f"vectors.text.{option}")[0]
 
 
 def ncbi_summaries(summary: Path, info: Path, organism: str) -> pd.Series:

@@ -1,4 +1,4 @@
-"""Texts to vectors: a sentence encoder on this machine, or OpenAI's; both cached by a hash of text and model."""
+"""Gene vectors from texts: a sentence encoder on this machine, or OpenAI's; both cached by a hash of text and model."""
 
 import hashlib
 import importlib.util
@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import Field
 
 from scsave.errors import UserError
+from scsave.genes.packaged import read_npz, write_npz
 from scsave.genes.text import PackagedText, TextSource, text_hash
 from scsave.genes.vectors import GeneVectors, VectorSource
 from scsave.packages import Needs
@@ -54,10 +55,7 @@ class SentenceTransformerVectors(TextVectors):
     model: str = "packaged"
     batch_size: Annotated[int, Field(gt=0)] = 64
     device: str | None = None
-
-    @property
-    def name(self) -> str:
-        return "sentence_transformer"
+    name = "sentence_transformer"
 
     @property
     def model_name(self) -> str:
@@ -112,10 +110,7 @@ class OpenAIVectors(TextVectors):
     dollars_per_million_tokens: Annotated[float, Field(ge=0)] = 0.10
     url: str = "https://api.openai.com/v1/embeddings"
     encoding: Literal["float"] = "float"
-
-    @property
-    def name(self) -> str:
-        return "openai"
+    name = "openai"
 
     @property
     def model_name(self) -> str:
@@ -141,18 +136,12 @@ class OpenAIVectors(TextVectors):
 
     def _batch_file(self, batch: list[str]) -> Path:
         digest = hashlib.sha256("\n".join([self.model, *batch]).encode()).hexdigest()[:16]
-        return self._cache_folder / "openai" / f"{digest}.npy"
+        return self._cache_folder / "openai" / f"{digest}.npz"
 
     def _batch(self, batch: list[str], path: Path, key: str) -> np.ndarray:
-        if path.is_file():
-            return np.load(path, allow_pickle=False)
-        vectors = self._ask(batch, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        with open(part, "wb") as stream:
-            np.save(stream, vectors)
-        part.replace(path)
-        return vectors
+        if not path.is_file():
+            write_npz(path, vectors=self._ask(batch, key))
+        return read_npz(path)["vectors"]
 
     def _ask(self, batch: list[str], key: str) -> np.ndarray:
         """(n, d) float32 from one request; UserError with the service's answer."""

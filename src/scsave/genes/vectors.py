@@ -1,4 +1,7 @@
-"""What is known about each gene as numbers: vectors by gene name, and the sources that give them."""
+"""Gene vectors: one vector a gene, found by any of the gene's names, and the sources that give them.
+
+What a method needs for a condition column of perturbed genes is `source.bind(data).lookup(genes, organism, gene_ids)`.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,16 +18,7 @@ from pydantic import Field
 from scsave import keys
 from scsave.errors import UserError
 from scsave.genes.names import Match, kind_of, match_genes, read_names, read_orthologs
-from scsave.genes.packaged import (
-    VECTORS,
-    info_array,
-    info_of,
-    packaged_file,
-    read_npz,
-    text_array,
-    words_of,
-    write_npz,
-)
+from scsave.genes.packaged import VECTORS, info_array, info_of, packaged_file, read_npz, text_array, words_of, write_npz
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +72,9 @@ class GeneVectors:
 
     @classmethod
     def load(cls, path: Path, source: str, **more: Any) -> "GeneVectors":
+        """Inverse of `save`; UserError where the file is absent or is something else."""
         arrays = read_npz(path)
-        missing = {"genes", "vectors", "info"} - set(arrays)
-        if missing:
+        if missing := {"genes", "vectors", "info"} - set(arrays):
             raise UserError(f"{path}: no array {', '.join(sorted(missing))}; it does not hold gene vectors")
         vectors = arrays["vectors"].astype(np.float32)
         return cls(tuple(words_of(arrays["genes"])), vectors, source, info_of(arrays["info"]), **more)
@@ -92,14 +86,14 @@ def enough(match: Match, genes: Sequence[str], what: str, least: float) -> None:
         raise UserError(
             f"{what}: {match.found.sum()} of {len(genes)} genes are known ({match.coverage:.1%}, at least {least:.0%} "
             f"are needed); the names look like {kind_of(genes)} (e.g. {', '.join(map(str, list(genes)[:3]))}): "
-            "give human or mouse symbols, or human Ensembl ids, check data.organism and data.gene_id, or take "
-            "blocking=coexpression, which needs no knowledge"
+            "give human or mouse symbols, or human Ensembl ids, check data.organism, data.gene_id and data.symbol_key, "
+            "or take blocking=coexpression, which needs no knowledge"
         )
 
 
 @dataclass(kw_only=True)
 class VectorSource(ABC):
-    """Options that all sources share. `names` and `orthologs` are optional tables, see gene_names."""
+    """Options that all sources share; `names` and `orthologs` are tables in place of the packaged ones (`genes.names`)."""
 
     cache: str = "data/cache"
     names: str | None = None
@@ -128,12 +122,6 @@ class VectorSource(ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `GeneVectors.lookup`."""
         return self.load().lookup(genes, organism, gene_ids)
-
-    def coverage(
-        self, genes: Sequence[str], organism: str = "human", gene_ids: Sequence[str] | None = None
-    ) -> dict[str, Any]:
-        """See `GeneVectors.coverage`."""
-        return self.load().coverage(genes, organism, gene_ids)
 
     @property
     def _tables(self) -> dict[str, str | None]:
@@ -164,11 +152,8 @@ class RandomVectors(VectorSource):
     """Control: a Gaussian vector for each gene that the names table has; knows the genes, and nothing about them."""
 
     width: Annotated[int, Field(gt=0)] = 64
-    seed: int = 0
-
-    @property
-    def name(self) -> str:
-        return "random"
+    seed: Annotated[int, Field(ge=0)] = 0
+    name = "random"
 
     def read(self) -> GeneVectors:
         genes = tuple(read_names(self.names).table["symbol"])
@@ -182,11 +167,8 @@ class DataVectors(VectorSource):
     """Vectors that the data themselves carry: simulated data (their truth), or any file with `varm["gene_vectors"]`."""
 
     key: str = "gene_vectors"
+    name = "data"
     in_data = True  # nothing can be looked up where the data are not
-
-    @property
-    def name(self) -> str:
-        return "data"
 
     def bind(self, data: AnnData) -> Self:
         """Takes the vectors of `data`; UserError where there are none."""

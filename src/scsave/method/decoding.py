@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scsave import __version__, keys
 from scsave.data.conditions import Values
-from scsave.data.ordinary import counts_of
+from scsave.data.from_anndata import counts_of
 from scsave.models.model import SAVEModel
 from scsave.training.loader import CellRows
 

@@ -13,7 +13,7 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.baselines.text_space import TextSpace
-from scsave.data.ordinary import as_prepared, with_genes
+from scsave.data.from_anndata import as_prepared, with_genes
 from scsave.data.perturbations import SEPARATOR, canonical, parse
 from scsave.errors import UserError
 from scsave.method.fitted import Fitted

@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.gene_selection import prepared, select_cells
+from scsave.stats.resample import subsample
 
 MOST = 500
 
@@ -20,7 +21,7 @@ def drawn(data: AnnData, is_control: np.ndarray, seed: int, most: int = MOST) ->
     """At most `most` of the control cells (N,) bool of `data`, drawn by the seed."""
     rows = np.flatnonzero(is_control)
     if len(rows) > most:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+        rows = rows[subsample(len(rows), most, seed)]
     return select_cells(data, rows)
 
 

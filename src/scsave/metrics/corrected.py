@@ -1,4 +1,4 @@
-"""Is corrected expression still biology? Fold changes of types before and after, and between batches (evaluation.md).
+"""Fold changes of cell types in corrected expression, against those before and between batches (evaluation.md).
 
 A fold change is a difference of mean log1p expression, a type's cells against the other cells *of its batch*: what
 batch does to a gene cancels, so that the uncorrected cells are a fair reference.
@@ -11,9 +11,10 @@ from itertools import combinations
 
 import numpy as np
 
-from scsave.metrics.aggregate import NAN, mean_of
-from scsave.metrics.differential import Matrix, Moments, group_moments, rest_of, top_genes, welch_t
+from scsave.metrics.differential import top_genes, welch_t
+from scsave.stats.aggregate import NAN, mean_of
 from scsave.stats.agreement import pearson
+from scsave.stats.moments import Matrix, Moments, group_moments, rest_of
 
 MARKERS = 50
 TYPE_CELLS = 20  # cells that a type needs in a batch, and that the batch needs beside it
@@ -36,10 +37,9 @@ def fold_changes(x: Matrix, batch: np.ndarray, kind: np.ndarray) -> FoldChanges:
     of_row = np.repeat(np.arange(n_batches), n_types)
     around = Moments(whole.n[of_row], whole.mean[of_row], whole.variance[of_row], whole.positive[of_row])
     outside = rest_of(inside, around)
-    enough = np.flatnonzero((inside.n >= TYPE_CELLS) & (outside.n >= TYPE_CELLS))
-    t = welch_t(inside, outside)[enough]
-    pairs = [(int(row // n_types), int(row % n_types)) for row in enough]
-    return FoldChanges(pairs, (inside.mean - outside.mean)[enough], t)
+    tested = np.flatnonzero((inside.n >= TYPE_CELLS) & (outside.n >= TYPE_CELLS))
+    pairs = [(int(row // n_types), int(row % n_types)) for row in tested]
+    return FoldChanges(pairs, (inside.mean - outside.mean)[tested], welch_t(inside, outside)[tested])
 
 
 def marker_scores(before: FoldChanges, after: FoldChanges, k: int = MARKERS) -> dict[str, float]:

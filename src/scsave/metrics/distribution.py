@@ -1,7 +1,7 @@
-"""How far apart are two samples of cells? Distances of distributions (evaluation.md, "Generation").
+"""Distances between two samples of cells: Wasserstein, MMD, energy, precision and recall (evaluation.md, "Generation").
 
-`x` is the generated or predicted sample, (N, D), `y` the real one, (M, D). Every function but the W's takes memory of
-O((N + M)^2): callers cap the sample (see `subsample`).
+`x` is the generated or predicted sample, (N, D), `y` the real one, (M, D). Every function takes memory of
+O((N + M)^2) and exact transport time of O(N^3): callers cap the samples.
 """
 
 from __future__ import annotations
@@ -31,11 +31,9 @@ def squared(x: np.ndarray, y: np.ndarray) -> Squared:
     return Squared(cdist(x, x, "sqeuclidean"), cdist(y, y, "sqeuclidean"), cdist(x, y, "sqeuclidean"))
 
 
-def subsample(n: int, most: int, seed: int) -> np.ndarray:
-    """Sorted positions of at most `most` of `n` cells, without replacement."""
-    if n <= most:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(seed).choice(n, size=most, replace=False))
+def distances(d: Squared) -> dict[str, float]:
+    """The distances that tasks share: w1, w2, mmd2_unbiased and energy."""
+    return {"w1": w1(d), "w2": w2(d), "mmd2_unbiased": mmd2_unbiased(d), "energy": energy_distance(d)}
 
 
 def transport_cost(cost: np.ndarray) -> float:
@@ -51,27 +49,26 @@ def transport_cost(cost: np.ndarray) -> float:
         return float(cost[linear_sum_assignment(cost)].mean())
     import ot
 
-    weights = np.full(rows, 1 / rows), np.full(columns, 1 / columns)
-    return float(ot.emd2(*weights, cost, numItermax=10_000_000))
+    return float(ot.emd2(np.full(rows, 1 / rows), np.full(columns, 1 / columns), cost, numItermax=10_000_000))
 
 
-def w1(distances: Squared) -> float:
+def w1(d: Squared) -> float:
     """1-Wasserstein distance, euclidean ground distance."""
-    return transport_cost(np.sqrt(distances.xy))
+    return transport_cost(np.sqrt(d.xy))
 
 
-def w2(distances: Squared) -> float:
+def w2(d: Squared) -> float:
     """2-Wasserstein distance, the root of the squared-distance transport cost."""
-    return float(np.sqrt(transport_cost(distances.xy)))
+    return float(np.sqrt(transport_cost(d.xy)))
 
 
-def mmd2_rbf(distances: Squared, scales: tuple[float, ...] = CFGEN_SCALES) -> float:
+def mmd2_rbf(d: Squared, scales: tuple[float, ...] = CFGEN_SCALES) -> float:
     """Biased MMD^2 (V-statistic), the sum of Gaussian kernels with standard deviations `scales`, as in CFGen's code."""
 
-    def mean_kernel(d: np.ndarray) -> float:
-        return sum(float(np.exp(-d / (2 * scale**2)).mean()) for scale in scales)
+    def mean_kernel(part: np.ndarray) -> float:
+        return sum(float(np.exp(-part / (2 * scale**2)).mean()) for scale in scales)
 
-    return mean_kernel(distances.xx) + mean_kernel(distances.yy) - 2 * mean_kernel(distances.xy)
+    return mean_kernel(d.xx) + mean_kernel(d.yy) - 2 * mean_kernel(d.xy)
 
 
 def median_distance(d: np.ndarray) -> float:
@@ -79,45 +76,58 @@ def median_distance(d: np.ndarray) -> float:
     return float(np.sqrt(np.median(d[np.triu_indices_from(d, k=1)])))
 
 
-def mmd2_unbiased(distances: Squared, bandwidth: float | None = None) -> float:
-    """Unbiased MMD^2 (U-statistic), mean over Gaussian kernels of `bandwidth` x {1/4, 1/2, 1, 2, 4}.
+def mmd2_unbiased(d: Squared) -> float:
+    """Unbiased MMD^2 (U-statistic), mean over Gaussian kernels of a bandwidth x {1/4, 1/2, 1, 2, 4}.
 
-    The bandwidth is the median distance of *real* cells by default, so that every method is measured with one kernel.
-    NaN with fewer than two cells on a side.
+    The bandwidth is the median distance of *real* cells, so that every method is measured with one kernel. NaN with
+    fewer than two cells on a side.
     """
-    n, m = distances.xy.shape
+    n, m = d.xy.shape
     if min(n, m) < 2:
         return float("nan")
-    bandwidth = median_distance(distances.yy) if bandwidth is None else bandwidth
-    bandwidth = bandwidth or median_distance(distances.xx) or 1.0  # identical real cells have no scale of their own
+    bandwidth = median_distance(d.yy) or median_distance(d.xx) or 1.0  # identical real cells have no scale of their own
     total = 0.0
     for factor in MEDIAN_FACTORS:
         gamma = 1 / (2 * (factor * bandwidth) ** 2)
-        xx = (np.exp(-gamma * distances.xx).sum() - n) / (n * (n - 1))  # the diagonal is 1 for each cell
-        yy = (np.exp(-gamma * distances.yy).sum() - m) / (m * (m - 1))
-        total += xx + yy - 2 * np.exp(-gamma * distances.xy).mean()
+        xx = (np.exp(-gamma * d.xx).sum() - n) / (n * (n - 1))  # the diagonal is 1 for each cell
+        yy = (np.exp(-gamma * d.yy).sum() - m) / (m * (m - 1))
+        total += xx + yy - 2 * np.exp(-gamma * d.xy).mean()
     return float(total / len(MEDIAN_FACTORS))
 
 
-def energy_distance(distances: Squared) -> float:
+def energy_distance(d: Squared) -> float:
     """2 E||x - y|| - E||x - x'|| - E||y - y'||, V-statistic: not negative, 0 for equal samples."""
-    return float(2 * np.sqrt(distances.xy).mean() - np.sqrt(distances.xx).mean() - np.sqrt(distances.yy).mean())
+    return float(2 * np.sqrt(d.xy).mean() - np.sqrt(d.xx).mean() - np.sqrt(d.yy).mean())
 
 
-def manifold_scores(distances: Squared, k: int = NEIGHBOURS) -> dict[str, float]:
+def manifold_scores(d: Squared, k: int = NEIGHBOURS) -> dict[str, float]:
     """precision, recall (Kynkäänniemi et al. 2019), density, coverage (Naeem et al. 2020) at `k` neighbours.
 
     A cell's ball reaches to its k-th nearest other cell of its own sample. NaN with k or fewer cells on a side.
     """
-    if min(distances.xy.shape) <= k:
+    if min(d.xy.shape) <= k:
         return dict.fromkeys(("precision", "recall", "density", "coverage"), float("nan"))
-    x_radius = np.partition(distances.xx, k, axis=1)[:, k]  # position 0 is the cell itself
-    y_radius = np.partition(distances.yy, k, axis=1)[:, k]
-    in_real = distances.xy <= y_radius  # (N, M) generated cell i in the ball of real cell j
-    in_generated = distances.xy <= x_radius[:, None]  # (N, M) real cell j in the ball of generated cell i
+    in_real = d.xy <= np.partition(d.yy, k, axis=1)[:, k]  # (N, M) generated cell i in the ball of real cell j
+    in_generated = d.xy <= np.partition(d.xx, k, axis=1)[:, [k]]  # (N, M) real cell j in the ball of generated cell i
     return {
         "precision": float(in_real.any(axis=1).mean()),
         "recall": float(in_generated.any(axis=0).mean()),
         "density": float(in_real.sum(axis=1).mean() / k),
         "coverage": float(in_real.any(axis=0).mean()),
     }
+
+
+def authenticity(x: np.ndarray, train: np.ndarray, held_out: np.ndarray) -> float:
+    """Share of the cells `x` (N, D) nearer to one of `train` than to one of `held_out`, (M, D) each; ties count half.
+
+    About 0.5 where nothing is copied; NaN where a sample is empty. With more cells of one kind it would be nearer by
+    number alone, so that both must have equally many (ValueError).
+    """
+    from sklearn.metrics import pairwise_distances_argmin_min
+
+    if len(train) != len(held_out):
+        raise ValueError(f"authenticity compares equal numbers of cells, got {len(train)} and {len(held_out)}")
+    if not len(x) or not len(train):
+        return float("nan")
+    to_train, to_held_out = (pairwise_distances_argmin_min(x, side)[1] for side in (train, held_out))
+    return float((to_train < to_held_out).mean() + (to_train == to_held_out).mean() / 2)

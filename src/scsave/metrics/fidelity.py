@@ -1,4 +1,4 @@
-"""One sample of cells against another: the generation metrics of one group in one protocol (evaluation.md)."""
+"""One sample of generated cells against real ones: the generation metrics of one group in one protocol (evaluation.md)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scsave.metrics import distribution
-from scsave.metrics.differential import moments
+from scsave.metrics.cells import Space
 from scsave.metrics.gene_level import LevelTests, corr_frobenius, de_overlap, library_w1, moment_scores
 from scsave.metrics.registry import CFGEN_LEGACY, NEUTRAL, rows
-from scsave.metrics.two_sample import c2st_auc, c2st_auc_genes
-from scsave.stats.pca import Projection
+from scsave.metrics.two_sample import c2st_auc, c2st_auc_genes, c2st_pooled
+from scsave.stats.moments import moments
 
 NAN = float("nan")
 
@@ -41,40 +41,69 @@ class Sample:
 class Fidelity:
     """What is fitted on real cells once, so that every row and group of a table is measured alike."""
 
-    projections: dict[str, Projection]  # by protocol
-    variable: np.ndarray  # positions of the genes that the projections see
+    spaces: dict[str, Space]  # by protocol, the neutral one always among them
     correlated: np.ndarray  # positions of the genes whose correlations are compared
     classifier: Any  # names cells from neutral components; None without labels
     label_key: str | None
-    max_cells: int
-    seed: int
+    nearby: tuple[np.ndarray, np.ndarray]  # neutral components of training and of as many test cells, (M, D) each
+    nearby_labels: set[str]  # their combinations
 
-    def distances(self, generated: Sample, real: Sample, protocol: str) -> dict[str, float]:
+    def group(self, generated: Sample, real: Sample, protocol: str) -> dict[str, float]:
+        """Every row of `protocol` for one group; NaN where a side has fewer cells than the row asks for."""
+        return self._rows(generated, real, protocol, {})
+
+    def pooled(
+        self, generated: Sample, real: Sample, protocol: str, levels: tuple[LevelTests, LevelTests]
+    ) -> dict[str, float]:
+        """The same for all cells at once, with the rows that no single group has.
+
+        `levels` are DE statistics by condition level of the generated and of the real cells.
+        """
+        if protocol != NEUTRAL or not len(generated):
+            return self._rows(generated, real, protocol, {})
+        x, y = (self._components(sample.x) for sample in (generated, real))
+        shared = pd.Series(generated.labels).isin(self.nearby_labels).to_numpy()  # no training cell is near the others
+        values = {
+            "c2st_pooled": c2st_pooled(x, y, self.spaces[NEUTRAL].seed),
+            "authenticity": distribution.authenticity(x[shared], *self.nearby),
+            "de_overlap_100": de_overlap(*levels),
+        }
+        return self._rows(generated, real, protocol, values)
+
+    def _rows(self, generated: Sample, real: Sample, protocol: str, values: dict[str, float]) -> dict[str, float]:
+        expected, fewest = rows("generation", protocol), min(len(generated), len(real))
+        if fewest:
+            values = values | self._distances(generated, real, protocol)
+        if fewest and protocol == NEUTRAL:
+            values |= self._genes(generated, real)
+            if fewest >= expected["c2st_auc"].min_cells:
+                values |= self._two_sample(generated, real)
+        scored = {name: value for name, value in values.items() if fewest >= (expected[name].min_cells or 1)}
+        return dict.fromkeys(expected, NAN) | scored
+
+    def _components(self, x: sp.csr_matrix) -> np.ndarray:
+        """Neutral components of all the cells `x` (N, G)."""
+        space = self.spaces[NEUTRAL]
+        return space.projection(x[:, space.variable])
+
+    def _distances(self, generated: Sample, real: Sample, protocol: str) -> dict[str, float]:
         """The metrics that every protocol has; `cfgen_legacy` leaves generated cells uncentred."""
-        project = self.projections[protocol]
-        generated, real = self._cap(generated.x), self._cap(real.x)
-        d = distribution.squared(
-            project(generated[:, self.variable], centred=protocol != CFGEN_LEGACY), project(real[:, self.variable])
-        )
-        shared = {
-            "w1": distribution.w1(d),
-            "w2": distribution.w2(d),
-            "mmd2_rbf": distribution.mmd2_rbf(d),
-            "mmd2_unbiased": distribution.mmd2_unbiased(d),
-            "energy": distribution.energy_distance(d),
-        }
-        return shared | distribution.manifold_scores(d) if protocol == NEUTRAL else shared
+        space = self.spaces[protocol]
+        x = space.projection(space.capped(generated.x), centred=protocol != CFGEN_LEGACY)
+        d = distribution.squared(x, space(real.x))
+        values = distribution.distances(d) | {"mmd2_rbf": distribution.mmd2_rbf(d)}
+        return values | distribution.manifold_scores(d) if protocol == NEUTRAL else values
 
-    def two_sample(self, generated: Sample, real: Sample) -> dict[str, float]:
+    def _two_sample(self, generated: Sample, real: Sample) -> dict[str, float]:
         """Can classifiers tell the samples apart."""
-        x, y = (self._cap(sample.x)[:, self.variable] for sample in (generated, real))
-        project = self.projections[NEUTRAL]
+        space = self.spaces[NEUTRAL]
+        x, y = (space.capped(sample.x) for sample in (generated, real))
         return {
-            "c2st_auc": c2st_auc(project(x), project(y), self.seed),
-            "c2st_auc_genes": c2st_auc_genes(x.toarray(), y.toarray(), self.seed),
+            "c2st_auc": c2st_auc(space.projection(x), space.projection(y), space.seed),
+            "c2st_auc_genes": c2st_auc_genes(x.toarray(), y.toarray(), space.seed),
         }
 
-    def genes(self, generated: Sample, real: Sample) -> dict[str, float]:
+    def _genes(self, generated: Sample, real: Sample) -> dict[str, float]:
         """Are genes, libraries and labels right."""
         return moment_scores(moments(generated.x), moments(real.x)) | {
             "corr_frobenius": corr_frobenius(generated.x[:, self.correlated], real.x[:, self.correlated]),
@@ -85,29 +114,16 @@ class Fidelity:
     def _label_accuracy(self, generated: Sample) -> float:
         if self.classifier is None:
             return NAN
-        named = self.classifier.predict(self.projections[NEUTRAL](generated.x[:, self.variable]))
+        named = self.classifier.predict(self._components(generated.x))
         return float((named == generated.obs[self.label_key].astype(str).to_numpy()).mean())
 
-    def _cap(self, x: sp.csr_matrix) -> sp.csr_matrix:
-        return x[distribution.subsample(x.shape[0], self.max_cells, self.seed)]
 
-    def group(
-        self, generated: Sample, real: Sample, protocol: str, levels: tuple[LevelTests, LevelTests] | None = None
-    ) -> dict[str, float]:
-        """Every row of `protocol` for one group; NaN where a side has fewer cells than the row asks for.
+def fit_classifier(components: np.ndarray, names: np.ndarray) -> Any:
+    """Logistic regression that names cells from their components (N, D); None if there is one name only."""
+    if len(set(names)) < 2:
+        return None
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-        `levels`, DE statistics of both sides by condition level, are given for all cells at once only.
-        """
-        expected = rows("generation", protocol)
-        fewest = min(len(generated), len(real))
-        values: dict[str, float] = {}
-        if fewest:
-            values |= self.distances(generated, real, protocol)
-        if fewest and protocol == NEUTRAL:
-            values |= self.genes(generated, real)
-            if fewest >= expected["c2st_auc"].min_cells:
-                values |= self.two_sample(generated, real)
-            if levels is not None:
-                values["de_overlap_100"] = de_overlap(*levels)
-        enough = {name for name, row in expected.items() if fewest >= (row.min_cells or 1)}
-        return dict.fromkeys(expected, NAN) | {name: value if name in enough else NAN for name, value in values.items()}
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(components, names)

@@ -1,4 +1,4 @@
-"""Are the genes right? Means, variances, zeros, correlations, DE genes, libraries (evaluation.md, "Generation").
+"""Agreement of genes: means, variances, zeros, correlations, DE genes, libraries (evaluation.md, "Generation").
 
 Generated and real cells are log1p matrices over the same genes, (N, G) and (M, G), dense or sparse.
 """
@@ -11,17 +11,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from scsave.metrics.differential import (
-    Matrix,
-    Moments,
-    group_moments,
-    moments,
-    overlap,
-    rest_of,
-    typical_error,
-    welch_t,
-)
+from scsave.metrics.differential import overlap, typical_error, welch_t
 from scsave.stats.agreement import pearson, r2
+from scsave.stats.moments import Matrix, Moments, group_moments, moments, rest_of
 
 EXPRESSED = 0.1  # a gene is expressed if this share of real cells shows it
 DE_TOP = 100
@@ -31,19 +23,19 @@ LEVEL_CELLS = 5  # cells that a level needs, inside and outside, for its DE gene
 def moment_scores(generated: Moments, real: Moments) -> dict[str, float]:
     """Agreement of gene means, variances and shares of zeros, (G,) each."""
     expressed = (real.positive >= EXPRESSED) & (real.variance > 0)
+    ratio = generated.variance[expressed] / real.variance[expressed]
+    pairs = {
+        "gene_mean": (real.mean, generated.mean),
+        "gene_variance": (real.variance, generated.variance),
+        "zero_fraction": (1 - real.positive, 1 - generated.positive),
+    }
+    values = {f"{name}_pearson": pearson(*pair) for name, pair in pairs.items()}
+    values |= {f"{name}_r2": r2(*pair) for name, pair in pairs.items()}
     total = float(real.variance.sum())
-    return {
-        "gene_mean_pearson": pearson(real.mean, generated.mean),
-        "gene_mean_r2": r2(real.mean, generated.mean),
-        "gene_variance_pearson": pearson(real.variance, generated.variance),
-        "gene_variance_r2": r2(real.variance, generated.variance),
-        "zero_fraction_pearson": pearson(1 - real.positive, 1 - generated.positive),
-        "zero_fraction_r2": r2(1 - real.positive, 1 - generated.positive),
+    return values | {
         "zero_fraction_diff": float(real.positive.mean() - generated.positive.mean()),
         "variance_ratio": float(generated.variance.sum()) / total if total > 0 else float("nan"),
-        "variance_ratio_median": float(np.median(generated.variance[expressed] / real.variance[expressed]))
-        if expressed.any()
-        else float("nan"),
+        "variance_ratio_median": float(np.median(ratio)) if len(ratio) else float("nan"),
     }
 
 
@@ -80,24 +72,23 @@ def level_tests(x: Matrix, obs: pd.DataFrame, columns: list[str], like: LevelTes
     Each is moderated by its own median standard error or, with `like`, by that of the same level there: generated cells
     by the real ones'. Levels that `like` lacks are left out.
     """
-    names, found, moderated = [], [], []
-    known = None if like is None else dict(zip(like.levels, like.fudge, strict=True))
+    names, t, fudges = [], [np.empty((0, x.shape[1]))], [np.empty(0)]
+    of_like = None if like is None else dict(zip(like.levels, like.fudge, strict=True))
     everything = moments(x)
     for column in columns:
-        codes, levels = pd.factorize(obs[column].astype(str), sort=True)
+        codes, found = pd.factorize(obs[column].astype(str), sort=True)
+        levels = [(column, str(level)) for level in found]
         inside = group_moments(x, codes, len(levels))
         outside = rest_of(inside, everything)
-        enough = (inside.n >= LEVEL_CELLS) & (outside.n >= LEVEL_CELLS)
+        tested = (inside.n >= LEVEL_CELLS) & (outside.n >= LEVEL_CELLS)
         fudge = typical_error(inside, outside)
-        if known is not None:
-            enough &= np.array([(column, str(level)) in known for level in levels], dtype=bool)
-            fudge = np.array([known.get((column, str(level)), 0.0) for level in levels])
-        names += [(column, str(level)) for level, kept in zip(levels, enough, strict=True) if kept]
-        found.append(welch_t(inside, outside, fudge)[enough])
-        moderated.append(fudge[enough])
-    if not found:
-        return LevelTests([], np.empty((0, x.shape[1])), np.empty(0))
-    return LevelTests(names, np.concatenate(found), np.concatenate(moderated))
+        if of_like is not None:
+            tested &= np.array([level in of_like for level in levels], dtype=bool)
+            fudge = np.array([of_like.get(level, 0.0) for level in levels])
+        names += [level for level, kept in zip(levels, tested, strict=True) if kept]
+        t.append(welch_t(inside, outside, fudge)[tested])
+        fudges.append(fudge[tested])
+    return LevelTests(names, np.concatenate(t), np.concatenate(fudges))
 
 
 def de_overlap(generated: LevelTests, real: LevelTests, k: int = DE_TOP) -> float:

@@ -1,9 +1,8 @@
-"""How good are generated cells? A scorer that holds every row of a table against the same real cells."""
+"""Scores of generated cells: a scorer that compares every row of a table with the same real test cells."""
 
 from __future__ import annotations
 
 import warnings
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,15 @@ import pandas as pd
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.gene_selection import variable_genes
 from scsave.errors import UserError
-from scsave.metrics.aggregate import mean_of
-from scsave.metrics.differential import moments
-from scsave.metrics.fidelity import Fidelity, Sample
+from scsave.metrics.cells import Space, combination_labels, expression, grouping_columns, library_size, most_variable
+from scsave.metrics.fidelity import Fidelity, Sample, fit_classifier
 from scsave.metrics.gene_level import LevelTests, level_tests
-from scsave.metrics.registry import NEUTRAL, PROTOCOLS, checked, rows
-from scsave.stats.pca import expression, fit_pca, library_size
-from scsave.stats.resample import combination_labels, draw_like, half, resample_like, thinned
+from scsave.metrics.registry import NEUTRAL, checked, rows
+from scsave.stats.aggregate import mean_of
+from scsave.stats.moments import moments
+from scsave.stats.pca import fit_pca
+from scsave.stats.resample import draw_like, half, proportional, resample_like
 
 CORRELATED = 200  # most variable genes whose correlations are compared
 MIN_TEST_CELLS = 2  # a combination with fewer is not scored on its own
@@ -30,10 +29,11 @@ GroupScores = dict[str, dict[str, float]]  # group -> metric -> value
 class GenerationScorer:
     """Scores cells against the test cells.
 
-    `train` and `test` are prepared cells over the same genes; `conditions` are the columns that make a combination.
-    The training cells are split, within combinations, into a reference half (neutral PCA, label classifier) and
-    another half, from which `real_sample` is drawn. A combination that training lacks gives half of its *test* cells to
-    `real_sample`, before anything is scored: `scorer.test` is what remains, and what methods must be asked for.
+    `train` and `test` are prepared cells over the same genes; `conditions` are the columns that make a combination
+    (a numeric one with many values makes none). The training cells are split, within combinations, into a reference half
+    (neutral PCA, label classifier) and another half, from which `real_sample` is drawn. A combination that training lacks
+    gives half of its *test* cells to `real_sample`, before anything is scored: `scorer.test` is what remains, and what
+    methods must be asked for. `protocols` are those that `score` computes; the neutral PCA is always fitted.
     Above `max_cells` cells a side and group, whatever needs pairs of cells or a classifier sees a random subset; above
     `max_train_cells` training cells, a random subset of them, the same share of each combination, stands for all.
     Raises UserError for missing columns, genes that differ, NaN and empty sides.
@@ -50,19 +50,23 @@ class GenerationScorer:
         seed: int = 0,
         max_cells: int = 2000,
         max_train_cells: int = 50_000,
+        protocols: tuple[str, ...] = (NEUTRAL,),
     ):
         if not train.n_obs or not test.n_obs:
             raise UserError(f"scoring needs cells, found {train.n_obs} for training and {test.n_obs} to test")
-        self.conditions, self.genes, self.seed = list(conditions), list(train.var_names), seed
-        labels = combination_labels(train.obs, self.conditions, "training cells")
+        self.protocols, self.genes, self.seed = tuple(protocols), list(train.var_names), seed
+        both = pd.concat([cells.obs.reindex(columns=conditions) for cells in (train, test)])
+        self.grouped_by = grouping_columns(both, conditions)
+        labels = combination_labels(train.obs, self.grouped_by, "training cells")
         if train.n_obs > max_train_cells:  # a dense reference of all would not fit for large sets
-            chosen = thinned(labels, max_train_cells, seed)
+            chosen = proportional(labels, max_train_cells, seed)
             train, labels = train[chosen], labels[chosen]
         self._train = train.copy() if train.is_view else train
         self._train_labels = labels
-        self._reference = half(self._train_labels, seed)
+        self._reference = half(labels, seed)
         self.test, self._unseen_real = self._take_unseen(test)
         self._real = self._sample(self.test, "test cells")
+        self._real_levels = level_tests(self._real.x, self._real.obs, self.grouped_by)
 
         present = pd.Series(self._real.labels).value_counts().sort_index()
         self.cells_per_combination = {str(label): int(m) for label, m in present.items()}
@@ -72,7 +76,7 @@ class GenerationScorer:
 
     def _take_unseen(self, test: AnnData) -> tuple[AnnData, AnnData]:
         """Test cells to score against, and the half of the combinations unseen in training that `real` is made of."""
-        labels = combination_labels(test.obs, self.conditions, "test cells")
+        labels = combination_labels(test.obs, self.grouped_by, "test cells")
         unseen = np.flatnonzero(~pd.Series(labels).isin(set(self._train_labels)))
         self.unseen = sorted(set(labels[unseen]))
         second = pd.Series(labels[unseen]).groupby(labels[unseen]).cumcount().to_numpy() % 2 == 1  # odd one stays
@@ -80,37 +84,44 @@ class GenerationScorer:
         return test[np.setdiff1d(np.arange(test.n_obs), given)].copy(), test[given]
 
     def _sample(self, cells: AnnData, what: str) -> Sample:
-        labels = combination_labels(cells.obs, self.conditions, what)
+        labels = combination_labels(cells.obs, self.grouped_by, what)
         return Sample(expression(cells, what, self.genes), cells.obs, labels, library_size(cells, what))
 
     def _fit(self, label_key: str | None, n_top_genes: int, n_components: int, max_cells: int) -> Fidelity:
         x = expression(self._train, "training cells")
-        variable = np.arange(len(self.genes))
-        if n_top_genes < len(self.genes):
-            variable = variable_genes(self._train, np.arange(self._train.n_obs), n_top_genes)
-        reference = x[self._reference][:, variable]
+        variable = most_variable(self._train, n_top_genes)
+        reference, real = x[self._reference][:, variable], self._real.x[:, variable]
         neutral = fit_pca(reference, n_components, self.seed)
-        cfgen = fit_pca(self._real.x[:, variable], n_components, self.seed)
+        spaces = {NEUTRAL: Space(variable, neutral, max_cells, self.seed)}
+        if further := [name for name in self.protocols if name != NEUTRAL]:
+            fitted = fit_pca(real, n_components, self.seed)
+            spaces |= dict.fromkeys(further, Space(variable, fitted, max_cells, self.seed))
         classifier = None
-        if label_key in self.conditions:  # a label that methods are not told can't be asked of their cells
+        if label_key in self.grouped_by:  # methods are asked for no other label
             names = self._train.obs[label_key].astype(str).to_numpy()[self._reference]
             classifier = fit_classifier(neutral(reference), names)
+        # of the other half too: the PCA spreads the cells that it was fitted on, so that nothing would be near them
+        rest = np.setdiff1d(np.flatnonzero(~self._reference), self._real_rows())
+        near = rest[draw_like(self._train_labels[rest], self._real.labels, self.seed)]
+        near_test = draw_like(self._real.labels, self._train_labels[near], self.seed)
         return Fidelity(
-            projections=dict.fromkeys(PROTOCOLS, cfgen) | {NEUTRAL: neutral},
-            variable=variable,
+            spaces=spaces,
             correlated=np.argsort(-moments(x).variance, kind="stable")[:CORRELATED],
             classifier=classifier,
             label_key=label_key if classifier is not None else None,
-            max_cells=max_cells,
-            seed=self.seed,
+            nearby=(neutral(x[near][:, variable]), neutral(real[near_test])),
+            nearby_labels=set(self._train_labels[near]),
         )
 
     def _describe(self) -> dict[str, Any]:
         fitted, skipped = self.fidelity, sorted(set(self.cells_per_combination) - set(self.groups))
         sizes = self.cells_per_combination | {keys.POOLED: len(self._real)}
-        real = pd.Series(combination_labels(self.real_sample().obs, self.conditions, "real cells")).value_counts()
+        max_cells = fitted.spaces[NEUTRAL].max_cells
+        unseen = combination_labels(self._unseen_real.obs, self.grouped_by, "test cells")
+        real = pd.Series(np.concatenate([self._train_labels[self._real_rows()], unseen])).value_counts()
         return {
             "test_cells": len(self._real),
+            "grouped_by": self.grouped_by,
             "cells_per_combination": self.cells_per_combination,
             "real_cells_per_combination": {label: int(real.get(label, 0)) for label in self.cells_per_combination},
             "scored_combinations": len(self.groups),
@@ -118,14 +129,20 @@ class GenerationScorer:
             "skipped": skipped,
             "unseen_combinations": self.unseen,
             "reference_cells": int(self._reference.sum()),
+            "nearby_cells": len(fitted.nearby[0]),
             "genes": len(self.genes),
-            "variable_genes": len(fitted.variable),
-            "components": {name: int(p.components.shape[1]) for name, p in fitted.projections.items()},
-            "max_cells": fitted.max_cells,
-            "capped_groups": [label for label, m in sizes.items() if m > fitted.max_cells],
+            "variable_genes": len(fitted.spaces[NEUTRAL].variable),
+            "components": {name: int(space.projection.components.shape[1]) for name, space in fitted.spaces.items()},
+            "max_cells": max_cells,
+            "capped_groups": [label for label, m in sizes.items() if m > max_cells],
             "label_key": fitted.label_key,
             "seed": self.seed,
         }
+
+    def _real_rows(self) -> np.ndarray:
+        """Positions of the training cells of `real_sample`."""
+        other = np.flatnonzero(~self._reference)
+        return other[draw_like(self._train_labels[other], self._real.labels, self.seed)]
 
     def real_sample(self) -> AnnData:
         """A second real sample: the noise floor.
@@ -133,9 +150,7 @@ class GenerationScorer:
         Cells of the other half of training, as many of each combination as there are test cells or, where that half has
         fewer, all it has; for a combination that training lacks, the half of its cells taken out of the test set.
         """
-        other = np.flatnonzero(~self._reference)
-        drawn = other[draw_like(self._train_labels[other], self._real.labels, self.seed)]
-        return self._row("real", self._train[drawn], self._unseen_real)
+        return self._row("real", self._train[self._real_rows()], self._unseen_real)
 
     def train_resample(self) -> AnnData:
         """Training cells of the test cells' combinations, drawn with replacement; none for a combination never seen."""
@@ -154,7 +169,7 @@ class GenerationScorer:
         cells.uns[keys.UNS] = {"name": name, "partial": True}
         return cells
 
-    def score(self, cells: AnnData, protocols: tuple[str, ...] = PROTOCOLS) -> dict[str, GroupScores]:
+    def score(self, cells: AnnData) -> dict[str, GroupScores]:
         """Protocol -> group -> metric -> value: exactly the registry's rows.
 
         Groups are the combinations with at least 2 test cells, `all` (aggregated as the registry says) and `pooled`
@@ -164,9 +179,9 @@ class GenerationScorer:
         """
         sample = self._sample(cells, "generated cells")
         self._check_combinations(sample.labels, partial=bool(cells.uns.get(keys.UNS, {}).get("partial", False)))
-        levels = level_tests(sample.x, sample.obs, self.conditions, like=self._real_levels), self._real_levels
+        levels = level_tests(sample.x, sample.obs, self.grouped_by, like=self._real_levels), self._real_levels
         by_group = {label: (sample.of(label), self._real.of(label)) for label in self.groups}
-        return {protocol: self._protocol(sample, by_group, levels, protocol) for protocol in protocols}
+        return {protocol: self._protocol(sample, by_group, levels, protocol) for protocol in self.protocols}
 
     def _protocol(
         self,
@@ -175,7 +190,7 @@ class GenerationScorer:
         levels: tuple[LevelTests, LevelTests],
         protocol: str,
     ) -> GroupScores:
-        pooled = self.fidelity.group(sample, self._real, protocol, levels)
+        pooled = self.fidelity.pooled(sample, self._real, protocol, levels)
         scores = {label: self.fidelity.group(*sides, protocol) for label, sides in by_group.items()}
         everything = {
             name: mean_of([group[name] for group in scores.values()]) if row.aggregate == "mean" else pooled[name]
@@ -184,30 +199,14 @@ class GenerationScorer:
         scores = {keys.ALL: everything, keys.POOLED: pooled} | scores
         return {group: checked("generation", values, protocol) for group, values in scores.items()}
 
-    @cached_property
-    def _real_levels(self) -> LevelTests:
-        return level_tests(self._real.x, self._real.obs, self.conditions)
-
     def _check_combinations(self, labels: np.ndarray, partial: bool) -> None:
-        found, asked = set(labels), "ask for the conditions of the test cells"
-        if extra := sorted(found - set(self._real.labels)):
+        found, real, columns = set(labels), set(self._real.labels), ", ".join(self.grouped_by)
+        wanted = "ask for the conditions of the test cells"
+        if extra := sorted(found - real):
+            shown = ", ".join(extra[:3])
             raise UserError(
-                f"generated cells: {len(extra)} combinations of {', '.join(self.conditions)} have no test cell "
-                f"({', '.join(extra[:3])}); {asked}"
+                f"generated cells: {len(extra)} combinations of {columns} have no test cell ({shown}); {wanted}"
             )
-        if (missing := sorted(set(self._real.labels) - found)) and not partial:
-            raise UserError(
-                f"generated cells: none for {len(missing)} combinations of {', '.join(self.conditions)} "
-                f"({', '.join(missing[:3])}); {asked}"
-            )
-
-
-def fit_classifier(components: np.ndarray, names: np.ndarray) -> Any:
-    """Logistic regression that names cells from their components (N, D); None if there is one name only."""
-    if len(set(names)) < 2:
-        return None
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(components, names)
+        if (missing := sorted(real - found)) and not partial:
+            shown = ", ".join(missing[:3])
+            raise UserError(f"generated cells: none for {len(missing)} combinations of {columns} ({shown}); {wanted}")

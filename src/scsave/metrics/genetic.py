@@ -1,8 +1,7 @@
-"""How well are unseen genetic perturbations predicted? Scores per perturbation and group (evaluation.md)."""
+"""Scores of predicted genetic perturbations, for each perturbation and group of perturbations (evaluation.md)."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +11,11 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.gene_selection import variable_genes
 from scsave.data.perturbations import parse
 from scsave.errors import UserError
-from scsave.metrics import distribution
-from scsave.metrics.aggregate import NAN, bootstrap_interval, mean_of
-from scsave.metrics.differential import group_moments, moments, overlap, typical_error, welch_t
+from scsave.metrics.cells import Space, check_columns, expression
+from scsave.metrics.differential import overlap, typical_error, welch_t
+from scsave.metrics.distribution import energy_distance, squared
 from scsave.metrics.perturbation_level import (
     centroid_mean,
     de_weights,
@@ -27,8 +25,9 @@ from scsave.metrics.perturbation_level import (
     weighted_scores,
 )
 from scsave.metrics.registry import checked, rows
+from scsave.stats.aggregate import NAN, bootstrap_interval, mean_of
 from scsave.stats.agreement import pearson
-from scsave.stats.pca import expression, fit_pca
+from scsave.stats.moments import Moments, group_moments, moments
 from scsave.stats.resample import half
 
 
@@ -40,6 +39,42 @@ class GeneticScores:
     groups: dict[str, dict[str, float]]  # group, `all` first -> metric -> mean over its perturbations
     intervals: dict[str, dict[str, tuple[float, float]]]  # the same -> bootstrap 95% interval of that mean
     counts: dict[str, int]  # group -> perturbations scored
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, groups: dict[str, list[str]], seed: int) -> GeneticScores:
+        """Means and intervals of `table` (perturbation x metric) over the perturbations of each group."""
+        parts = {group: table.reindex(names) for group, names in groups.items()}
+        return cls(
+            table,
+            {group: {name: mean_of(part[name].to_numpy()) for name in table} for group, part in parts.items()},
+            {
+                group: {name: bootstrap_interval(part[name].to_numpy(), seed) for name in table}
+                for group, part in parts.items()
+            },
+            {group: int(part.notna().any(axis=1).sum()) for group, part in parts.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Real cells of P perturbations, and how their means differ from those of control cells."""
+
+    names: list[str]  # (P,)
+    x: sp.csr_matrix  # (N, G)
+    codes: np.ndarray  # (N,) perturbation of each cell
+    real: Moments  # (P, G)
+    change: np.ndarray  # (P, G)
+    t: np.ndarray  # (P, G) Welch's t, as GEARS ranks genes and weights are made
+    fudge: np.ndarray  # (P,) median standard errors
+    moderated: np.ndarray  # (P, G) for overlaps
+
+    @classmethod
+    def of(cls, x: sp.csr_matrix, labels: np.ndarray, control: Moments) -> Truth:
+        codes, names = pd.factorize(labels, sort=True)
+        real = group_moments(x, codes, len(names))
+        fudge = typical_error(real, control)
+        t, moderated = welch_t(real, control), welch_t(real, control, fudge)
+        return cls([str(name) for name in names], x, codes, real, real.mean - control.mean, t, fudge, moderated)
 
 
 class GeneticScorer:
@@ -66,75 +101,72 @@ class GeneticScorer:
         seed: int = 0,
         max_cells: int = 1000,
     ):
-        self.key, self.control, self.seed, self.max_cells = perturbation_key, control, seed, max_cells
-        self.genes = list(train.var_names)
+        self.key, self.control, self.seed, self.genes = perturbation_key, control, seed, list(train.var_names)
         if not control_pred.n_obs or not control_truth.n_obs:
             raise UserError(f"genetic scoring needs control cells ({perturbation_key} = '{control}'), found none")
         train_x = expression(train, "training cells")
-        self.variable = np.arange(len(self.genes))
-        if n_top_genes < len(self.genes):
-            self.variable = variable_genes(train, np.arange(train.n_obs), n_top_genes)
-        self.projection = fit_pca(train_x[:, self.variable], n_components, seed)
-        self._control_pred = moments(expression(control_pred, "control cells", self.genes))
-        self._control_truth = moments(expression(control_truth, "control cells", self.genes))
-        self._hold(expression(real, "real cells", self.genes), self._labels(real, "real cells"))
+        self.space = Space.fit(train, train_x, n_top_genes, n_components, seed, max_cells)
+        self._control_pred, self._control_truth = (
+            moments(expression(cells, "control cells", self.genes)) for cells in (control_pred, control_truth)
+        )
+        x, labels = self._perturbed(real, "real cells")
+        if not len(labels):
+            raise UserError(f"genetic scoring needs perturbed cells, found none in {perturbation_key} but '{control}'")
+        self.truth = Truth.of(x, labels, self._control_truth)
         self.reference = self._centroids(train_x, self._labels(train, "training cells"))
-        self.groups = self._known(groups)
+        self.groups = {keys.ALL: self.perturbations} | {group: list(names) for group, names in groups.items()}
+        for group, names in groups.items():
+            if absent := sorted(set(names) - set(self.perturbations)):
+                shown = ", ".join(absent[:3])
+                raise UserError(f"group {group}: no real cells for {len(absent)} perturbations ({shown})")
+
+    @property
+    def perturbations(self) -> list[str]:
+        return self.truth.names
+
+    @property
+    def delta_truth(self) -> np.ndarray:
+        """Real changes of gene means from control, (P, G)."""
+        return self.truth.change
+
+    @property
+    def info(self) -> dict[str, Any]:
+        counts = zip(self.perturbations, self.truth.real.n, strict=True)
+        return {
+            "perturbations": len(self.perturbations),
+            "cells_per_perturbation": {name: int(n) for name, n in counts},
+            "perturbations_per_group": {group: len(names) for group, names in self.groups.items()},
+            "control_cells": [int(self._control_pred.n), int(self._control_truth.n)],
+            "targets_on_panel": sum(len(genes) > 0 for genes in self._targets(self.perturbations)),
+            "genes": len(self.genes),
+            "variable_genes": len(self.space.variable),
+            "components": int(self.space.projection.components.shape[1]),
+            "max_cells": self.space.max_cells,
+            "seed": self.seed,
+        }
 
     def _labels(self, cells: AnnData, what: str) -> np.ndarray:
-        if self.key not in cells.obs:
-            raise UserError(f"{what}: no column {self.key} in obs; columns: {', '.join(map(str, cells.obs.columns))}")
+        check_columns(cells.obs, [self.key], what)
         return cells.obs[self.key].astype(str).to_numpy(dtype=object)
 
-    def _hold(self, x: sp.csr_matrix, labels: np.ndarray) -> None:
-        """Make the cells `x` (N, G), `labels` (N,) the truth."""
-        kept = labels != self.control
-        self._x, self._cell_labels = x[kept], labels[kept]
-        if not kept.any():
-            raise UserError(f"genetic scoring needs perturbed cells, found none in {self.key} but '{self.control}'")
-        self._codes, names = pd.factorize(self._cell_labels, sort=True)
-        self.perturbations = [str(name) for name in names]
-        self._real = group_moments(self._x, self._codes, len(names))
-        self.real_t = welch_t(self._real, self._control_truth)  # (P, G) as GEARS ranks genes and weights are made
-        self._fudge = typical_error(self._real, self._control_truth)  # (P,)
-        self._real_moderated = welch_t(self._real, self._control_truth, self._fudge)  # (P, G) for overlaps
-        self.delta_truth = self._real.mean - self._control_truth.mean  # (P, G)
-        place = {gene: position for position, gene in enumerate(self.genes)}
-        self._targets = [
-            np.array([place[g] for g in parse(name, self.control) if g in place], dtype=np.int64) for name in names
-        ]
+    def _perturbed(self, cells: AnnData, what: str) -> tuple[sp.csr_matrix, np.ndarray]:
+        """Expression (N, G) and labels (N,) of the cells that are not control."""
+        x, labels = expression(cells, what, self.genes), self._labels(cells, what)
+        return x[labels != self.control], labels[labels != self.control]
 
     def _centroids(self, x: sp.csr_matrix, labels: np.ndarray) -> np.ndarray:
         """Systema's reference from the perturbations of training; from the real ones if training has control only."""
         perturbed = labels != self.control
         if not perturbed.any():
-            return centroid_mean(self._real)
+            return centroid_mean(self.truth.real)
         codes, names = pd.factorize(labels[perturbed], sort=True)
         return centroid_mean(group_moments(x[perturbed], codes, len(names)))
 
-    def _known(self, groups: dict[str, list[str]]) -> dict[str, list[str]]:
-        known = set(self.perturbations)
-        for group, names in groups.items():
-            if absent := sorted(set(names) - known):
-                raise UserError(
-                    f"group {group}: no real cells for {len(absent)} perturbations ({', '.join(absent[:3])})"
-                )
-        return {keys.ALL: self.perturbations} | {group: list(names) for group, names in groups.items()}
-
-    @property
-    def info(self) -> dict[str, Any]:
-        return {
-            "perturbations": len(self.perturbations),
-            "cells_per_perturbation": {name: int(n) for name, n in zip(self.perturbations, self._real.n, strict=True)},
-            "perturbations_per_group": {group: len(names) for group, names in self.groups.items()},
-            "control_cells": [int(self._control_pred.n), int(self._control_truth.n)],
-            "targets_on_panel": sum(len(genes) > 0 for genes in self._targets),
-            "genes": len(self.genes),
-            "variable_genes": len(self.variable),
-            "components": int(self.projection.components.shape[1]),
-            "max_cells": self.max_cells,
-            "seed": self.seed,
-        }
+    def _targets(self, names: list[str]) -> list[np.ndarray]:
+        """Positions of the genes that each perturbation perturbs, where they are measured."""
+        place = pd.Index(self.genes).get_indexer
+        found = (place(list(parse(name, self.control))) for name in names)
+        return [genes[genes >= 0] for genes in found]
 
     def score(self, predicted: AnnData) -> GeneticScores:
         """Scores of `predicted`, cells labelled by the test perturbations, any number of each and in any order.
@@ -142,63 +174,42 @@ class GeneticScorer:
         Raises UserError for a test perturbation without cells, an unknown one, other genes or NaN. Control cells among
         them are left out.
         """
-        return self._score(
-            expression(predicted, "predicted cells", self.genes), self._labels(predicted, "predicted cells")
-        )
+        x, labels = self._perturbed(predicted, "predicted cells")
+        return GeneticScores.of(self._table(x, labels, self.truth), self.groups, self.seed)
 
-    def _score(self, x: sp.csr_matrix, labels: np.ndarray) -> GeneticScores:
-        kept = labels != self.control
-        x, codes = x[kept], pd.Index(self.perturbations).get_indexer(labels[kept])
+    def _table(self, x: sp.csr_matrix, labels: np.ndarray, truth: Truth) -> pd.DataFrame:
+        """Perturbation x metric, for predicted cells `x` (N, G)."""
+        codes = pd.Index(truth.names).get_indexer(labels)
         if (codes < 0).any():
-            raise UserError(f"predicted cells: '{labels[kept][codes < 0][0]}' is no test perturbation")
-        if missing := sorted(set(range(len(self.perturbations))) - set(codes)):
-            names = ", ".join(self.perturbations[p] for p in missing[:3])
-            raise UserError(f"predicted cells: none for {len(missing)} test perturbations ({names})")
-        values = self._values(x, codes)
-        table = pd.DataFrame(checked("genetic", one) for one in values)
-        table.index = pd.Index(self.perturbations, name=self.key)
-        return self._grouped(table)
+            raise UserError(f"predicted cells: '{labels[codes < 0][0]}' is no test perturbation")
+        if missing := sorted(set(range(len(truth.names))) - set(codes)):
+            shown = ", ".join(truth.names[p] for p in missing[:3])
+            raise UserError(f"predicted cells: none for {len(missing)} test perturbations ({shown})")
+        values = [checked("genetic", one) for one in self._values(x, codes, truth)]
+        return pd.DataFrame(values, index=pd.Index(truth.names, name=self.key))
 
-    def _grouped(self, table: pd.DataFrame) -> GeneticScores:
-        means, intervals, counts = {}, {}, {}
-        for group, names in self.groups.items():
-            part = table.reindex(names)
-            means[group] = {name: mean_of(part[name].to_numpy()) for name in table}
-            intervals[group] = {name: bootstrap_interval(part[name].to_numpy(), self.seed) for name in table}
-            counts[group] = int(part.notna().any(axis=1).sum())
-        return GeneticScores(table, means, intervals, counts)
-
-    def _values(self, x: sp.csr_matrix, codes: np.ndarray) -> list[dict[str, float]]:
-        predicted, real, control = group_moments(x, codes, len(self.perturbations)), self._real, self._control_truth
-        t, delta = welch_t(predicted, self._control_pred, self._fudge), predicted.mean - self._control_pred.mean
+    def _values(self, x: sp.csr_matrix, codes: np.ndarray, truth: Truth) -> list[dict[str, float]]:
+        predicted, real, control = group_moments(x, codes, len(truth.names)), truth.real, self._control_truth
+        t, change = welch_t(predicted, self._control_pred, truth.fudge), predicted.mean - self._control_pred.mean
         l2 = l2_distance(predicted.mean, real.mean, control.mean)
-        rank = discrimination(delta, self.delta_truth, self._targets)
-        generated, truth = self._project(x), self._project(self._x)
+        rank = discrimination(change, truth.change, self._targets(truth.names))
         found = []
-        for p in range(len(self.perturbations)):
-            top = non_dropout_de(self.real_t[p], real.mean[p], control.mean)
+        for p in range(len(truth.names)):
+            top = non_dropout_de(truth.t[p], real.mean[p], control.mean)
             error = (predicted.mean[p, top] - real.mean[p, top]) ** 2
-            found.append(
-                {
-                    "l2_top1000": l2[p],
-                    "pcc_delta": pearson(self.delta_truth[p], delta[p]),
-                    "pcc_delta_centroid": pearson(real.mean[p] - self.reference, predicted.mean[p] - self.reference),
-                    "mse_de20": float(error.mean()) if len(top) else NAN,
-                    "discrimination": rank[p],
-                    "overlap_20": overlap(self._real_moderated[p], t[p], 20),
-                    "overlap_100": overlap(self._real_moderated[p], t[p], 100),
-                    "energy": self._energy(generated[codes == p], truth[self._codes == p]),
-                }
-                | weighted_scores(self.delta_truth[p], delta[p], de_weights(self.real_t[p]))
-            )
+            sides = self.space(x[codes == p]), self.space(truth.x[truth.codes == p])
+            values = {
+                "l2_top1000": l2[p],
+                "pcc_delta": pearson(truth.change[p], change[p]),
+                "pcc_delta_centroid": pearson(real.mean[p] - self.reference, predicted.mean[p] - self.reference),
+                "mse_de20": float(error.mean()) if len(top) else NAN,
+                "discrimination": rank[p],
+                "overlap_20": overlap(truth.moderated[p], t[p], 20),
+                "overlap_100": overlap(truth.moderated[p], t[p], 100),
+                "energy": energy_distance(squared(*sides)),
+            }
+            found.append(values | weighted_scores(truth.change[p], change[p], de_weights(truth.t[p])))
         return found
-
-    def _project(self, x: sp.csr_matrix) -> np.ndarray:
-        return self.projection(x[:, self.variable])
-
-    def _energy(self, generated: np.ndarray, real: np.ndarray) -> float:
-        sides = (side[distribution.subsample(len(side), self.max_cells, self.seed)] for side in (generated, real))
-        return distribution.energy_distance(distribution.squared(*sides))
 
     def ceiling(self) -> GeneticScores:
         """The split-half ceiling: each half of a perturbation's real cells as a prediction of the other, averaged.
@@ -206,16 +217,15 @@ class GeneticScorer:
         A half has fewer cells than the truth that methods are held against, so this is a cautious ceiling. NaN for
         perturbations with one cell.
         """
-        counts = np.asarray(self._real.n)[self._codes]
-        x, labels = self._x[counts > 1], self._cell_labels[counts > 1]
-        nothing = pd.DataFrame(NAN, index=pd.Index(self.perturbations, name=self.key), columns=list(rows("genetic")))
-        if not len(labels):
-            return self._grouped(nothing)
-        first = half(labels, self.seed)
-        tables = []
-        for predicted, truth in ((first, ~first), (~first, first)):
-            scorer = copy.copy(self)
-            scorer._hold(x[truth], labels[truth])
-            scorer.groups = {keys.ALL: scorer.perturbations}
-            tables.append(scorer._score(x[predicted], labels[predicted]).per_perturbation)
-        return self._grouped((tables[0] + tables[1]).div(2).reindex(self.perturbations))
+        truth, names = self.truth, pd.Index(self.perturbations, name=self.key)
+        several = truth.real.n[truth.codes] > 1
+        x, labels = truth.x[several], np.array(truth.names, dtype=object)[truth.codes[several]]
+        table = pd.DataFrame(NAN, index=names, columns=list(rows("genetic")))
+        if len(labels):
+            first = half(labels, self.seed)
+            one, two = (
+                self._table(x[side], labels[side], Truth.of(x[~side], labels[~side], self._control_truth))
+                for side in (first, ~first)
+            )
+            table = (one + two).div(2).reindex(names)
+        return GeneticScores.of(table, self.groups, self.seed)

@@ -1,4 +1,4 @@
-"""How well are batches corrected? scIB on embeddings, fold changes on corrected expression (evaluation.md)."""
+"""Scores of batch correction: scIB on embeddings, fold changes on corrected expression (evaluation.md)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
 from scsave.errors import UserError
-from scsave.metrics.aggregate import NAN
-from scsave.metrics.corrected import corrected_scores, fold_changes
-from scsave.metrics.distribution import subsample
+from scsave.keys import Columns
+from scsave.metrics.cells import check_columns, expression
+from scsave.metrics.corrected import FoldChanges, corrected_scores, fold_changes
 from scsave.metrics.registry import checked
-from scsave.stats.pca import expression, fit_pca, softened
+from scsave.stats.aggregate import NAN
+from scsave.stats.pca import fit_pca, softened
+from scsave.stats.resample import subsample
 from scsave.threads import own_threads
 
 UNINTEGRATED = "unintegrated"
@@ -47,10 +50,9 @@ EXPRESSION_ROWS = ("marker_fold_change", "marker_fold_change_slope", "de_batch_a
 class IntegrationScorer:
     """Scores embeddings and corrected expression of the cells of `data` (prepared, uncorrected).
 
-    Batches in `unlabelled_batches` have no labels to trust: their cells count for iLISI and PCR only, everything else
-    is measured on the others. Without `label_key` nobody has: all but iLISI and PCR is NaN.
-    Above `max_cells`, all rows are scored on one random subset.
-    Raises UserError for missing columns, fewer than two batches or labels, and labels that no two batches share.
+    Cells without a label, and those of `unlabelled_batches`, whose labels are not to be trusted, count for iLISI and PCR
+    only; everything else is measured on the others. Without `label_key` no cell has a label: all but iLISI and PCR is
+    NaN. Above `max_cells`, all rows are scored on one random subset. Raises what `check` raises.
     """
 
     def __init__(
@@ -63,20 +65,13 @@ class IntegrationScorer:
         seed: int = 0,
         max_cells: int = 20_000,
     ):
-        for column in filter(None, (batch_key, label_key)):
-            if column not in data.obs:
-                present = ", ".join(map(str, data.obs.columns))
-                raise UserError(f"batch correction: no column {column} in obs; columns: {present}")
+        check_columns(data.obs, [key for key in (batch_key, label_key) if key], "batch correction")
         self.rows = subsample(data.n_obs, max_cells, seed)
-        self.obs_names = data.obs_names
-        self.genes = list(data.var_names)
+        self.obs_names, self.genes = data.obs_names, list(data.var_names)
         self.n_components, self.seed = n_components, seed
-        self.batch = data.obs[batch_key].astype(str).to_numpy()[self.rows]
-        self.label = data.obs[label_key].astype(str).to_numpy()[self.rows] if label_key else np.full(len(self.rows), "")
-        if absent := sorted(set(map(str, unlabelled_batches)) - set(self.batch)):
-            raise UserError(f"unlabelled batches: {', '.join(absent)} not in {batch_key}: {', '.join(set(self.batch))}")
-        self.labelled = ~np.isin(self.batch, list(map(str, unlabelled_batches))) & (label_key is not None)
-        self._check(batch_key, label_key)
+        self.batch, self.label, self.labelled = checked_labels(
+            data.obs.iloc[self.rows], batch_key, label_key, unlabelled_batches
+        )
         self._batch_codes = pd.factorize(self.batch[self.labelled], sort=True)[0]
         self._label_codes = pd.factorize(self.label[self.labelled], sort=True)[0]
         x = expression(data, "uncorrected cells")[self.rows]
@@ -86,7 +81,7 @@ class IntegrationScorer:
         self.info: dict[str, Any] = {
             "cells": len(self.rows),
             "labelled_cells": int(self.labelled.sum()),
-            "unlabelled_batches": sorted(set(self.batch[~self.labelled])),
+            "unlabelled_batches": sorted(set(self.batch) - set(self.batch[self.labelled])),
             "batches": sorted(set(self.batch)),
             "labels": sorted(set(self.label[self.labelled])),
             "fold_change_groups": len(self._before.pairs) if self._before else 0,
@@ -94,33 +89,25 @@ class IntegrationScorer:
             "seed": seed,
         }
 
-    def _changes(self, x: Any) -> Any:
+    @staticmethod
+    def check(obs: pd.DataFrame, columns: Columns, unlabelled_batches: Sequence[str] = ()) -> None:
+        """What can't be scored, whatever a method does: to be asked before one is trained.
+
+        Raises UserError for missing columns, fewer than two batches or labels or too few cells among those with a label,
+        and labels that no two batches share.
+        """
+        check_columns(obs, [key for key in (columns.batch, columns.cell_type) if key], "batch correction")
+        checked_labels(obs, columns.batch, columns.cell_type, unlabelled_batches)
+
+    def _changes(self, x: sp.csr_matrix) -> FoldChanges | None:
         """Fold changes of labelled cells in expression (N, G); None where no cell is labelled."""
         if not self.labelled.any():
             return None
         return fold_changes(x[self.labelled], self._batch_codes, self._label_codes)
 
-    def _kept(self, x: Any) -> dict[str, float]:
+    def _kept(self, x: sp.csr_matrix) -> dict[str, float]:
         """Scores of corrected expression (N, G)."""
         return corrected_scores(self._before, self._changes(x)) if self._before else dict.fromkeys(EXPRESSION_ROWS, NAN)
-
-    def _check(self, batch_key: str, label_key: str | None) -> None:
-        if label_key is None:
-            if len(set(self.batch)) < 2 or len(self.batch) < FEWEST_CELLS:
-                raise UserError(
-                    f"batch correction scores need two levels of {batch_key} and {FEWEST_CELLS} cells, found "
-                    f"{len(set(self.batch))} and {len(self.batch)}"
-                )
-            return
-        batch, label = self.batch[self.labelled], self.label[self.labelled]
-        for key, levels in ((batch_key, set(batch)), (label_key, set(label))):
-            if len(levels) < 2:
-                found = ", ".join(levels) or "none"
-                raise UserError(f"batch correction needs two levels of {key} among labelled cells, found {found}")
-        if len(batch) < FEWEST_CELLS:
-            raise UserError(f"batch correction scores need {FEWEST_CELLS} labelled cells, found {len(batch)}")
-        if pd.crosstab(label, batch).gt(0).sum(axis=1).max() < 2:
-            raise UserError(f"batch correction: no level of {label_key} is in two levels of {batch_key}")
 
     def score(
         self, embeddings: Mapping[str, np.ndarray], corrected: Mapping[str, AnnData] | None = None
@@ -138,23 +125,19 @@ class IntegrationScorer:
             problem = UNINTEGRATED if UNINTEGRATED in embeddings else ", ".join(sorted(unknown))
             raise ValueError(f"rows: '{problem}' is {UNINTEGRATED}'s own name or has no embedding")
         given = {name: self._embedding(name, embedding) for name, embedding in embeddings.items()}
-        expressions = {name: self._expression(name, cells) for name, cells in corrected.items()}
-        components = {}
-        for name, x in expressions.items():
-            pca, given_components = fit_pca(x, self.n_components, self.seed), corrected[name].obsm.get(keys.COMPONENTS)
+        kept, components = {UNINTEGRATED: self._unchanged}, {}
+        for name, cells in corrected.items():
+            x, own = self._expression(name, cells), cells.obsm.get(keys.COMPONENTS)
+            pca = fit_pca(x, self.n_components, self.seed)
             components[name + OF_EXPRESSION] = pca(x)
-            components[name + OF_COMPONENTS] = (
-                softened(pca, x)(x) if given_components is None else self._embedding(name, given_components)
-            )
+            components[name + OF_COMPONENTS] = softened(pca, x)(x) if own is None else self._embedding(name, own)
+            kept |= dict.fromkeys([name + part for part in ("", *OF_CORRECTED)], self._kept(x))
         scored = self._scib({UNINTEGRATED: self.unintegrated} | given | components)
-        scored[UNINTEGRATED] |= self._unchanged
-        for name in given:
-            scored[name] |= dict.fromkeys(EXPRESSION_ROWS, NAN)
-        for name, x in expressions.items():
-            kept = self._kept(x)
-            for part in ("", *OF_CORRECTED):
-                scored[name + part] |= kept
-        return {name: {keys.ALL: checked("batch_correction", values)} for name, values in scored.items()}
+        nothing = dict.fromkeys(EXPRESSION_ROWS, NAN)
+        return {
+            name: {keys.ALL: checked("batch_correction", values | kept.get(name, nothing))}
+            for name, values in scored.items()
+        }
 
     def _embedding(self, name: str, embedding: np.ndarray) -> np.ndarray:
         embedding = np.asarray(embedding, dtype=np.float64)
@@ -164,42 +147,29 @@ class IntegrationScorer:
             raise UserError(f"embedding of {name}: {int((~np.isfinite(embedding)).sum())} values are NaN or infinite")
         return embedding[self.rows]
 
-    def _expression(self, name: str, cells: AnnData) -> Any:
+    def _expression(self, name: str, cells: AnnData) -> sp.csr_matrix:
         """Corrected log1p expression of the scored cells, (N, G)."""
         if not cells.obs_names.equals(self.obs_names):
             raise UserError(f"corrected cells of {name}: not the cells of the data in their order")
         return expression(cells[self.rows], f"corrected cells of {name}", self.genes)
 
     def _scib(self, embeddings: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-        with alone():
+        """scIB's metrics and totals by row; of all cells what needs no labels, of labelled ones all else."""
+        everyone = labelled = pd.DataFrame(NAN, index=list(embeddings), columns=[*BIO, *BATCH])
+        unmixed = dict.fromkeys(embeddings, NAN)
+        with quiet(), own_threads():
             import scib_metrics
 
-            everyone = None
+            if self.labelled.any():
+                labelled = self._benchmark(embeddings, self.labelled, with_labels=True)
+                cells = self.label[self.labelled], self.batch[self.labelled]
+                for name, x in embeddings.items():
+                    unmixed[name] = float(scib_metrics.silhouette_batch(x[self.labelled], *cells))
             if not self.labelled.all():
                 everyone = self._benchmark(embeddings, np.ones(len(self.batch), dtype=bool), with_labels=False)
-            if not self.labelled.any():
-                return {str(name): self._unlabelled(row) for name, row in everyone.iterrows()}
-            table = self._benchmark(embeddings, self.labelled, with_labels=True)
-            if everyone is not None:
-                table[list(WITHOUT_LABELS)] = everyone[list(WITHOUT_LABELS)]
-            scores = {}
-            for name, row in table.iterrows():
-                values = {ours: float(row[theirs]) for theirs, ours in (BIO | BATCH).items()}
-                values |= totals(values)
-                values["silhouette_batch"] = float(
-                    scib_metrics.silhouette_batch(
-                        embeddings[name][self.labelled], self.label[self.labelled], self.batch[self.labelled]
-                    )
-                )
-                scores[str(name)] = values
-        return scores
-
-    def _unlabelled(self, row: pd.Series) -> dict[str, float]:
-        """What can be told without labels; NaN for all else."""
-        values = {
-            ours: float(row[theirs]) if theirs in WITHOUT_LABELS else NAN for theirs, ours in (BIO | BATCH).items()
-        }
-        return values | dict.fromkeys(("bio_conservation", "batch_removal", "total", "silhouette_batch"), NAN)
+                labelled = labelled.assign(**{name: everyone[name] for name in WITHOUT_LABELS})
+        values = labelled.rename(columns=BIO | BATCH)[[*BIO.values(), *BATCH.values()]].to_dict("index")
+        return {name: one | totals(one) | {"silhouette_batch": unmixed[name]} for name, one in values.items()}
 
     def _benchmark(self, embeddings: dict[str, np.ndarray], cells: np.ndarray, with_labels: bool) -> pd.DataFrame:
         """The library's table, embedding x metric, not scaled between embeddings."""
@@ -208,15 +178,14 @@ class IntegrationScorer:
         label = self.label if with_labels else np.full(len(self.label), "cell")
         obs = pd.DataFrame({"batch": self.batch[cells], "label": label[cells]}, index=self.obs_names[self.rows][cells])
         data = AnnData(obs=obs, obsm={name: embedding[cells] for name, embedding in embeddings.items()})
+        needs_labels = dict.fromkeys(("bras", "kbet_per_label", "graph_connectivity"), with_labels)
         benchmark = Benchmarker(
             data,
             batch_key="batch",
             label_key="label",
             embedding_obsm_keys=list(embeddings),
             bio_conservation_metrics=BioConservation() if with_labels else None,
-            batch_correction_metrics=BatchCorrection()
-            if with_labels
-            else BatchCorrection(bras=False, kbet_per_label=False, graph_connectivity=False),
+            batch_correction_metrics=BatchCorrection(**needs_labels),
             pre_integrated_embedding_obsm_key=UNINTEGRATED,
             progress_bar=False,
         )
@@ -226,12 +195,42 @@ class IntegrationScorer:
         return table.loc[list(embeddings)].astype(float)
 
 
+def checked_labels(
+    obs: pd.DataFrame, batch_key: str, label_key: str | None, unlabelled_batches: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Batch and label of each cell, (N,) str each, and whether the label is there and to be trusted, (N,) bool.
+
+    Raises UserError where scIB has nothing to compare.
+    """
+    batch = obs[batch_key].astype(str).to_numpy()
+    if absent := sorted(set(map(str, unlabelled_batches)) - set(batch)):
+        raise UserError(f"unlabelled batches: {', '.join(absent)} not in {batch_key}: {', '.join(sorted(set(batch)))}")
+    if label_key is None:
+        if len(set(batch)) < 2 or len(batch) < FEWEST_CELLS:
+            raise UserError(
+                f"batch correction scores need two levels of {batch_key} and {FEWEST_CELLS} cells, found "
+                f"{len(set(batch))} and {len(batch)}"
+            )
+        return batch, np.full(len(batch), ""), np.zeros(len(batch), dtype=bool)
+    labelled = obs[label_key].notna().to_numpy() & ~np.isin(batch, list(map(str, unlabelled_batches)))
+    label = obs[label_key].astype(str).to_numpy()
+    for key, levels in ((batch_key, set(batch[labelled])), (label_key, set(label[labelled]))):
+        if len(levels) < 2:
+            found = ", ".join(levels) or "none"
+            raise UserError(f"batch correction needs two levels of {key} among labelled cells, found {found}")
+    if labelled.sum() < FEWEST_CELLS:
+        raise UserError(f"batch correction scores need {FEWEST_CELLS} labelled cells, found {labelled.sum()}")
+    if pd.crosstab(label[labelled], batch[labelled]).gt(0).sum(axis=1).max() < 2:
+        raise UserError(f"batch correction: no level of {label_key} is in two levels of {batch_key}")
+    return batch, label, labelled
+
+
 @contextmanager
-def alone() -> Iterator[None]:
-    """Inside, scib-metrics and jax say nothing; after it, torch has its threads back."""
-    logging.disable(logging.INFO)  # some of what they say goes to the root logger
+def quiet() -> Iterator[None]:
+    """Within it, scib-metrics and jax log and warn nothing; some of what they say goes to the root logger."""
+    logging.disable(logging.INFO)
     try:
-        with own_threads(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -252,6 +251,12 @@ def exact_neighbours(x: np.ndarray, n_neighbors: int) -> Any:
 
 
 def totals(values: Mapping[str, float]) -> dict[str, float]:
-    """scIB's aggregates: mean of each side, metrics that can't be computed left out, 0.6 bio + 0.4 batch."""
-    bio, batch = (float(np.nanmean([values[name] for name in side.values()])) for side in (BIO, BATCH))
-    return {"bio_conservation": bio, "batch_removal": batch, "total": 0.6 * bio + 0.4 * batch}
+    """scIB's aggregates: mean of each side, metrics that can't be computed left out, 0.6 bio + 0.4 batch.
+
+    All NaN where nothing is known of biology: mixing alone is no score.
+    """
+    bio, batch = (np.array([values[name] for name in side.values()]) for side in (BIO, BATCH))
+    if np.isnan(bio).all():
+        return dict.fromkeys(("bio_conservation", "batch_removal", "total"), NAN)
+    kept, mixed = float(np.nanmean(bio)), float(np.nanmean(batch))
+    return {"bio_conservation": kept, "batch_removal": mixed, "total": 0.6 * kept + 0.4 * mixed}

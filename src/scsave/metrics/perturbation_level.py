@@ -1,4 +1,4 @@
-"""What is measured for each perturbation: errors, weights and ranks over many perturbations at once (evaluation.md).
+"""Metrics of each perturbation: errors, weights and ranks over many perturbations at once (evaluation.md).
 
 Profiles and changes are (P, G): one row per perturbation.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from scsave.metrics.differential import Moments, top_genes
+from scsave.metrics.differential import top_genes
 from scsave.stats.agreement import weighted_r2
+from scsave.stats.moments import Moments
 
 CONTROL_GENES = 1000
 NON_DROPOUT_GENES = 20

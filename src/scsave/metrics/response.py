@@ -1,22 +1,22 @@
-"""How well is a response predicted? Scores against the real cells of a held-out type (evaluation.md)."""
+"""Scores of a predicted response to a drug, cytokine or disease, against real cells of a held-out type (evaluation.md)."""
 
 from __future__ import annotations
 
-import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scsave.data.gene_selection import variable_genes
 from scsave.errors import UserError
-from scsave.metrics import distribution
-from scsave.metrics.aggregate import mean_of
-from scsave.metrics.differential import moments, overlap, top_genes, typical_error, welch_t
-from scsave.metrics.registry import checked
+from scsave.metrics.cells import Space, expression
+from scsave.metrics.differential import overlap, top_genes, typical_error, welch_t
+from scsave.metrics.distribution import distances, squared
+from scsave.metrics.registry import checked, rows
+from scsave.stats.aggregate import NAN, mean_of
 from scsave.stats.agreement import pearson, r2
-from scsave.stats.pca import expression, fit_pca
+from scsave.stats.moments import Moments, moments
 from scsave.stats.resample import half
 
 DE_GENES = 100
@@ -44,127 +44,122 @@ def change_scores(real: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
 def sign_agreement(real: np.ndarray, predicted: np.ndarray) -> float:
     """Share of genes whose predicted change has the sign of the real one; no change disagrees. NaN without genes."""
     predicted = np.where(np.abs(predicted) <= 1e-9, 0, predicted)
-    return float((np.sign(real) == np.sign(predicted)).mean()) if len(real) else float("nan")
+    return float((np.sign(real) == np.sign(predicted)).mean()) if len(real) else NAN
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The real response: moments of cells under the target, and their change from control cells."""
+
+    real: Moments
+    change: np.ndarray  # (G,)
+    fudge: float  # median standard error of that change, which moderates the t of truth and predictions
+    t: np.ndarray  # (G,) moderated
+    de: np.ndarray  # positions of the top-100 DE genes, strongest first
+
+    @classmethod
+    def of(cls, real: Moments, control: Moments) -> Truth:
+        fudge = float(typical_error(real, control))
+        t = welch_t(real, control, fudge)
+        return cls(real, real.mean - control.mean, fudge, t, top_genes(t, DE_GENES))
+
+    def means(self, predicted: np.ndarray, control: np.ndarray) -> dict[str, float]:
+        """Agreement of means (G,), and of changes from the one `control` mean (G,)."""
+        real, de = self.real.mean, self.de
+        values = mean_scores(real, predicted)
+        values |= {f"{name}_de100": value for name, value in mean_scores(real[de], predicted[de]).items()}
+        return values | {"pcc_delta_one_control": pearson(real - control, predicted - control)}
+
+    def changes(self, predicted: Moments, start: Moments) -> dict[str, float]:
+        """Agreement of changes and DE genes, the predicted ones from the cells that the prediction started from."""
+        change, t, de = predicted.mean - start.mean, welch_t(predicted, start, self.fudge), self.de
+        values = change_scores(self.change, change)
+        values |= {f"{name}_de100": value for name, value in change_scores(self.change[de], change[de]).items()}
+        return values | {
+            "de_overlap_20": overlap(self.t, t, 20),
+            "de_overlap_100": overlap(self.t, t, 100),
+            "sign_agreement": sign_agreement(self.change[de], change[de]),
+        }
 
 
 class ResponseScorer:
     """Scores predicted cells of one held-out type against its real cells under the target.
 
     `train` is every cell that training may see (the held-out type's controls included, its target cells not): the PCA
-    is fitted there. `control_pred` and `control_truth` are two halves of the held-out type's control cells
-    (`split_control`); a prediction must start from the first. `real` are the held-out cells under the target. All are
-    prepared cells over the same genes. DE genes are the top-100 of `real` against `control_truth` by the moderated |t|,
-    whose scale (the median standard error of that comparison) predictions are ranked with too.
-    Above `max_cells` a side, distances between distributions see a random subset.
+    is fitted there. `control` are the held-out type's control cells, `real` its cells under the target; all are prepared
+    cells over the same genes. The control cells are halved, and each half is once where a prediction starts from: its
+    change is compared with the real one as measured from the other half, so that control noise is not shared, and both
+    directions are averaged. Means, distances and the reading with one control are of both predictions together, against
+    all control cells. DE genes are the top-100 of `real` by the moderated |t|, whose scale (the median standard error)
+    predictions are ranked with too. Above `max_cells` a side, distances between distributions see a random subset.
+    Raises UserError for empty sides, genes that differ and NaN.
     """
 
     def __init__(
         self,
         train: AnnData,
-        control_pred: AnnData,
-        control_truth: AnnData,
+        control: AnnData,
         real: AnnData,
         n_top_genes: int = 2000,
         n_components: int = 30,
         seed: int = 0,
         max_cells: int = 1000,
     ):
-        for what, cells in (("control", control_pred), ("control (truth)", control_truth), ("real", real)):
-            if not cells.n_obs:
-                raise UserError(f"response: there are no {what} cells to score against")
-        self.genes, self.seed, self.max_cells = list(train.var_names), seed, max_cells
-        train_x = expression(train, "training cells")
-        self.variable = np.arange(len(self.genes))
-        if n_top_genes < len(self.genes):
-            self.variable = variable_genes(train, np.arange(train.n_obs), n_top_genes)
-        self.projection = fit_pca(train_x[:, self.variable], n_components, seed)
-        self._control_pred = moments(expression(control_pred, "control cells", self.genes))
-        control_truth_x = expression(control_truth, "control cells", self.genes)
-        self._control_truth = moments(control_truth_x)
-        self._real_x = expression(real, "real cells", self.genes)
-        self._hold(self._real_x)
+        if not real.n_obs:
+            raise UserError("response: there are no real cells to score against")
+        self.halves, self.genes, self.seed = split_control(control, seed), list(train.var_names), seed
+        self.space = Space.fit(train, expression(train, "training cells"), n_top_genes, n_components, seed, max_cells)
+        self._control = moments(self._expression(control, "control cells"))
+        self._starts = [moments(self._expression(part, "control cells")) for part in self.halves]
+        self._real = self._expression(real, "real cells")
+        self.truth, self._truths = self._measured(moments(self._real))
 
-    def against(self, control_pred: AnnData, control_truth: AnnData) -> ResponseScorer:
-        """The same scorer with other control cells."""
-        other = copy.copy(self)
-        other._control_pred = moments(expression(control_pred, "control cells", self.genes))
-        other._control_truth = moments(expression(control_truth, "control cells", self.genes))
-        other._hold(self._real_x)
-        return other
+    def _expression(self, cells: AnnData, what: str) -> sp.csr_matrix:
+        return expression(cells, what, self.genes)
 
-    def _hold(self, real: sp.csr_matrix) -> None:
-        """Make `real` (N, G) the truth."""
-        self._real = moments(real)
-        self._components = self._project(real)
-        self._fudge = float(typical_error(self._real, self._control_truth))
-        self.real_t = welch_t(self._real, self._control_truth, self._fudge)  # (G,)
-        self.delta_truth = self._real.mean - self._control_truth.mean  # (G,)
-        self._de = top_genes(self.real_t, DE_GENES)
+    def _measured(self, real: Moments) -> tuple[Truth, list[Truth]]:
+        """The response as measured from all control cells, and for each half as measured from the other."""
+        return Truth.of(real, self._control), [Truth.of(real, other) for other in self._starts[::-1]]
 
     @property
     def de_genes(self) -> list[str]:
         """Names of the DE genes of the real response, strongest first."""
-        return [self.genes[position] for position in self._de]
+        return [self.genes[position] for position in self.truth.de]
 
     @property
     def info(self) -> dict[str, Any]:
         return {
-            "control_cells": [int(self._control_pred.n), int(self._control_truth.n)],
-            "real_cells": int(self._real.n),
+            "control_cells": [part.n_obs for part in self.halves],
+            "real_cells": self._real.shape[0],
             "genes": len(self.genes),
-            "variable_genes": len(self.variable),
-            "components": int(self.projection.components.shape[1]),
-            "de_genes": len(self._de),
-            "max_cells": self.max_cells,
+            "variable_genes": len(self.space.variable),
+            "components": int(self.space.projection.components.shape[1]),
+            "de_genes": len(self.truth.de),
+            "max_cells": self.space.max_cells,
             "seed": self.seed,
         }
 
     def predicted_de(self, predicted: AnnData, k: int = 20) -> list[str]:
-        """Names of the top-`k` DE genes of `predicted` against the control cells that it started from."""
-        x = expression(predicted, "predicted cells", self.genes)
-        return [self.genes[position] for position in top_genes(welch_t(moments(x), self._control_pred, self._fudge), k)]
+        """Names of the top-`k` DE genes of `predicted` against the control cells."""
+        found = moments(self._expression(predicted, "predicted cells"))
+        return [self.genes[position] for position in top_genes(welch_t(found, self._control, self.truth.fudge), k)]
 
-    def score(self, predicted: AnnData) -> dict[str, float]:
-        """Every response row of the registry. Raises UserError for no cells, other genes or NaN."""
-        if not predicted.n_obs:
+    def score(self, first: AnnData, second: AnnData) -> dict[str, float]:
+        """Every response row, for cells predicted from the first and from the second half. UserError for no cells."""
+        if not first.n_obs or not second.n_obs:
             raise UserError("response: the prediction has no cells")
-        return self._score(expression(predicted, "predicted cells", self.genes))
+        parts = [self._expression(cells, "predicted cells") for cells in (first, second)]
+        return self._score(parts, self._real, self.truth, self._truths)
 
-    def _score(self, x: sp.csr_matrix) -> dict[str, float]:
-        return checked("response", self._means(x) | self._changes(x) | self._distances(x))
-
-    def _means(self, x: sp.csr_matrix) -> dict[str, float]:
-        """What needs no second control: agreement of means, and of changes in the one-control reading."""
-        mean, de = moments(x).mean, self._de
-        values = mean_scores(self._real.mean, mean)
-        values |= {f"{name}_de100": v for name, v in mean_scores(self._real.mean[de], mean[de]).items()}
-        own = self._control_pred.mean
-        return values | {"pcc_delta_one_control": pearson(self._real.mean - own, mean - own)}
-
-    def _changes(self, x: sp.csr_matrix) -> dict[str, float]:
-        """Agreement of changes and of DE genes, each side against its own control."""
-        predicted, de = moments(x), self._de
-        delta = predicted.mean - self._control_pred.mean
-        t = welch_t(predicted, self._control_pred, self._fudge)
-        values = change_scores(self.delta_truth, delta)
-        values |= {f"{name}_de100": v for name, v in change_scores(self.delta_truth[de], delta[de]).items()}
-        return values | {
-            "de_overlap_20": overlap(self.real_t, t, 20),
-            "de_overlap_100": overlap(self.real_t, t, 100),
-            "sign_agreement": sign_agreement(self.delta_truth[de], delta[de]),
-        }
-
-    def _distances(self, x: sp.csr_matrix) -> dict[str, float]:
-        d = distribution.squared(self._project(x), self._components)
-        return {
-            "w1": distribution.w1(d),
-            "w2": distribution.w2(d),
-            "mmd2_unbiased": distribution.mmd2_unbiased(d),
-            "energy": distribution.energy_distance(d),
-        }
-
-    def _project(self, x: sp.csr_matrix) -> np.ndarray:
-        return self.projection(x[distribution.subsample(x.shape[0], self.max_cells, self.seed)][:, self.variable])
+    def _score(
+        self, parts: list[sp.csr_matrix], real: sp.csr_matrix, truth: Truth, truths: list[Truth]
+    ) -> dict[str, float]:
+        directions = zip(truths, parts, self._starts, strict=True)
+        changes = [one.changes(moments(x), start) for one, x, start in directions]
+        pooled = sp.vstack(parts, format="csr")
+        averaged = {name: mean_of([one[name] for one in changes]) for name in changes[0]}
+        apart = distances(squared(self.space(pooled), self.space(real)))
+        return checked("response", truth.means(moments(pooled).mean, self._control.mean) | averaged | apart)
 
     def ceiling(self) -> dict[str, float]:
         """The split-half ceiling: each half of the real cells as a prediction of the other, averaged.
@@ -172,63 +167,11 @@ class ResponseScorer:
         A half has fewer cells than the truth that methods are held against, so this is a cautious ceiling. NaN with
         fewer than two real cells.
         """
-        n = self._real_x.shape[0]
+        n, scores = self._real.shape[0], []
         if n < 2:
-            return checked("response", dict.fromkeys(self._score(self._real_x), float("nan")))
+            return dict.fromkeys(rows("response"), NAN)
         first = half(np.zeros(n), self.seed)
-        scores = []
         for predicted, truth in ((first, ~first), (~first, first)):
-            scorer = copy.copy(self)
-            scorer._hold(self._real_x[truth])
-            scores.append(scorer._score(self._real_x[predicted]))
-        return {name: mean_of([one[name] for one in scores]) for name in scores[0]}
-
-
-class CrossedScorer:
-    """`ResponseScorer` in both directions: each half of the control cells is once where a prediction starts from.
-
-    Changes and DE genes are scored for each half's prediction against the other half's truth, and averaged. Means,
-    distances and the one-control reading are of both halves' predictions together, against all control cells.
-    """
-
-    def __init__(self, train: AnnData, control: AnnData, real: AnnData, **options: Any):
-        """`train`, `real` and `options` as for `ResponseScorer`; `control` is halved by its `seed`."""
-        self.halves = split_control(control, options.get("seed", 0))
-        self.whole = ResponseScorer(train, control, control, real, **options)
-        self.directions = [self.whole.against(*self.halves), self.whole.against(*self.halves[::-1])]
-
-    @property
-    def info(self) -> dict[str, Any]:
-        return self.whole.info | {"control_cells": [half.n_obs for half in self.halves]}
-
-    @property
-    def de_genes(self) -> list[str]:
-        return self.whole.de_genes
-
-    def score(self, first: AnnData, second: AnnData) -> dict[str, float]:
-        """Every response row, for cells predicted from the first and from the second half."""
-        parts = [expression(cells, "predicted cells", self.whole.genes) for cells in (first, second)]
-        if not all(part.shape[0] for part in parts):
-            raise UserError("response: the prediction has no cells")
-        return self._score(parts)
-
-    def _score(self, parts: list[sp.csr_matrix]) -> dict[str, float]:
-        changes = [scorer._changes(x) for scorer, x in zip(self.directions, parts, strict=True)]
-        pooled = sp.vstack(parts, format="csr")
-        averaged = {name: mean_of([one[name] for one in changes]) for name in changes[0]}
-        return checked("response", self.whole._means(pooled) | averaged | self.whole._distances(pooled))
-
-    def ceiling(self) -> dict[str, float]:
-        """Each half of the real cells as a prediction of the other, as in `ResponseScorer.ceiling`."""
-        x = self.whole._real_x
-        if x.shape[0] < 2:
-            return dict.fromkeys(self._score([x, x]), float("nan"))
-        first = half(np.zeros(x.shape[0]), self.whole.seed)
-        scores = []
-        for predicted, truth in ((first, ~first), (~first, first)):
-            other = copy.copy(self)
-            other.whole, *other.directions = (copy.copy(scorer) for scorer in (self.whole, *self.directions))
-            for scorer in (other.whole, *other.directions):
-                scorer._hold(x[truth])
-            scores.append(other._score([x[predicted]] * 2))
+            real = self._real[truth]
+            scores.append(self._score([self._real[predicted]] * 2, real, *self._measured(moments(real))))
         return {name: mean_of([one[name] for one in scores]) for name in scores[0]}

@@ -1,4 +1,4 @@
-"""What one metric is: a row with a space, a formula and a direction. Nothing heavy is imported, tables read it."""
+"""One metric of the registry: space, formula, direction. Nothing heavy is imported, because tables read it."""
 
 from __future__ import annotations
 
@@ -8,26 +8,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 NEUTRAL, CFGEN, CFGEN_LEGACY = "neutral", "cfgen", "cfgen_legacy"
-PROTOCOLS = (
-    NEUTRAL,
-    CFGEN,
-    CFGEN_LEGACY,
-)  # what the PCA of the generation task is fitted on; the first is the headline
+PROTOCOLS = (NEUTRAL, CFGEN, CFGEN_LEGACY)  # what the PCA of generation is fitted on; the first is the headline
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Metric:
     """One metric. `best` is "max", "min" or the value to be near to; `aggregate` says how the group `all` is made."""
 
     name: str
-    task: str  # whose rows: what `Task.metrics` names
     label: str  # column head
-    space: str
     formula: str
+    description: str
+    task: str  # whose rows: what `Task.metrics` names
+    space: str
     best: Literal["max", "min"] | float
     aggregate: Literal["mean", "pooled"]
     min_cells: int | None  # cells needed on each side for a value per group; None: never given per group
-    description: str
     version: int = 1
     cite: str = ""
     protocols: tuple[str, ...] = (NEUTRAL,)
@@ -58,6 +54,16 @@ class Metric:
     def ranked(self, values: Mapping[str, float | None]) -> list[str]:
         """Names of `values`, best first; equal values keep their order."""
         return sorted(values, key=lambda name: self.sort_key(values[name]))
+
+    def dynamic_range(self, value: float, baseline: float, ceiling: float) -> float:
+        """How far `value` is on the way from `baseline` (0) to `ceiling` (1), in the metric's own direction.
+
+        NaN where the ceiling is no better than the baseline: there is nothing to reach.
+        """
+        start, end, here = (self.sort_key(one) for one in (baseline, ceiling, value))
+        if not math.isfinite(start - end) or start - end < 1e-12:
+            return math.nan
+        return (start - here) / (start - end) if math.isfinite(here) else math.nan
 
     @property
     def footer(self) -> str:

@@ -106,7 +106,7 @@ def marker_genes(real: AnnData, key: str | None, n: int = 5) -> dict[str, str]:
     counts less, as a violin of all cells would not show it. Without `key`, or with one level, the genes that vary most
     mark nothing.
     """
-    from scsave.metrics.differential import group_moments
+    from scsave.stats.moments import group_moments
 
     variance = _column_stats(real)[1]
     codes, levels = pd.factorize(real.obs[key].astype(str), sort=True) if key else (np.zeros(real.n_obs, int), [""])

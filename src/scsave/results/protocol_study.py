@@ -70,20 +70,20 @@ def study(
     scorer: GenerationScorer, generated: AnnData, row: str, data: str, source: str, say: Say = lambda _: None
 ) -> Study:
     """Two real samples and `generated` (the row's name is `row`) seen in every protocol of `scorer`."""
-    from scsave.stats.pca import expression
+    from scsave.metrics.cells import expression
 
     fitted = scorer.fidelity
     samples = {REAL: scorer.real_sample(), row: generated}
     x = {
-        name: expression(cells, name, scorer.genes)[:, fitted.variable]
+        name: expression(cells, name, scorer.genes)[:, fitted.spaces[PROTOCOLS[0]].variable]
         for name, cells in {"": scorer.test, **samples}.items()
     }
-    first = fitted.projections[PROTOCOLS[0]].components[:, :2]
+    first = fitted.spaces[PROTOCOLS[0]].projection.components[:, :2]
     seen: dict[str, dict[str, Seen]] = {}
     test: dict[str, dict[str, list]] = {}
     for protocol in PROTOCOLS:
         say(f"cells in protocol {protocol}")
-        project = fitted.projections[protocol]
+        project = fitted.spaces[protocol].projection
         # components have no sign: turned so that the panels of all protocols look alike
         sign = np.where((project.components[:, :2] * first).sum(axis=0) < 0, -1.0, 1.0)
         real = project(x[""])
@@ -116,15 +116,16 @@ def _seen(cells: np.ndarray, real: np.ndarray, sign: np.ndarray, seed: int) -> S
 
 def told_apart(cells: np.ndarray, real: np.ndarray, seed: int) -> tuple[float, float]:
     """W1 and classifier AUC of two samples (N, D), (M, D) in one space; of random `MOST` of a larger one."""
-    from scsave.metrics.distribution import squared, subsample, w1
+    from scsave.metrics.distribution import squared, w1
     from scsave.metrics.two_sample import c2st_auc
+    from scsave.stats.resample import subsample
 
     cells, real = (x[subsample(len(x), MOST, seed)] for x in (cells, real))
     return w1(squared(cells, real)), c2st_auc(cells, real, seed)
 
 
 def _drawn(cells: np.ndarray, sign: np.ndarray, seed: int) -> list[list[float]]:
-    from scsave.metrics.distribution import subsample
+    from scsave.stats.resample import subsample
 
     return (cells[subsample(len(cells), DRAWN, seed), :2] * sign).round(3).tolist()
 
@@ -133,18 +134,18 @@ def repeats(
     make: Callable[[int], GenerationScorer], seeds: list[int], say: Say = lambda _: None
 ) -> dict[str, dict[str, list[float]]]:
     """Two real samples in other splits: protocol -> {"w1": one a seed, "c2st": ...}; how far chance moves the finding."""
-    from scsave.stats.pca import expression
+    from scsave.metrics.cells import expression
 
     found: dict[str, dict[str, list[float]]] = {protocol: {"w1": [], "c2st": []} for protocol in PROTOCOLS}
     for seed in seeds:
         say(f"two real samples, split of seed {seed}")
         scorer = make(seed)
-        variable = scorer.fidelity.variable
+        variable = scorer.fidelity.spaces[PROTOCOLS[0]].variable
         real, test = (
             expression(cells, REAL, scorer.genes)[:, variable] for cells in (scorer.real_sample(), scorer.test)
         )
         for protocol in PROTOCOLS:
-            project = scorer.fidelity.projections[protocol]
+            project = scorer.fidelity.spaces[protocol].projection
             w1, c2st = told_apart(project(real, centred=protocol != CFGEN_LEGACY), project(test), seed)
             found[protocol]["w1"].append(w1)
             found[protocol]["c2st"].append(c2st)
@@ -153,7 +154,7 @@ def repeats(
 
 def make_scorer(cells: AnnData, source: DataSource, split: Split, task: dict[str, Any], seed: int) -> GenerationScorer:
     """The scorer that a run with this config node `task` has."""
-    from scsave.data.source import select_genes
+    from scsave.data.gene_selection import select_genes
     from scsave.metrics.generation import GenerationScorer
 
     data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
@@ -165,6 +166,7 @@ def make_scorer(cells: AnnData, source: DataSource, split: Split, task: dict[str
         n_top_genes=task["n_top_genes"],
         n_components=task["n_components"],
         seed=seed,
+        protocols=PROTOCOLS,
     )
 
 
@@ -192,7 +194,7 @@ def study_without_run(config: dict[str, Any], seeds: list[int], say: Say = lambd
     """The same where no run generated cells yet: a Gaussian in PCA space, fitted here, generates them."""
     from scsave.baselines.generation import PcaGaussian
     from scsave.components import build
-    from scsave.data.source import select_genes
+    from scsave.data.gene_selection import select_genes
 
     cache = Path(config["paths"]["cache"])
     source = build(config["data"], "data").fitted(cache)

@@ -37,7 +37,7 @@ def name_of(result: Result) -> str:
 def test_cells(result: Result):
     """The real test cells of a run, prepared as it had them, and its data source; UserError where they can't be had."""
     from scsave.components import build
-    from scsave.data.source import select_genes
+    from scsave.data.gene_selection import select_genes
     from scsave.data.splits.split import Split
 
     cache = Path(result.config["paths"]["cache"])

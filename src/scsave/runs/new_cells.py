@@ -13,7 +13,7 @@ from anndata import AnnData
 
 from scsave.components import Node, build
 from scsave.data.h5ad import H5AD
-from scsave.data.raw import open_cells
+from scsave.data.read import open_cells
 from scsave.errors import UserError
 
 if TYPE_CHECKING:

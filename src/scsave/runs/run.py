@@ -16,7 +16,8 @@ from anndata import AnnData
 from omegaconf import DictConfig, OmegaConf
 
 from scsave.components import build
-from scsave.data.source import DataSource, select_genes
+from scsave.data.gene_selection import select_genes
+from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.files import FOLDS, RESULTS, slug, write_text

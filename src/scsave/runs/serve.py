@@ -133,7 +133,7 @@ def integrate(config: RunConfig, folder: Path, model: Fitted) -> None:
     How the run read its data (or another option of the group that the command picks) is how the new file is read, and its
     `task.route` and `task.reference` hold unless the command says task=batch_correction.
     """
-    from scsave.data.raw import rejoined
+    from scsave.data.read import rejoined
     from scsave.method.integrate import describe, integrate
     from scsave.runs.new_cells import new_cells
 

@@ -1,4 +1,4 @@
-"""Do two vectors agree? Pearson and R^2 with the conventions that the tables need for constant vectors."""
+"""Agreement of two vectors: Pearson correlation and R^2, with the conventions that tables need for constant vectors."""
 
 from __future__ import annotations
 
@@ -28,11 +28,7 @@ def r2(truth: np.ndarray, predicted: np.ndarray) -> float:
     """
     if len(truth) < 2:
         return float("nan")
-    residual = float(((truth - predicted) ** 2).sum())
-    total = float(((truth - np.mean(truth)) ** 2).sum())
-    if total == 0:
-        return 1.0 if residual == 0 else 0.0
-    return 1 - residual / total
+    return _explained(((truth - predicted) ** 2).sum(), ((truth - np.mean(truth)) ** 2).sum())
 
 
 def weighted_r2(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> float:
@@ -40,7 +36,10 @@ def weighted_r2(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -
     if weights.sum() <= 0:
         return float("nan")
     mean = float(weights @ truth / weights.sum())
-    residual, total = float(weights @ (truth - predicted) ** 2), float(weights @ (truth - mean) ** 2)
+    return _explained(weights @ (truth - predicted) ** 2, weights @ (truth - mean) ** 2)
+
+
+def _explained(residual: float, total: float) -> float:
     if total == 0:
         return 1.0 if residual == 0 else 0.0
-    return 1 - residual / total
+    return float(1 - residual / total)

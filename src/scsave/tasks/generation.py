@@ -7,7 +7,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pandas as pd
 from anndata import AnnData
@@ -18,7 +18,7 @@ from scsave.errors import UserError
 from scsave.files import write_h5ad
 from scsave.keys import Columns
 from scsave.metrics.registry import rows
-from scsave.metrics.row import Metric
+from scsave.metrics.row import NEUTRAL, PROTOCOLS, Metric
 from scsave.protocol import Context, Method, Outcome
 from scsave.tasks.validation import validation_split
 
@@ -39,6 +39,7 @@ class Generation:
     name: str = "generation"
     n_top_genes: Positive = 2000
     n_components: Positive = 30
+    protocols: Literal["neutral", "all"] = "neutral"
     references: dict[str, Any]
     asks = "generation"
     metrics = "generation"
@@ -56,7 +57,7 @@ class Generation:
         if not columns.conditions:
             raise UserError(f"task=generation needs condition columns, {columns.name} names none: set data.conditions")
 
-    def scorer(self, context: Context) -> GenerationScorer:
+    def scorer(self, context: Context, protocols: tuple[str, ...] = (NEUTRAL,)) -> GenerationScorer:
         """What holds cells against the test cells of the split."""
         from scsave.metrics.generation import GenerationScorer
 
@@ -69,13 +70,14 @@ class Generation:
             n_top_genes=self.n_top_genes,
             n_components=self.n_components,
             seed=context.seed,
+            protocols=protocols,
         )
 
     def run(self, context: Context) -> Outcome:
         split, columns = context.split, context.columns
         if len(split.test) < 2:
             raise UserError(f"split {split.name} leaves {len(split.test)} test cells; task=generation needs at least 2")
-        scorer = self.scorer(context)
+        scorer = self.scorer(context, PROTOCOLS if self.protocols == "all" else (NEUTRAL,))
         asked = scorer.test.obs[columns.conditions]
         started = time.perf_counter()
         generated = context.method.generate(asked, seed=context.seed)
@@ -105,9 +107,9 @@ class Generation:
     def validate(self, context: Context) -> dict[str, float]:
         """Cells under the validation cells' conditions against those cells, neutral protocol."""
         split = validation_split(context.split)
-        scorer = self.scorer(dataclasses.replace(context, split=split))
+        scorer = self.scorer(dataclasses.replace(context, split=split), (NEUTRAL,))
         cells = context.method.generate(scorer.test.obs[context.columns.conditions], seed=context.seed)
-        return scorer.score(cells, protocols=("neutral",))["neutral"][keys.ALL]
+        return scorer.score(cells)[NEUTRAL][keys.ALL]
 
     def reference_rows(self, context: Context, scorer: GenerationScorer, asked: pd.DataFrame) -> dict[str, AnnData]:
         """The noise floor and the methods of `references`: what any number must be read against."""

@@ -20,6 +20,7 @@ from scsave.files import write_h5ad, write_text
 from scsave.metrics.registry import rows
 from scsave.metrics.row import Metric
 from scsave.protocol import Context, Method, Outcome
+from scsave.stats.resample import subsample
 from scsave.tasks.base import CounterfactualTask, Positive
 from scsave.tasks.genetic_outcome import (
     CEILING,
@@ -170,7 +171,7 @@ def predicted(method: Method, control: AnnData, names: list[str], seed: int, rou
 def limited(cells: AnnData, most: int, seed: int) -> AnnData:
     if cells.n_obs <= most:
         return cells
-    return cells[np.sort(np.random.default_rng(seed).choice(cells.n_obs, most, replace=False))].copy()
+    return cells[subsample(cells.n_obs, most, seed)].copy()
 
 
 def test_groups(context: Context, labels: np.ndarray) -> dict[str, list[str]]:

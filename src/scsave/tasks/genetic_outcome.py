@@ -25,7 +25,7 @@ PREDICTIONS, TABLE = "predictions.h5ad", "per_perturbation.csv"
 
 def mean_changes(cells: AnnData, control: AnnData, names: list[str], key: str) -> np.ndarray:
     """Change of the mean from `control`, (P, G)."""
-    from scsave.metrics.differential import group_moments
+    from scsave.stats.moments import group_moments
 
     codes = pd.Index(names).get_indexer(cells.obs[key].astype(str))
     return group_moments(cells.X, codes, len(names)).mean - np.asarray(control.X.mean(axis=0)).ravel()
@@ -41,7 +41,7 @@ def halves(real: AnnData, control: AnnData, names: list[str], key: str, seed: in
 
 def singles(train: AnnData, labels: np.ndarray, control: str, names: list[str]) -> dict[str, np.ndarray]:
     """The additive change (P, G) of each test set from the single perturbations of training; NaN where one is missing."""
-    from scsave.metrics.differential import group_moments
+    from scsave.stats.moments import group_moments
 
     codes, levels = pd.factorize(labels, sort=True)
     found = group_moments(train.X, codes, len(levels)).mean
@@ -58,16 +58,18 @@ def outcome_of(
     found: dict[str, GeneticScores], arrays: dict[str, np.ndarray], info: dict[str, Any], groups: dict, seed: int
 ) -> Outcome:
     """Scores by row and group, intervals and dynamic range beside them, the table per perturbation as text."""
-    from scsave.metrics.aggregate import dynamic_range
+    from scsave.metrics.registry import rows
 
     scores = {row: one.groups for row, one in found.items()}
     intervals = {row: one.intervals for row, one in found.items()}
-    reach: dict[str, Any] = {}
+    of, reach = rows("genetic"), {}
     if NO_SKILL in scores:
         for row, by_group in scores.items():
             reach[row] = {
                 group: {
-                    metric: dynamic_range(value, scores[NO_SKILL][group][metric], scores[CEILING][group][metric])
+                    metric: of[metric].dynamic_range(
+                        value, scores[NO_SKILL][group][metric], scores[CEILING][group][metric]
+                    )
                     for metric, value in values.items()
                 }
                 for group, values in by_group.items()
@@ -114,9 +116,9 @@ def interactions(arrays: dict[str, np.ndarray]) -> dict[str, float]:
 
 def merge_genetic(outcomes: dict[str, Outcome]) -> Outcome:
     """All folds together: tables stacked, and the discrimination score taken anew over all perturbations at once."""
-    from scsave.metrics.aggregate import bootstrap_interval, mean_of
     from scsave.metrics.genetic import GeneticScores
     from scsave.metrics.perturbation_level import discrimination
+    from scsave.stats.aggregate import bootstrap_interval, mean_of
 
     parts = list(outcomes.values())
     first = parts[0]

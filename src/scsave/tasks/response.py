@@ -12,10 +12,10 @@ from scsave import keys
 from scsave.data.splits.hold_out import target_level
 from scsave.errors import UserError
 from scsave.files import slug, whole_folder, write_h5ad
-from scsave.metrics.aggregate import mean_of
 from scsave.metrics.registry import rows
 from scsave.metrics.row import Metric
 from scsave.protocol import Context, Method, Outcome
+from scsave.stats.aggregate import mean_of
 from scsave.tasks.base import CounterfactualTask, Positive
 from scsave.tasks.held_cells import enough, held_cells, held_types, joined
 from scsave.tasks.validation import held_type_scores
@@ -26,7 +26,7 @@ PREDICTIONS = "predictions"
 
 @dataclass(kw_only=True)
 class Response(CounterfactualTask):
-    """Every cell type that has test cells is predicted from its control cells, in two halves (`CrossedScorer`).
+    """Every cell type that has test cells is predicted from its control cells, in two halves (`ResponseScorer`).
 
     A type with fewer than `min_cells` control cells has them repeated, for every method alike, so that a prediction is
     not as coarse as a handful of cells.
@@ -43,11 +43,11 @@ class Response(CounterfactualTask):
 
     def run_type(self, context: Context, name: str, target: str) -> Outcome:
         """Predict and score one cell type; cells of the headline go to `predictions/<type>.h5ad`, other routes beside."""
-        from scsave.metrics.response import CrossedScorer
+        from scsave.metrics.response import ResponseScorer
 
         control, real, seen = held_cells(context.data, context.split, context.columns, name, target)
         options = {"n_top_genes": self.n_top_genes, "n_components": self.n_components, "seed": context.seed}
-        scorer = CrossedScorer(seen, control, real, **options)
+        scorer = ResponseScorer(seen, control, real, **options)
         halves = enough(scorer.halves, self.min_cells)
         predicted: dict[str, list[AnnData]] = {}
         for row, (method, route) in self.rows(context).items():
@@ -56,7 +56,7 @@ class Response(CounterfactualTask):
         scores["ceiling"] = {name: scorer.ceiling()}
         scores = {row: {keys.ALL: groups[name]} | groups for row, groups in scores.items()}
         headline, folder = context.method.name, whole_folder(context.folder) / PREDICTIONS
-        top = scorer.whole.predicted_de(joined(predicted[headline]), 20)
+        top = scorer.predicted_de(joined(predicted[headline]), 20)
         for row, cells in predicted.items():
             if row == headline or row.startswith(f"{headline}_"):
                 write_h5ad(folder / f"{slug(name)}{row.removeprefix(headline)}.h5ad", joined(cells))

@@ -12,8 +12,8 @@ from anndata import AnnData
 from scsave import keys
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
-from scsave.metrics.aggregate import mean_of
 from scsave.metrics.row import Metric
+from scsave.stats.aggregate import mean_of
 
 if TYPE_CHECKING:
     from scsave.protocol import Context, Method, Task
@@ -68,8 +68,8 @@ def held_type_scores(context: Context, target: str) -> dict[str, float]:
     Means and changes of gene means in log1p space, averaged over types; changes crossed over halves of the control cells.
     For methods in closed form: networks would have to be trained anew for each type.
     """
-    from scsave.baselines.predicted import mean_expression
     from scsave.metrics.response import change_scores, mean_scores, split_control
+    from scsave.stats.moments import mean_expression
     from scsave.tasks.held_cells import levels_and_types
 
     data, columns = context.data, context.columns
@@ -104,7 +104,7 @@ def refitted(context: Context, split: Split) -> Method:
 
 def mean_change(method: Method, control: AnnData, target: str, seed: int) -> np.ndarray:
     """Predicted change, (G,), of the mean of the control cells."""
-    from scsave.baselines.predicted import mean_expression
+    from scsave.stats.moments import mean_expression
 
     if (change := getattr(method, "change_of", None)) is not None:
         return change(control, target)

@@ -13,6 +13,7 @@ import torch
 from scsave.flow.objective import Objective
 from scsave.models.model import SAVEModel
 from scsave.training.callbacks import Averaging, Convergence, GracefulStop, Speed, StageCheckpoint
+from scsave.training.dispersion import calibrate
 from scsave.training.loader import LatentRows, Rows, StepSampler, in_order, loader
 from scsave.training.module import StageModule
 from scsave.training.options import FitOptions
@@ -62,6 +63,8 @@ def fit_stages(
         found = _fit(module, rows, options, device, len(due))
         seconds = time.perf_counter() - started
         cost |= {f"{stage.name}_{name}": value for name, value in found.items()} | {f"{stage.name}_seconds": seconds}
+        if "autoencoder" in stage.name and plan.calibrate_dispersion:
+            calibrate(model, train, seed, device)
         cost["steps"] += found["steps"]
         cost["cells_seen"] += found["steps"] * min(stage.batch_size, len(train))
         cost["seconds_fit"] += seconds

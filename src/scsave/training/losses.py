@@ -77,19 +77,6 @@ def autoencoder_losses(step: Step, batch: Batch) -> tuple[Losses, Posterior]:
     return {"loss": loss, "reconstruction": reconstruction.detach(), "kl": kl.detach()}, posterior
 
 
-def dispersion_losses(step: Step, batch: Batch) -> Losses:
-    """Likelihood of the counts that the encoder did not see, networks held still: what they do not explain is noise."""
-    model, counts, library = step.model, batch["counts"], batch["library"]
-    kept, share = thin(step, counts)
-    with torch.no_grad():
-        posterior = model.encode(model.scaled(kept, library * share))
-        z = posterior.sample(step.noise.normal(*posterior.mu.shape))  # (N, L, d)
-        out = model.decode(z, decoder_values(step, batch)).float()  # (N, G, n_outputs)
-    rest = (library * (1 - share)).clamp(min=1.0)
-    reconstruction = -model.likelihood(out, rest).log_prob(counts - kept).mean()
-    return {"loss": reconstruction / counts.shape[1], "reconstruction": reconstruction.detach()}
-
-
 def thin(step: Step, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Counts (N, G) of which each molecule is kept with its cell's probability (N,), drawn from [p, 1]; half in validation.
 

@@ -10,7 +10,6 @@ from pydantic import Field
 from scsave.errors import UserError
 from scsave.training.stages import (
     AutoencoderStage,
-    DispersionStage,
     FlowStage,
     HeadStage,
     JointStage,
@@ -33,7 +32,7 @@ class Plan:
     """
 
     batch_size: Positive = 128
-    lr: Rate = 1e-3
+    lr: Rate = 3e-3
     weight_decay: Weight = 2.5e-5
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     schedule: Literal["cooldown", "cosine", "constant"] = "cooldown"
@@ -45,6 +44,7 @@ class Plan:
     gradient_clip: Rate | None = 1.0
     kl_weight: Weight = 1e-3
     kl_warmup: Share = 0.5
+    calibrate_dispersion: bool = True
     thinning: Annotated[float, Field(gt=0, le=1)] = 0.3
     mask_rate: Share = 0.1
     joint_mask_rate: Share = 0.1
@@ -94,19 +94,18 @@ class Plan:
 
 @dataclass(kw_only=True)
 class TwoStage(Plan):
-    """The autoencoder, its dispersions, then the flow and the integration head on cached latents: many cheap steps."""
+    """The autoencoder, then the flow and the integration head on cached latents: many cheap steps."""
 
     autoencoder_steps: Positive | None = None
     autoencoder_passes: Rate = 30
-    autoencoder_least: Positive = 1200
+    autoencoder_least: Positive = 1000
     autoencoder_most: Positive = 12000
-    dispersion_steps: Positive | None = 150
     flow_steps: Positive | None = None
     flow_passes: Rate = 60
     flow_least: Positive = 1500
     flow_most: Positive = 12000
     flow_batch_size: Positive = 256
-    flow_lr: Rate = 2e-3
+    flow_lr: Rate = 3e-3
     head_steps: Positive = 2000
     head_lr: Rate = 2e-3
 
@@ -115,11 +114,8 @@ class TwoStage(Plan):
             self.autoencoder_steps, self.autoencoder_passes, self.autoencoder_least, self.autoencoder_most
         )
         flow = Length(self.flow_steps, self.flow_passes, self.flow_least, self.flow_most)
-        stages: list[Stage] = [AutoencoderStage(steps=autoencoder, batch_size=self.batch_size, lr=self.lr)]
-        if self.dispersion_steps and self.thinning < 1:
-            stages.append(DispersionStage(steps=self.dispersion_steps, batch_size=2 * self.batch_size, lr=1e-2))
         return [
-            *stages,
+            AutoencoderStage(steps=autoencoder, batch_size=self.batch_size, lr=self.lr),
             FlowStage(steps=flow, batch_size=self.flow_batch_size, lr=self.flow_lr),
             HeadStage(steps=self.head_steps, batch_size=256, lr=self.head_lr),
         ]
@@ -130,7 +126,7 @@ class Joint(Plan):
     """The paper's sum of reconstruction, KL and flow matching, the flow seeing detached latents."""
 
     steps: Positive = 4000
-    flow_lr: Rate = 2e-3
+    flow_lr: Rate = 3e-3
 
     def own_stages(self) -> list[Stage]:
         return [JointStage(steps=self.steps, batch_size=self.batch_size, lr=self.lr)]

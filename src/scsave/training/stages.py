@@ -17,7 +17,6 @@ from scsave.training.losses import (
     Step,
     Weights,
     autoencoder_losses,
-    dispersion_losses,
     flow_losses,
     head_losses,
     noise_loss,
@@ -93,20 +92,6 @@ class AutoencoderStage(Stage):
 
     def losses(self, step: Step, batch: Batch) -> Losses:
         return autoencoder_losses(step, batch)[0]
-
-
-@dataclass(kw_only=True)
-class DispersionStage(Stage):
-    """The spread of each gene's counts, learnt last: learnt with the networks it keeps what they explain in the end."""
-
-    name, number = "dispersion", 4
-
-    def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
-        head = model.likelihood
-        return [getattr(head, name) for name in head.likelihood.per_gene] if head.space == "counts" else []
-
-    def losses(self, step: Step, batch: Batch) -> Losses:
-        return dispersion_losses(step, batch)
 
 
 @dataclass(kw_only=True)

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from scsave import keys
 from scsave.data.files import file_checksum
-from scsave.data.raw import RawCells, in_memory
+from scsave.data.read import RawCells, in_memory
 from scsave.data.source import DataSource
 from scsave.errors import UserError
 
@@ -82,7 +82,7 @@ class Simulated(DataSource):
     effect_sd: Annotated[float, Field(ge=0)] = 1.0
     type_specific: Annotated[float, Field(ge=0, le=1)] = 0.2
     vector_noise: Annotated[float, Field(ge=0)] = 0.3
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,10 +19,10 @@ from anndata import AnnData
 from pydantic import Field
 
 from scsave import keys
-from scsave.data import simulate
 from scsave.data.files import file_checksum
 from scsave.data.perturbations import SEPARATOR
-from scsave.data.raw import RawCells, in_memory
+from scsave.data.read import RawCells, in_memory
+from scsave.data.simulate import cells
 from scsave.data.simulate.cells import draw_counts, gene_names, module_vectors, planted_modules
 from scsave.data.source import DataSource
 from scsave.errors import UserError
@@ -63,7 +63,7 @@ class SimulatedPerturbSeq(DataSource):
     vector_size: Annotated[int, Field(gt=0)] = 16
     vector_noise: Annotated[float, Field(ge=0)] = 0.5
     informative: bool = True
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,7 +126,7 @@ class SimulatedPerturbSeq(DataSource):
         return in_memory(self.draw)
 
     def checksum(self, cache: Path) -> str:
-        return " ".join(file_checksum(Path(module)) for module in (__file__, simulate.__file__))
+        return " ".join(file_checksum(Path(module)) for module in (__file__, cells.__file__))
 
     def draw(self) -> AnnData:
         """The cells, counts in X, the truth in `uns`."""

@@ -1,4 +1,4 @@
-"""The split of task=perturbation: what is held out in turn, each a split (a fold) of its own."""
+"""The split of task=perturbation: cell types or perturbations held out in turn, each a split (a fold) of its own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from anndata import AnnData
 
 from scsave.data.perturbations import canonical
-from scsave.data.splits.perturbation import Gears, assemble, control_cells, perturbation_sets, seen_group
-from scsave.data.splits.split import Split, make_split
+from scsave.data.splits.perturbation import Gears, LeavePerturbation, perturbation_sets
+from scsave.data.splits.split import Split
 from scsave.data.splits.strategies import LeaveOut, Share
 from scsave.errors import UserError
 from scsave.keys import Columns
@@ -20,23 +20,6 @@ from scsave.keys import Columns
 Strategy = Callable[[AnnData, Columns, int], Split]
 EVERY = "all"
 FEWEST = 2  # cells that a mean and its noise need
-
-
-@dataclass(kw_only=True)
-class LeavePerturbation:
-    """All cells of one genetic perturbation held out, and a share of the control cells."""
-
-    label: str
-    control_val: Share = 0.1
-    control_test: Share = 0.2
-
-    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
-        labels, sets = perturbation_sets(data, columns, "perturbation")
-        seen = {gene for label, genes in sets.items() if label != self.label for gene in genes}
-        part = {self.label: seen_group(sets[self.label], seen)}
-        shares = [self.control_val, self.control_test]
-        groups = assemble(labels, control_cells(labels, sets), part, {}, shares, seed)
-        return make_split(groups, data.obs_names, "leave_perturbation", {"label": self.label, "seed": seed})
 
 
 @dataclass(kw_only=True)

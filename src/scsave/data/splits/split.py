@@ -1,7 +1,6 @@
-"""Which cells are trained on, watched and tested: a value that is saved beside the run and loaded back by cell name."""
+"""The training, validation and test cells of a run: saved beside it and loaded back by cell name."""
 
 import hashlib
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ import pandas as pd
 
 from scsave import keys
 from scsave.errors import UserError
+from scsave.files import write_text
 
 UNUSED = "unused"
 
@@ -70,11 +70,9 @@ class Split:
 
     def save(self, path: Path, obs_names: np.ndarray | None = None) -> None:
         """Two columns, cell and group, every cell once; written beside and renamed."""
-        path = Path(path)
         names = self.obs_names if obs_names is None else obs_names
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        pd.DataFrame({"cell": np.asarray(names, dtype=str), "group": self.labels}).to_csv(beside, index=False)
-        os.replace(beside, path)
+        table = pd.DataFrame({"cell": np.asarray(names, dtype=str), "group": self.labels})
+        write_text(Path(path), table.to_csv(index=False))
 
     @classmethod
     def load(cls, path: Path, obs_names: np.ndarray) -> "Split":
@@ -82,7 +80,10 @@ class Split:
         path = Path(path)
         if not path.is_file():
             raise UserError(f"split.path={path}: no such file; give the split.csv of a run")
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        try:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        except (ValueError, OSError) as error:  # empty, no text, or not a table
+            raise UserError(f"split.path={path}: not a table ({error}); give the split.csv of a run") from None
         if list(table.columns) != ["cell", "group"]:
             raise UserError(f"{path}: columns are {', '.join(table.columns)}; a split has 'cell' and 'group'")
         names = pd.Index(np.asarray(obs_names, dtype=str))

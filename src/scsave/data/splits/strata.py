@@ -1,4 +1,4 @@
-"""Drawing a share of the cells of each stratum, without a loop over cells."""
+"""Combinations of conditions, and drawing a share of the cells of each, without a loop over cells."""
 
 import numpy as np
 import pandas as pd
@@ -8,24 +8,32 @@ from scsave.errors import UserError
 MAX_NUMERIC_LEVELS = 20  # a numeric column with more values than this does not define strata
 
 
-def combinations(obs: pd.DataFrame, columns: list[str]) -> tuple[np.ndarray, pd.DataFrame]:
-    """Code of each cell's combination of `columns`, (N,), and the combinations in sorted order, one row a code."""
-    used = [c for c in columns if obs[c].dtype == "category" or obs[c].nunique() <= MAX_NUMERIC_LEVELS]
+def combinations(
+    obs: pd.DataFrame, columns: list[str], numeric_levels: int | None = MAX_NUMERIC_LEVELS, sort: bool = True
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Code of each cell's combination of `columns`, (N,), and the combinations, one row a code, labels as text.
+
+    Sorted, or with `sort=False` in the order of the cells. A numeric column with more than `numeric_levels` values is left
+    out: each of its cells would be a combination of its own (0: every numeric column is, None: none is).
+    UserError for a column that `obs` lacks.
+    """
+    if absent := [column for column in columns if column not in obs]:
+        raise UserError(f"conditions: no column {', '.join(absent)}; columns given: {', '.join(map(str, obs.columns))}")
+    numbers = {c: pd.api.types.is_numeric_dtype(obs[c]) and not pd.api.types.is_bool_dtype(obs[c]) for c in columns}
+    most = len(obs) if numeric_levels is None else numeric_levels
+    used = [c for c in columns if not numbers[c] or obs[c].nunique() <= most]
     if not used:
         return np.zeros(len(obs), dtype=np.int64), pd.DataFrame(index=[0])
-    table = obs[used].astype({c: str for c in used if obs[c].dtype == "category"})
-    grouped = table.groupby(used, observed=True, sort=True)
-    levels = pd.DataFrame([k if isinstance(k, tuple) else (k,) for k in grouped.indices], columns=used)
-    return grouped.ngroup().to_numpy(), levels
+    table = obs[used].astype({c: str for c in used if not numbers[c]})
+    codes = table.groupby(used, observed=True, sort=sort, dropna=False).ngroup().to_numpy()
+    first = np.unique(codes, return_index=True)[1]
+    return codes, table.iloc[first].reset_index(drop=True)
 
 
 def rank_within(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Random rank of each cell within its stratum, 0 to size - 1, (N,)."""
-    order = rng.permutation(len(codes))
-    by_code = order[np.argsort(codes[order], kind="stable")]
-    sizes = np.bincount(codes)
-    rank = np.empty(len(codes), dtype=np.int64)
-    rank[by_code] = np.arange(len(codes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    order, rank = rng.permutation(len(codes)), np.empty(len(codes), dtype=np.int64)
+    rank[order] = pd.Series(order).groupby(codes[order]).cumcount()
     return rank
 
 
@@ -47,7 +55,7 @@ def draw_share(codes: np.ndarray, shares: list[float], min_cells: int, rng: np.r
     return group
 
 
-def check_levels_named(obs: pd.DataFrame, column: str, level: object, option: str) -> np.ndarray:
+def cells_of_level(obs: pd.DataFrame, column: str, level: object, option: str) -> np.ndarray:
     """Cells with `column == level`, (N,) bool; raises UserError naming the columns or levels that there are."""
     if column not in obs:
         raise UserError(f"{option}: no condition '{column}'; columns: {', '.join(obs.columns)}")

@@ -11,13 +11,14 @@ from pydantic import Field
 
 from scsave import keys
 from scsave.data.splits.split import Split, make_split
-from scsave.data.splits.strata import check_levels_named, combinations, draw_share
+from scsave.data.splits.strata import cells_of_level, combinations, draw_share
 from scsave.errors import UserError
 from scsave.keys import Columns
 
-__all__ = ["All", "LeaveOut", "Random", "SavedSplit", "Split", "Unseen"]
+__all__ = ["All", "LeaveOut", "NewCells", "Random", "SavedSplit", "Share", "Split", "Unseen"]
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+PositiveShare = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(kw_only=True)
@@ -37,6 +38,14 @@ class Random:
         return make_split(groups, data.obs_names, "random", info)
 
 
+def split_rest(held: np.ndarray, data: AnnData, columns: Columns, val: float, seed: int, least: int = 2) -> dict:
+    """Test = the cells `held` (N,) bool; of the others a stratified share `val`, of strata of `least` cells, is for stopping."""
+    rest = np.flatnonzero(~held)
+    codes, _ = combinations(data.obs.iloc[rest], columns.conditions)
+    group = draw_share(codes, [val], least, np.random.default_rng(seed))
+    return {keys.TRAIN: rest[group == 0], keys.VAL: rest[group == 1], keys.TEST: np.flatnonzero(held)}
+
+
 @dataclass(kw_only=True)
 class All:
     """Every cell is for training but a small share watched for stopping: integration holds nothing out."""
@@ -44,18 +53,32 @@ class All:
     val: Share = 0.05
 
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
-        codes, _ = combinations(data.obs, columns.conditions)
-        group = draw_share(codes, [self.val], 1, np.random.default_rng(seed))
-        groups = {keys.TRAIN: np.flatnonzero(group == 0), keys.VAL: np.flatnonzero(group == 1)}
+        groups = split_rest(np.zeros(data.n_obs, dtype=bool), data, columns, self.val, seed, least=1)
         return make_split(groups, data.obs_names, "all", {"seed": seed}, allow_no_test=True)
 
 
-def split_rest(held: np.ndarray, data: AnnData, columns: Columns, val: float, seed: int) -> dict[str, np.ndarray]:
-    """Test = the cells `held` (N,) bool; of the others a stratified share `val` is for stopping."""
-    rest = np.flatnonzero(~held)
-    codes, _ = combinations(data.obs.iloc[rest], columns.conditions)
-    group = draw_share(codes, [val], 2, np.random.default_rng(seed))
-    return {keys.TRAIN: rest[group == 0], keys.VAL: rest[group == 1], keys.TEST: np.flatnonzero(held)}
+@dataclass(kw_only=True)
+class NewCells:
+    """A share of the cells of each batch is the test: new cells of known batches, which integration has to place.
+
+    UserError where the data name no batch, and where nothing of a batch would be left to train on.
+    """
+
+    share: PositiveShare = 0.2
+    val: Share = 0.05
+
+    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
+        if columns.batch is None:
+            raise UserError(
+                f"split=new_cells holds out cells of each batch, {columns.name} has none; set data.batch_key"
+            )
+        codes, batches = combinations(data.obs, [columns.batch], numeric_levels=None)
+        held = draw_share(codes, [self.share], 1, np.random.default_rng([seed, 1])) == 1
+        if (gone := np.bincount(codes[~held], minlength=len(batches)) == 0).any():
+            batch = batches.iloc[int(gone.argmax()), 0]
+            raise UserError(f"split.share={self.share} leaves no cell of batch {batch} to train on; lower split.share")
+        groups = split_rest(held, data, columns, self.val, seed, least=1)
+        return make_split(groups, data.obs_names, "new_cells", {"share": self.share, "seed": seed})
 
 
 @dataclass(kw_only=True)
@@ -67,7 +90,7 @@ class Unseen:
     """
 
     hold_out: list[dict[str, Any]] = field(default_factory=list)
-    fraction: Share | None = None
+    fraction: PositiveShare | None = None
     val: Share = 0.1
     min_cells: Annotated[int, Field(ge=1)] = 10
 
@@ -85,7 +108,13 @@ class Unseen:
                 "categorical condition; use split=random or split=leave_out"
             )
         chosen = self.named(data, codes) if self.hold_out else self.drawn(codes, levels, seed)
-        self.check_seen(levels, chosen)
+        rest = levels.drop(index=chosen)
+        for column in levels:
+            if lost := sorted(set(levels[column].astype(str)) - set(rest[column].astype(str))):
+                raise UserError(
+                    f"split=unseen: level '{lost[0]}' of '{column}' would occur in no training cell; hold out fewer "
+                    "combinations, or use split=leave_out"
+                )
         info = {"held_out": levels.iloc[chosen].to_dict("records"), "combinations": len(levels), "seed": seed}
         groups = split_rest(np.isin(codes, chosen), data, columns, self.val, seed)
         return make_split(groups, data.obs_names, "unseen", info)
@@ -94,12 +123,10 @@ class Unseen:
         """Codes of the combinations that `hold_out` names."""
         held = np.zeros(len(codes), dtype=bool)
         for entry in self.hold_out:
-            rows = np.ones(len(codes), dtype=bool)
-            for column, level in entry.items():
-                rows &= check_levels_named(data.obs, column, level, "split.hold_out")
-            if not rows.any():
+            rows = [cells_of_level(data.obs, column, level, "split.hold_out") for column, level in entry.items()]
+            if not (both := np.all(rows, axis=0)).any():
                 raise UserError(f"split.hold_out: no cell has {entry}; hold out a combination that occurs")
-            held |= rows
+            held |= both
         return np.unique(codes[held])
 
     def drawn(self, codes: np.ndarray, levels: pd.DataFrame, seed: int) -> np.ndarray:
@@ -121,18 +148,6 @@ class Unseen:
             )
         return np.array(sorted(chosen))
 
-    @staticmethod
-    def check_seen(levels: pd.DataFrame, chosen: np.ndarray) -> None:
-        """Raises UserError where a level occurs in held-out combinations only."""
-        rest = levels.drop(index=chosen)
-        for column in levels:
-            lost = sorted(set(levels[column].astype(str)) - set(rest[column].astype(str)))
-            if lost:
-                raise UserError(
-                    f"split=unseen: level '{lost[0]}' of '{column}' would occur in no training cell; hold out fewer "
-                    "combinations, or use split=leave_out"
-                )
-
 
 @dataclass(kw_only=True)
 class LeaveOut:
@@ -148,9 +163,9 @@ class LeaveOut:
             raise UserError("split=leave_out needs split.column=<condition> and split.level=<its level to hold out>")
 
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
-        held = check_levels_named(data.obs, self.column, self.level, "split.level")
+        held = cells_of_level(data.obs, self.column, self.level, "split.level")
         for column, level in (self.where or {}).items():
-            held = held & check_levels_named(data.obs, column, level, "split.where")
+            held = held & cells_of_level(data.obs, column, level, "split.where")
         if not held.any():
             raise UserError(f"split=leave_out: no cell has {self.column}={self.level} and {self.where}")
         info = {"column": self.column, "level": str(self.level), "where": dict(self.where or {}), "seed": seed}

@@ -1,0 +1,26 @@
+"""Keep the code small (`make lint`): lines of src and of scripts in all, and of every file."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MOST = {"src": 13_000, "scripts": 900}  # lines of *.py
+A_FILE = 300
+LONGER = {"src/scsave/models/networks.py": 400}  # reads from top to bottom: attention, encoder, decoder, velocity
+
+
+def main() -> int:
+    lines = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for folder in MOST
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    }
+    sums = {folder: sum(n for name, n in lines.items() if name.startswith(f"{folder}/")) for folder in MOST}
+    wrong = [f"{folder}: {sums[folder]} lines, at most {most}" for folder, most in MOST.items() if sums[folder] > most]
+    allowed = {name: LONGER.get(name, A_FILE) for name in lines}
+    wrong += [f"{name}: {n} lines, at most {allowed[name]}" for name, n in lines.items() if n > allowed[name]]
+    print("\n".join(wrong) or ", ".join(f"{folder}: {n} lines" for folder, n in sums.items()))
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

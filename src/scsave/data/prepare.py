@@ -1,0 +1,108 @@
+"""Raw cells to prepared cells: the one path that every data set takes, a chunk of rows at a time."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from scsave import keys
+from scsave.data.genes import detected_most, prepare_genes
+from scsave.data.obs import check_levels, choose_cells, library_sizes, prepare_obs
+from scsave.data.perturbations import respelt
+from scsave.data.preprocess import as_counts, check_library, log1p_normalise, undo_log1p
+from scsave.data.read import RawCells
+from scsave.data.settings import DataSettings
+from scsave.data.store import CountsWriter
+from scsave.errors import UserError
+
+
+def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, checksum: str) -> None:
+    """Checked counts with the columns asked for, written to `path`; never more than a chunk of rows in memory.
+
+    Raises UserError naming what is wrong with the file and what to set.
+    """
+    layer, matrix, var = raw.matrix(source.layers, where)
+    hint = f"set data.layer to where the counts are (found: {', '.join(raw.matrices)}; read: {layer})"
+    hint += ", or data.normalised_by to the column of each cell's counts before log1p(counts per 10,000)"
+    obs = prepare_obs(raw.obs, source, where)
+    var, mapper = prepare_genes(var, source, where, raw.var)
+    if source.perturbation_kind == "genes":
+        key = source.perturbation_key
+        obs[key] = respelt(obs[key], var.index, source.control, where)
+    keep = choose_cells(obs, source, where)
+    dropped = {"excluded_or_missing": int(len(obs) - keep.sum()), "few_genes": 0}
+    keep = sample_cells(keep, source.max_cells)
+    given = library_sizes(raw.obs, source, where)
+    if source.max_genes is not None and source.max_genes < len(var):
+        chosen = detected_most(raw, matrix, keep, mapper, source.max_genes)
+        whole = sp.identity(matrix.shape[1], dtype=np.float32, format="csr") if mapper is None else mapper
+        var, mapper = var.iloc[chosen], sp.csr_matrix(whole[:, chosen])
+
+    kept, libraries = [np.empty(0, dtype=np.int64)], [np.empty(0)]
+    with CountsWriter(path) as writer:
+        for rows, part in raw.chunks(matrix, keep, f"preparing {source.name}"):
+            if source.normalised_by is not None:
+                part = undo_log1p(part, raw.obs, rows, source.normalised_by, where)
+            counts = as_counts(part, where, hint, source.round_counts)
+            library = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+            if given is not None:
+                library = check_library(given[rows], library, raw.obs.index[rows], source.library_key, where)
+            good = np.diff(counts.indptr) >= source.min_genes
+            dropped["few_genes"] += int((~good).sum())
+            if (library[good] <= 0).any():
+                raise UserError(
+                    f"{where}: {int((library[good] <= 0).sum())} cells have no counts; set data.min_genes=1"
+                )
+            counts = counts if good.all() else counts[good]
+            if mapper is not None:
+                counts = sp.csr_matrix(counts @ mapper)
+                counts.sort_indices()
+            writer.append(counts)
+            kept.append(rows[good])
+            libraries.append(library[good])
+        rows = np.concatenate(kept)
+        if not len(rows):
+            raise UserError(
+                f"{where}: no cell is left after the filters {dropped}; relax data.exclude or data.min_genes"
+            )
+        obs = obs.iloc[rows].copy()
+        obs[keys.LIBRARY] = np.concatenate(libraries)
+        check_levels(obs, source, where)
+        data = AnnData(obs=obs, var=var)
+        data.uns[keys.UNS] = {
+            "name": source.name,
+            "source": source.path or source.name,
+            "checksum": checksum,
+            "organism": source.organism,
+            "settings": json.dumps(source.preparation(), sort_keys=True, default=str),
+            "layer": layer,
+            "library": "sum over the genes of the file" if given is None else source.library_key,
+            "dropped_cells": dropped,
+        }
+        if keys.SIMULATED in raw.uns:
+            data.uns[keys.SIMULATED] = raw.uns[keys.SIMULATED]
+        writer.finish(data)
+
+
+def finish(data: AnnData, source: DataSettings, where: str) -> AnnData:
+    """Written cells as the package uses them: without rare levels, `X` filled in (log1p), unused levels gone."""
+    common = check_levels(data.obs, source, where)
+    if not common.all():
+        data.uns[keys.UNS]["dropped_cells"]["rare_levels"] = int((~common).sum())
+        data = data[common].copy()
+    for column in data.obs.columns[data.obs.dtypes == "category"]:
+        data.obs[column] = data.obs[column].cat.remove_unused_categories()
+    data.X = log1p_normalise(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy())
+    return data
+
+
+def sample_cells(keep: np.ndarray, max_cells: int | None) -> np.ndarray:
+    """At most `max_cells` of the cells to keep, drawn with the fixed seed 0 so that the data set is one, (N,) bool."""
+    rows = np.flatnonzero(keep)
+    if max_cells is None or len(rows) <= max_cells:
+        return keep
+    out = np.zeros_like(keep)
+    out[np.random.default_rng(0).choice(rows, max_cells, replace=False)] = True
+    return out
