@@ -79,8 +79,8 @@ def prepare(path: Path, folder: Path, **changes) -> str:
 def train(path: Path, folder: Path) -> str:
     """`train.py` on the same file, as a user would call it, but for three steps a stage; scoring and files included."""
     import anndata
-
     from compare_runs import config_of
+
     from scsave.runs.run import run
 
     data = ["data=h5ad", f"data.path={path}", "data.conditions=[cell_type,batch]", "data.cell_type_key=cell_type"]

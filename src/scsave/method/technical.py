@@ -10,12 +10,14 @@ from scsave.errors import UserError
 from scsave.keys import Columns
 
 log = logging.getLogger("scsave")
+TOLERATED = 0.05  # share of cells in levels without control cells
 
 
 def technical_columns(columns: Columns, obs: pd.DataFrame) -> list[str]:
     """Columns of `data.nuisance` (None: the batch) whose every level holds control cells, or all where nothing is perturbed.
 
-    A column nested in the perturbation would tell the decoder the perturbation's own effect: it is left out, and said.
+    A column nested in the perturbation would tell the decoder the perturbation's own effect: it is left out, and said. Levels
+    without control cells that hold few cells altogether (`TOLERATED`, such as doublets) do not make a column nested.
     UserError for a column that the data lack, and for the cell type or the perturbation.
     """
     wanted = columns.nuisance if columns.nuisance is not None else [columns.batch]
@@ -28,7 +30,8 @@ def technical_columns(columns: Columns, obs: pd.DataFrame) -> list[str]:
             )
         if name in (columns.cell_type, columns.perturbation):
             raise UserError(f"data.nuisance={name}: what is to be kept can't be a nuisance")
-        if lacking := without_control(columns, obs, name):
+        lacking = without_control(columns, obs, name)
+        if lacking and obs[name].astype(str).isin(lacking).mean() > TOLERATED:
             log.info(
                 "the decoder is not given %s: its level %s has no control cells (%s=%s), so it may carry the effect of %s",
                 name, lacking[0], columns.perturbation, columns.control, columns.perturbation,

@@ -24,10 +24,13 @@ class AttentionBackbone:
     latent_width: Positive = 16  # d, a block
     velocity_width: Positive = 256
     velocity_depth: Positive = 6
+    velocity: Literal["attention", "mlp"] = (
+        "attention"  # what the field is: over block tokens, or over the whole latent
+    )
+    condition_width: Positive = 64  # of time and conditions, where the field is an MLP
     projection: Literal["per_block", "shared"] = "per_block"
     additive_prior: bool = True  # sets of genes: a shift additive over the genes, in the decoder and in the flow
     level_shift: bool = True  # each level of the decoder's conditions shifts each gene, beside adaptive LayerNorm
-    linear_skip: bool = True  # encoder and decoder have a linear part beside the Transformer
     head_width: Positive = 128
     head_size: Positive = 20  # numbers of the embedding of batch correction
     told: list[str] | None = None  # columns that the decoder is given; null: the technical ones (data.nuisance)

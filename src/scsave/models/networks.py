@@ -33,10 +33,11 @@ class Backbone(Protocol):
     latent_width: int  # d
     velocity_width: int
     velocity_depth: int
+    velocity: Literal["attention", "mlp"]
+    condition_width: int
     projection: Literal["per_block", "shared"]
     additive_prior: bool
     level_shift: bool
-    linear_skip: bool
     head_width: int
     head_size: int
 
@@ -282,10 +283,7 @@ class Posterior:
 
 
 class Encoder(nn.Module):
-    """Scaled expression by blocks, pad slots zero, to the approximate posterior of the latent.
-
-    The mean has a linear part too, block by block (ours): what a Transformer has to learn first is there from the start.
-    """
+    """Scaled expression by blocks, pad slots zero, to the approximate posterior of the latent."""
 
     def __init__(self, backbone: Backbone, n_blocks: int, block_size: int):
         super().__init__()
@@ -295,23 +293,17 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList([Block(backbone, n_blocks, width) for _ in range(backbone.depth)])
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 2 * backbone.latent_width)
-        shared = backbone.projection == "shared"
-        self.skip = BlockLinear(n_blocks, block_size, backbone.latent_width, shared) if backbone.linear_skip else None
 
     def forward(self, x: Tensor) -> Posterior:
         h = self.project(x) + self.block_embedding  # (N, L, K) -> (N, L, e)
         for block in self.blocks:
             h = block(h)  # (N, L, e)
         mu, logvar = self.head(self.norm(h)).chunk(2, dim=-1)  # (N, L, d) each
-        mu = mu if self.skip is None else mu + self.skip(x)  # (N, L, d)
         return Posterior(mu, logvar.clamp(-10, 10))
 
 
 class Decoder(nn.Module):
-    """Latent and condition vector to the likelihood's `n_outputs` numbers of each gene slot.
-
-    Every number of the latent also moves every gene linearly (ours), from nothing at the start.
-    """
+    """Latent and condition vector to the likelihood's `n_outputs` numbers of each gene slot."""
 
     def __init__(self, backbone: Backbone, n_blocks: int, block_size: int, n_outputs: int):
         super().__init__()
@@ -322,31 +314,79 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         # small at the start: a cell begins as the average cell, which `SAVEModel.decode` adds
         self.head = BlockLinear(n_blocks, width, block_size * n_outputs, backbone.projection == "shared", scale=0.1)
-        latent, slots = n_blocks * backbone.latent_width, n_blocks * block_size * n_outputs
-        self.skip = nn.Linear(latent, slots, bias=False) if backbone.linear_skip else None
-        if self.skip is not None:
-            nn.init.zeros_(self.skip.weight)
 
     def forward(self, z: Tensor, s: Tensor) -> Tensor:
         h = self.project(z) + self.block_embedding  # (N, L, d) -> (N, L, e)
         for block in self.blocks:
             h = block(h, s)  # (N, L, e)
-        out = self.head(self.norm(h))  # (N, L, K * n_outputs)
-        out = out if self.skip is None else out + self.skip(z.flatten(1)).view_as(out)
-        return out.unflatten(-1, (-1, self.n_outputs))  # (N, L, K, n_outputs)
+        return self.head(self.norm(h)).unflatten(-1, (-1, self.n_outputs))  # (N, L, K, n_outputs)
 
 
 # --- The velocity network of the flow ---
 
 
+class TokenField(nn.Module):
+    """The field as a Transformer over the latent's block tokens and one token more, the log library size."""
+
+    def __init__(self, backbone: Backbone, n_blocks: int):
+        super().__init__()
+        width, latent = backbone.velocity_width, backbone.latent_width
+        self.shape = (n_blocks, latent)
+        self.project, self.project_library = nn.Linear(latent, width), nn.Linear(1, width)
+        self.token_embedding = nn.Parameter(torch.randn(n_blocks + 1, width) * 0.02)
+        blocks = [ConditionedBlock(backbone, n_blocks + 1, width) for _ in range(backbone.velocity_depth)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width)
+        self.head, self.head_library = nn.Linear(width, latent), nn.Linear(width, 1)
+        for head in (self.head, self.head_library):  # the field starts at zero
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, x: Tensor, s: Tensor) -> Tensor:
+        z, library = x[:, :-1].unflatten(1, self.shape), x[:, -1:]  # (N, L, d), (N, 1)
+        h = torch.cat([self.project(z), self.project_library(library)[:, None]], dim=1)  # (N, L + 1, e)
+        h = h + self.token_embedding  # (N, L + 1, e)
+        for block in self.blocks:
+            h = block(h, s)  # (N, L + 1, e)
+        h = self.norm(h)  # (N, L + 1, e)
+        return torch.cat([self.head(h[:, :-1]).flatten(1), self.head_library(h[:, -1])], dim=-1)  # (N, L * d + 1)
+
+
+class FlatField(nn.Module):
+    """The field as a residual MLP over the whole latent, adaLN in each layer: more width for the same time on few tokens."""
+
+    def __init__(self, backbone: Backbone, n_blocks: int):
+        super().__init__()
+        size, width = n_blocks * backbone.latent_width + 1, backbone.velocity_width
+        self.project = nn.Linear(size, width)
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(width, elementwise_affine=False) for _ in range(backbone.velocity_depth)
+        )
+        layers = (nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)) for _ in self.norms)
+        self.layers = nn.ModuleList(layers)
+        modulations = (nn.Sequential(nn.SiLU(), nn.Linear(backbone.condition_width, 3 * width)) for _ in self.norms)
+        self.modulations = nn.ModuleList(modulations)
+        self.norm, self.head = nn.LayerNorm(width, elementwise_affine=False), nn.Linear(width, size)
+        for last in (self.head, *(modulation[-1] for modulation in self.modulations)):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor, s: Tensor) -> Tensor:
+        h = self.project(x)  # (N, e)
+        for norm, layer, modulation in zip(self.norms, self.layers, self.modulations, strict=True):
+            gamma, beta, alpha = modulation(s).chunk(3, dim=-1)  # (N, e) each
+            h = h + alpha * layer(norm(h) * (1 + gamma) + beta)  # (N, e)
+        return self.head(self.norm(h))  # (N, L * d + 1)
+
+
 class Velocity(nn.Module):
-    """`v(x, t, s)`: a Transformer over the latent's block tokens and one token more, the log library size.
+    """`v(x, t, s)`: a field over the standardised latent and log library size, under time and conditions `s`.
 
     With a set of genes among the conditions, `v(x, t, s) = u(x - t D(s), t, s) + D(s)`, D the `SetShift` of the set: the
     field of the network u, moved by D. On the straight paths of `cfm` and its kin that is exact for every solver, so
     that a u that does not look at the set gives the additive prediction (ours).
 
-    One network has two sources (ours): noise, and control cells, from which `cells` (N,) bool says that a path starts. On
+    One network has two sources (ours): noise, and control cells, from which `cells` (N,) says that a path starts. On
     those, a level of the perturbation column moves the field by `shifts`, the mean shift of its training strata, and
     `leave` says how far the network u leaves the shift: v = D + leave * u.
     """
@@ -360,27 +400,16 @@ class Velocity(nn.Module):
         perturbation: str | None = None,
     ):
         super().__init__()
-        width, latent = backbone.velocity_width, backbone.latent_width
-        self.shape = (n_blocks, latent)
-        self.shift = set_shift(conditions, width, vectors, n_blocks * latent + 1) if backbone.additive_prior else None
+        size, tokens = n_blocks * backbone.latent_width + 1, backbone.velocity == "attention"
+        width = backbone.velocity_width if tokens else backbone.condition_width  # of s
+        self.shift = set_shift(conditions, width, vectors, size) if backbone.additive_prior else None
         self.conditions = ConditionEncoder(conditions, width, vectors)
         self.time = FourierEmbedding(width)
         self.source = nn.Parameter(torch.zeros(width))  # added where the path starts at cells
         self.perturbation = perturbation
-        levels = next(
-            (c.levels for c in conditions.columns if isinstance(c, Categorical) and c.name == perturbation), ()
-        )
-        self.register_buffer("shifts", torch.zeros(len(levels) + 1, n_blocks * latent + 1))  # the last row is [MASK]
-        self.project = nn.Linear(latent, width)
-        self.project_library = nn.Linear(1, width)
-        self.token_embedding = nn.Parameter(torch.randn(n_blocks + 1, width) * 0.02)
-        blocks = [ConditionedBlock(backbone, n_blocks + 1, width) for _ in range(backbone.velocity_depth)]
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(width)
-        self.head, self.head_library = nn.Linear(width, latent), nn.Linear(width, 1)
-        for head in (self.head, self.head_library):  # the field starts at zero
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+        levels = [c.levels for c in conditions.columns if isinstance(c, Categorical) and c.name == perturbation]
+        self.register_buffer("shifts", torch.zeros(sum(map(len, levels)) + 1, size))  # the last row is [MASK]
+        self.field = TokenField(backbone, n_blocks) if tokens else FlatField(backbone, n_blocks)
 
     def forward(self, x: Tensor, t: Tensor, values: Values, cells: Tensor | None = None, leave: float = 1.0) -> Tensor:
         shift = x.new_zeros(()) if self.shift is None else self.shift(values)  # (N, L * d + 1)
@@ -390,11 +419,4 @@ class Velocity(nn.Module):
             s = s + cells[:, None] * self.source  # (N, e)
             if len(self.shifts) > 1:
                 shift = shift + cells[:, None] * self.shifts[values[self.perturbation]]  # (N, L * d + 1)
-        z, library = x[:, :-1].unflatten(1, self.shape), x[:, -1:]  # (N, L, d), (N, 1)
-        h = torch.cat([self.project(z), self.project_library(library)[:, None]], dim=1)  # (N, L + 1, e)
-        h = h + self.token_embedding  # (N, L + 1, e)
-        for block in self.blocks:
-            h = block(h, s)  # (N, L + 1, e)
-        h = self.norm(h)  # (N, L + 1, e)
-        v = torch.cat([self.head(h[:, :-1]).flatten(1), self.head_library(h[:, -1])], dim=-1)  # (N, L * d + 1)
-        return shift + leave * v  # (N, L * d + 1)
+        return shift + leave * self.field(x, s)  # (N, L * d + 1)

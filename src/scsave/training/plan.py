@@ -35,7 +35,7 @@ class Plan:
     lr: Rate = 3e-3
     weight_decay: Weight = 2.5e-5
     warmup_steps: Annotated[int, Field(ge=0)] = 50
-    schedule: Literal["cooldown", "cosine", "constant"] = "cooldown"
+    schedule: Literal["cooldown", "cosine", "constant"] = "cosine"
     cooldown: Part = 0.3
     patience: Positive = 4
     tolerance: Weight = 5e-4
@@ -97,15 +97,15 @@ class TwoStage(Plan):
     """The autoencoder, then the flow and the integration head on cached latents: many cheap steps."""
 
     autoencoder_steps: Positive | None = None
-    autoencoder_passes: Rate = 30
-    autoencoder_least: Positive = 1000
-    autoencoder_most: Positive = 12000
+    autoencoder_passes: Rate = 27
+    autoencoder_least: Positive = 500
+    autoencoder_most: Positive = 20000
     flow_steps: Positive | None = None
-    flow_passes: Rate = 60
-    flow_least: Positive = 1500
-    flow_most: Positive = 12000
+    flow_passes: Rate = 40
+    flow_least: Positive = 1000
+    flow_most: Positive = 20000
     flow_batch_size: Positive = 256
-    flow_lr: Rate = 3e-3
+    flow_lr: Rate = 1e-3
     head_steps: Positive = 2000
     head_lr: Rate = 2e-3
 
@@ -126,7 +126,7 @@ class Joint(Plan):
     """The paper's sum of reconstruction, KL and flow matching, the flow seeing detached latents."""
 
     steps: Positive = 4000
-    flow_lr: Rate = 3e-3
+    flow_lr: Rate = 1e-3
 
     def own_stages(self) -> list[Stage]:
         return [JointStage(steps=self.steps, batch_size=self.batch_size, lr=self.lr)]
