@@ -11,9 +11,9 @@ from scsave.flow.guidance import guided
 from scsave.flow.paths import CFM
 from scsave.flow.solver import Solver
 from scsave.models.backbone import AttentionBackbone
+from scsave.models.conditions import GeneSetEmbedding, SetShift
 from scsave.models.likelihoods import NegativeBinomial
 from scsave.models.model import SAVEModel
-from scsave.models.networks import GeneSetEmbedding, SetShift
 
 COLUMN = GeneSet("pert", ("A", "B", "C"), (True, False, True), "ctrl")
 SMALL = {"width": 16, "depth": 1, "heads": 2, "latent_width": 3, "velocity_width": 16, "velocity_depth": 1}

@@ -110,7 +110,6 @@ class Scvi(Baseline):
 
     def integrate(self, data: AnnData, seed: int, reference: str | None = None) -> AnnData:
         self._serves("batch_correction")
-        self._no_choice(route=route)
         cells = self._known(self._cells(data))
         batches = sorted(self.levels[self.covariates[0]])
         if reference is not None and reference not in batches:

@@ -17,10 +17,8 @@ from torch import Tensor
 from scsave import keys
 from scsave.baselines.carry import carried_groups
 from scsave.data.conditions import Values
-from scsave.method.decoding import CHUNK, decoded, inference, on
+from scsave.method.decoding import CHUNK, inference, on
 from scsave.method.fitted import METHOD, Fitted
-
-WAYS = ("moved", "drawn")  # control cells moved by the decoded change | cells drawn from the decoder
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,12 @@ def decoded_change(model: Fitted, moved: Moved, cells: np.ndarray) -> np.ndarray
 def between(
     model: Fitted, control: AnnData, obs: pd.DataFrame, groups: list[np.ndarray], target: str, seed: int
 ) -> AnnData:
-    """The control cells under `target`, group by group (positions; a group is a cell type), in their order."""
+    """The control cells under `target`, group by group (positions; a group is a cell type), in their order.
+
+    Cells are the control cells moved by the decoded change of their group. (Cells drawn from the decoder lose what the
+    autoencoder loses of a type that it saw under control only: docs/response.md.)
+    """
     moved, key = move(model, control, obs, model.info.get("leave", 1.0)), model.info["perturbation"]
-    if model.info.get("way", WAYS[0]) == "drawn":
-        rng = torch.Generator(model.device).manual_seed(seed)
-        return decoded(model.network, moved.after, moved.library, moved.values, rng, obs, model.info)
     place = {name: number for number, name in enumerate(control.obs_names)}
 
     def change(cells: AnnData) -> np.ndarray:

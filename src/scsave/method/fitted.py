@@ -23,8 +23,9 @@ from scsave.flow.guidance import Weight
 from scsave.genes.space import TextSpace
 from scsave.method.decoding import batches, decoded, inference, on
 from scsave.models.checkpoint import FILE, read_checkpoint, write_checkpoint
+from scsave.models.conditions import Vectors
 from scsave.models.model import SAVEModel
-from scsave.models.networks import Vectors, Velocity
+from scsave.models.networks import Velocity
 
 METHOD = "save"  # in a checkpoint: which method's it is
 

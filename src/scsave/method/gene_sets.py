@@ -12,7 +12,7 @@ from scsave.data.perturbations import canonical, parse
 from scsave.genes.space import TextSpace
 from scsave.keys import Columns
 from scsave.method.fitted import Fitted
-from scsave.models.networks import GeneSetEmbedding
+from scsave.models.conditions import GeneSetEmbedding
 
 
 def perturbed_genes(labels: pd.Series, control: str) -> list[str]:

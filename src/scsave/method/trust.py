@@ -19,7 +19,7 @@ from scipy import stats
 
 from scsave import keys
 from scsave.data.perturbations import canonical
-from scsave.method.between import WAYS, decoded_change, move
+from scsave.method.between import decoded_change, move
 from scsave.method.decoding import inference
 from scsave.method.fitted import Fitted
 from scsave.stats.agreement import pearson
@@ -35,14 +35,14 @@ SHARE = 0.8  # of the intervals
 
 
 def settle(model: Fitted, plan: Plan, rows: Rows, train: AnnData, seed: int) -> dict[str, Any]:
-    """`leave`, `way` and `trust` for `model.info`, chosen and measured on training strata held out. {} without pairs.
+    """`leave` and `trust` for `model.info`, chosen and measured on training strata held out. {} without pairs.
 
     `trust` has the change-PCC of each stratum at the chosen setting and its distance from the others.
     """
     pairs: Pairs | None = rows.pairs
     names = sorted(set(pairs.names)) if pairs is not None else []
     if len(names) < FEWEST:
-        return {"leave": 0.0 if plan.leave is None else plan.leave, "way": WAYS[0], "trust": {}} if names else {}
+        return {"leave": 0.0 if plan.leave is None else plan.leave, "trust": {}} if names else {}
     latents, found = LatentRows(model.network, rows, model.device), {}
     order = np.random.default_rng(seed).permutation(len(names))
     groups = np.array_split(order, min(plan.trust_groups, len(names)))
@@ -51,24 +51,14 @@ def settle(model: Fitted, plan: Plan, rows: Rows, train: AnnData, seed: int) -> 
         refitted = _refit(model, plan, latents, pairs.without(held), seed + number)
         for name in held:
             found[name] = _scores(refitted, plan, pairs, name, train, seed)
-    table = np.array([[[found[name][leave, way] for way in WAYS] for leave in LEAVE] for name in names])  # (T, 5, 2)
+    table = np.array([[found[name][leave] for leave in LEAVE] for name in names])  # (T, 5)
     mean = np.nanmean(table, axis=0)
-    best_leave, best_way = np.unravel_index(int(np.nanargmax(mean)), mean.shape)
-    if plan.leave is not None:
-        best_leave = int(np.abs(np.array(LEAVE) - plan.leave).argmin())
-        best_way = int(np.nanargmax(mean[best_leave]))
-    distance = distances(model, latents, pairs, names)
-    chosen = table[:, best_leave, best_way]
-    trust = {n: {"pcc": float(p), "distance": float(d)} for n, p, d in zip(names, chosen, distance, strict=True)}
-    leave = LEAVE[best_leave] if plan.leave is None else plan.leave
-    log.info(
-        "training strata held out: change-PCC %.3f at leave=%s, cells %s",
-        mean[best_leave, best_way],
-        leave,
-        WAYS[best_way],
-    )
+    best = int(np.nanargmax(mean)) if plan.leave is None else int(np.abs(np.array(LEAVE) - plan.leave).argmin())
+    leave, apart = LEAVE[best] if plan.leave is None else plan.leave, distances(model, latents, pairs, names)
+    trust = {n: {"pcc": float(p), "distance": float(d)} for n, p, d in zip(names, table[:, best], apart, strict=True)}
+    log.info("training strata held out in turn: change-PCC %.3f on average at leave=%s", mean[best], leave)
     centres = {} if model.space is not None else {n: _centre(model, latents, pairs, n).tolist() for n in names}
-    return {"leave": float(leave), "way": WAYS[best_way], "trust": trust, "centres": centres}
+    return {"leave": float(leave), "trust": trust, "centres": centres}
 
 
 def _refit(model: Fitted, plan: Plan, latents: LatentRows, pairs: Pairs, seed: int) -> Fitted:
@@ -104,29 +94,21 @@ def _refit(model: Fitted, plan: Plan, latents: LatentRows, pairs: Pairs, seed: i
     return dataclasses.replace(model, network=network)
 
 
-def _scores(model: Fitted, plan: Plan, pairs: Pairs, name: str, train: AnnData, seed: int) -> dict[tuple, float]:
-    """Change-PCC of a held-out stratum by (leave, way): mean over its pairs of groups."""
+def _scores(model: Fitted, plan: Plan, pairs: Pairs, name: str, train: AnnData, seed: int) -> dict[float, float]:
+    """Change-PCC of the decoded change of a held-out stratum by `leave`: mean over its pairs of groups."""
     rng, found = np.random.default_rng(seed), {}
     for control, treated in (
         (c, t) for c, t, n in zip(pairs.control, pairs.treated, pairs.names, strict=True) if n == name
     ):
         control, treated = control.cpu().numpy(), treated.cpu().numpy()
-        start = rng.permutation(control)[: plan.trust_cells]
-        cells = train[np.sort(start)].copy()
-        target = str(train.obs[model.info["perturbation"]].iloc[treated[0]])
+        cells = train[np.sort(rng.permutation(control)[: plan.trust_cells])].copy()
         obs = cells.obs[[n for n in model.conditions.names if n in cells.obs]].astype(object)
-        obs[model.info["perturbation"]] = target
-        before, truth = (np.asarray(train.X[places].mean(axis=0)).ravel() for places in (control, treated))
-        truth = truth - before
+        obs[model.info["perturbation"]] = str(train.obs[model.info["perturbation"]].iloc[treated[0]])
+        before, after = (np.asarray(train.X[places].mean(axis=0)).ravel() for places in (control, treated))
         for leave in LEAVE:
-            moved = move(model, cells, obs, leave)
-            change = decoded_change(model, moved, np.arange(cells.n_obs))
-            with inference(model.network):
-                drawn = model.network.likelihood(model.network.decode(moved.after, moved.values), moved.library)
-                after = drawn.expected_log1p().mean(0).cpu().numpy()
-            for way, predicted in (("moved", change), ("drawn", after - before)):
-                found.setdefault((leave, way), []).append(pearson(truth, predicted))
-    return {key: float(np.mean(values)) for key, values in found.items()}
+            change = decoded_change(model, move(model, cells, obs, leave), np.arange(cells.n_obs))
+            found.setdefault(leave, []).append(pearson(after - before, change))
+    return {leave: float(np.mean(values)) for leave, values in found.items()}
 
 
 def distances(model: Fitted, latents: LatentRows, pairs: Pairs, names: list[str]) -> np.ndarray:

@@ -92,7 +92,7 @@ class Convergence(Callback):
     `reason` says why the stage ended. The state is part of a checkpoint, so that a resumed stage ends where it would have.
     """
 
-    def __init__(self, patience: int, tolerance: float, seconds: float | None, cool_from: int | None):
+    def __init__(self, patience: int | None, tolerance: float, seconds: float | None, cool_from: int | None):
         self.patience, self.tolerance, self.seconds, self.cool_from = patience, tolerance, seconds, cool_from
         self.best, self.stale, self.spent = math.inf, 0, 0.0
         self.weights: dict[str, Tensor] = {}
@@ -113,7 +113,7 @@ class Convergence(Callback):
     def on_validation_end(self, trainer: L.Trainer, module: StageModule) -> None:
         """Before the cooldown gains are counted; in it the weights of the best score are kept."""
         score = trainer.callback_metrics.get(f"{module.name}/val_loss")
-        if score is None or trainer.sanity_checking:
+        if score is None or self.patience is None or trainer.sanity_checking:
             return
         score = float(score)
         if score < self.best - self.tolerance * abs(self.best) or not math.isfinite(self.best):
@@ -122,7 +122,7 @@ class Convergence(Callback):
             self.stale += 1
         if score < self.best:
             self.best = score
-        if score <= self.best and module.stage.converges:
+        if score <= self.best:
             self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
         if self.cool_from is None and self.stale >= self.patience:
             self._cool(module, trainer.global_step, "the validation score has flattened")

@@ -87,8 +87,10 @@ def _fit(
     stop, speed, resume = GracefulStop(), Speed(module.steps), None
     averaging = Averaging(plan.ema_decay, device) if module.averaged is not None else None
     seconds = None if plan.max_minutes is None else 60 * plan.max_minutes / stages
-    patience = plan.patience if stage.converges and plan.schedule == "cooldown" else module.steps
-    ending = Convergence(patience, plan.tolerance, seconds, (plan.cool_from or {}).get(stage.name))
+    watched = plan.patience is not None and stage.converges
+    ending = Convergence(
+        plan.patience if watched else None, plan.tolerance, seconds, (plan.cool_from or {}).get(stage.name)
+    )
     callbacks = [*options.callbacks, *([averaging] if averaging else []), speed, ending, stop]
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)
@@ -117,6 +119,6 @@ def _fit(
     steps = trainer.global_step
     if stop.stopped:
         raise Stopped(f"stopped in stage {module.name} at step {steps} of {module.steps}")
-    if stage.converges:
+    if watched:
         ending.best_weights(module)
     return {"steps": steps, "cooled_from": ending.cool_from, "ended_by": ending.reason} | speed.cost()

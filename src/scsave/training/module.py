@@ -112,10 +112,14 @@ class StageModule(L.LightningModule):
         warm = min(1.0, (step + 1) / max(1, self.plan.warmup_steps))
         if self.plan.schedule == "constant":
             return warm
-        if self.plan.schedule == "cosine":
-            return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
         begin, end = self.cooling()
-        return warm * min(1.0, max(0.0, (end - step) / max(1, end - begin)))
+        cooled = min(1.0, max(0.0, (end - step) / max(1, end - begin)))
+        if self.plan.schedule == "cooldown":
+            return warm * cooled
+        early = self.cool_from is not None  # a straight line from where the cosine was
+        at = min(step, begin) if early else step
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, at / self.steps)))
+        return warm * cosine * (cooled if early else 1.0)
 
     def cooling(self) -> tuple[int, int]:
         """First and last step of the cooldown."""

@@ -37,7 +37,7 @@ class Plan:
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     schedule: Literal["cooldown", "cosine", "constant"] = "cosine"
     cooldown: Part = 0.3
-    patience: Positive = 4
+    patience: Positive | None = None
     tolerance: Weight = 5e-4
     max_minutes: Rate | None = None
     cool_from: dict[str, int] | None = None
