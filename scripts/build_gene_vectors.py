@@ -131,9 +131,7 @@ def main() -> None:
         "source": "org.Hs.eg.db and GO.db 3.16.0 (Entrez Gene 2022-09-12, GO 2022-07-01)",
     }
     short = (centred @ axes[: options.width].T).astype(np.float16)
-    write_npz(
-        options.out / VECTORS, genes=text_array(genes["symbol"].tolist()), vectors=short, info=info_array(info)
-    )
+    write_npz(options.out / VECTORS, genes=text_array(genes["symbol"].tolist()), vectors=short, info=info_array(info))
     for name in (VECTORS, NAMES, SETS):
         print(f"{options.out / name}: {(options.out / name).stat().st_size / 1e6:.2f} MB")
 

@@ -153,10 +153,11 @@ def test_flipped_bytes_of_the_header_end_in_a_line_or_change_nothing(tmp_path, b
     content[byte] ^= 0xFF
     (tmp_path / "a.h5ad").write_bytes(content)
     try:
-        assert (loaded(tmp_path / "a.h5ad").X != expected.X).nnz == 0
-    except UserError as error:
-        assert "\n" not in str(error)
-        assert "a.h5ad" in str(error)
+        found = loaded(tmp_path / "a.h5ad")
+    except UserError:
+        refused(lambda: loaded(tmp_path / "a.h5ad"), "a.h5ad")
+    else:
+        assert (found.X != expected.X).nnz == 0
 
 
 def test_no_mark_at_the_root_and_nothing_that_anndata_knows(tmp_path):

@@ -17,15 +17,11 @@ from torch import Tensor
 
 from scsave.data.perturbations import parse
 from scsave.data.settings import RESERVED
-from scsave.errors import UserError
+from scsave.errors import UserError, listed
 from scsave.keys import MASK
 
 Values = dict[str, Tensor]  # column -> (N,) long, (N,) float, or (N, S) long for gene sets
 PAD, MASKED_SET = -1, -2
-
-
-def _shorten(levels: tuple[str, ...], n: int = 12) -> str:
-    return ", ".join(levels[:n]) + (f", ... ({len(levels)} in all)" if len(levels) > n else "")
 
 
 @dataclass(frozen=True)
@@ -41,10 +37,9 @@ class Categorical:
             column.astype(object).where(column.notna(), MASK).astype(str)
         )
         if (index < 0).any():
-            unknown = sorted(set(column.astype(str)[index < 0]))
+            unknown = listed(map(repr, sorted(set(column.astype(str)[index < 0]))), 5)
             raise UserError(
-                f"condition {self.name}: the model knows no level {', '.join(map(repr, unknown[:5]))}; "
-                f"it knows: {_shorten(self.levels)}"
+                f"condition {self.name}: the model knows no level {unknown}; it knows: {listed(self.levels)}"
             )
         return torch.from_numpy(index.astype(np.int64))  # (N,)
 

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from scsave import keys
 from scsave.data.read import RawCells, Rows
 from scsave.data.settings import DataSettings
-from scsave.errors import UserError
+from scsave.errors import UserError, listed
 
 _ENSEMBL = re.compile(r"^ENS([A-Z]{3})?G\d{6,}")
 _SYMBOL = re.compile(r"^[A-Za-z][A-Za-z0-9.@_/-]*$")
@@ -62,7 +62,8 @@ def prepare_genes(
     """Genes under unique symbols, with `gene_id` where known, and the map of counts (G, G') onto them.
 
     `var` is that of the matrix that is read. A column that it lacks (raw may name ids alone) is taken from `annotation`,
-    the file's var, by name. `symbol_key` names them whatever the index holds; under `gene_id=auto` an index of symbols does without that column.
+    the file's var, by name. `symbol_key` names the genes whatever the index holds; under `gene_id=auto` an index of
+    symbols does without that column.
     The map adds up genes of one name (`duplicate_genes=sum`) and leaves `drop_genes` out; None: no change.
     Raises UserError for a column that is not there, names of another kind, and names that occur twice.
     """
@@ -75,7 +76,7 @@ def prepare_genes(
 
     def column(key: str, option: str) -> np.ndarray:
         if key not in full:
-            raise UserError(f"{where}: no column '{key}' in var ({', '.join(map(str, full)) or 'none'}); set {option}")
+            raise UserError(f"{where}: no column '{key}' in var ({listed(full, 40)}); set {option}")
         values = full[key].astype(object).to_numpy()
         return np.where(pd.isna(values) | (values == ""), var.index.astype(str), values).astype(str)
 
@@ -95,10 +96,9 @@ def prepare_genes(
         out.index = pd.Index(column(given, "data.symbol_key"), name="gene")
     twice = out.index[out.index.duplicated()].unique()
     if len(twice) and source.duplicate_genes == "error":
-        shown = ", ".join(map(str, twice[:5])) + (", ..." if len(twice) > 5 else "")
         raise UserError(
-            f"{where}: {len(twice)} gene names occur more than once ({shown}); rename them or add their counts up "
-            "with data.duplicate_genes=sum"
+            f"{where}: {len(twice)} gene names occur more than once ({listed(twice, 5)}); rename them or add their "
+            "counts up with data.duplicate_genes=sum"
         )
     codes, unique = pd.factorize(out.index)
     dropped = pd.Index(unique).str.match(source.drop_genes) if source.drop_genes else np.zeros(len(unique), dtype=bool)

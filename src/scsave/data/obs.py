@@ -8,7 +8,7 @@ from anndata.utils import make_index_unique
 
 from scsave.data import perturbations
 from scsave.data.settings import DataSettings
-from scsave.errors import UserError
+from scsave.errors import UserError, listed
 from scsave.keys import MASK
 
 log = logging.getLogger(__name__)
@@ -20,8 +20,9 @@ def find_column(obs: pd.DataFrame, name: str, alternatives: list[str], where: st
         if candidate in obs.columns:
             return candidate
     also = f" (nor {', '.join(alternatives)})" if alternatives else ""
-    there = ", ".join(map(str, obs.columns)) or "none"
-    raise UserError(f"{where}: no column '{name}'{also} in obs; columns present: {there}; set {option}")
+    raise UserError(
+        f"{where}: no column '{name}'{also} in obs; columns present: {listed(obs.columns, 40)}; set {option}"
+    )
 
 
 def numbers(column: pd.Series, name: str, where: str, hint: str) -> pd.Series:
@@ -50,7 +51,7 @@ def prepare_obs(obs: pd.DataFrame, source: DataSettings, where: str) -> pd.DataF
     Raises UserError for a column that is not there, for a number that is text, and for a label that means "not told".
     """
     if not source.conditions:
-        there = ", ".join(map(str, obs.columns)) or "none"
+        there = listed(obs.columns, 40)
         raise UserError(f"{where}: data.conditions is empty; columns present: {there}; set data.conditions=[...]")
     out = pd.DataFrame(index=pd.Index(obs.index.astype(str), name="cell"))
     if not out.index.is_unique:
@@ -98,10 +99,8 @@ def check_control(obs: pd.DataFrame, source: DataSettings, where: str) -> None:
     key = source.perturbation_key
     if source.control is None or source.control in obs[key].cat.categories:
         return
-    levels = list(obs[key].cat.categories)
-    shown = ", ".join(levels[:10]) + (", ..." if len(levels) > 10 else "")
-    unlabelled = perturbations.unlabelled(obs[key], source.control)
-    raise UserError(f"{where}: data.control={source.control} is no level of '{key}'; levels: {shown}{unlabelled}")
+    there = listed(obs[key].cat.categories) + perturbations.unlabelled(obs[key], source.control)
+    raise UserError(f"{where}: data.control={source.control} is no level of '{key}'; levels: {there}")
 
 
 def choose_cells(obs: pd.DataFrame, source: DataSettings, where: str) -> np.ndarray:

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 
 from scsave import keys
 from scsave.data.obs import numbers
-from scsave.errors import UserError
+from scsave.errors import UserError, listed
 
 CHUNK = 4_000_000  # entries checked at a time: bounds the memory of the checks, not their result
 LOGGED = 30  # no log1p value is as large: e^30 counts
@@ -28,7 +28,7 @@ def undo_log1p(part: sp.csr_matrix, obs: pd.DataFrame, rows: np.ndarray, column:
     Raises UserError where what comes out is not whole: then this is not how the values were made.
     """
     if column not in obs:
-        there = ", ".join(map(str, obs.columns)) or "none"
+        there = listed(obs.columns, 40)
         raise UserError(f"{where}: no column '{column}' in obs ({there}); data.normalised_by names the counts per cell")
     part = part.astype(np.float64)
     hint = "data.normalised_by names the counts per cell"
@@ -69,7 +69,8 @@ def check_counts(values: np.ndarray, where: str, hint: str, tolerance: float = W
         if top < LOGGED and off > 0.3 * len(values):
             raise UserError(f"{where}: values such as {example:.4g}, none above {top:.4g}: already logged; {hint}")
         raise UserError(
-            f"{where}: {off:,} of {len(values):,} values are not whole numbers, such as {example:.6g}; {hint}, or round expected counts with data.round_counts=true"
+            f"{where}: {off:,} of {len(values):,} values are not whole numbers, such as {example:.6g}; {hint}, or round "
+            "expected counts with data.round_counts=true"
         )
 
 

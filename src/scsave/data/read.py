@@ -82,7 +82,7 @@ class Rows:
 
     def _indices(self, indices: np.ndarray, most: int) -> None:
         """Is every index a place in the matrix?"""
-        if len(indices) and not (indices.min() >= 0 and indices.max() < most):
+        if len(indices) and (indices.min() < 0 or indices.max() >= most):
             low, high = indices.min(), indices.max()
             raise UserError(
                 f"{self.what}: its sparse format is broken (indices {low} to {high} of {most}); write it anew"

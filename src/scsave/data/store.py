@@ -15,6 +15,8 @@ from filelock import FileLock
 from scsave import keys
 from scsave.errors import UserError
 
+_COUNTS = f"layers/{keys.COUNTS}"
+
 
 class CountsWriter:
     """Appends CSR rows to `layers/counts` of an h5ad file; what is in memory is one chunk."""
@@ -23,11 +25,6 @@ class CountsWriter:
         import h5py
 
         self.file = h5py.File(path, "w")
-        self.group = self.file.create_group(f"layers/{keys.COUNTS}")
-        options = {"maxshape": (None,), "chunks": (1 << 18,), "compression": "lzf"}
-        self.data = self.group.create_dataset("data", (0,), dtype=np.float32, **options)
-        self.indices = self.group.create_dataset("indices", (0,), dtype=np.int32, **options)
-        self.indptr = [np.zeros(1, dtype=np.int64)]
 
     def __enter__(self) -> Self:
         return self
@@ -37,19 +34,15 @@ class CountsWriter:
 
     def append(self, rows: sp.csr_matrix) -> None:
         """Adds rows (n, G); every call with the same G."""
-        start, stop = self.data.shape[0], self.data.shape[0] + rows.nnz
-        for store, values in ((self.data, rows.data), (self.indices, rows.indices)):
-            store.resize((stop,))
-            store[start:stop] = values
-        self.indptr.append(start + rows.indptr[1:].astype(np.int64))
+        if _COUNTS in self.file:
+            anndata.io.sparse_dataset(self.file[_COUNTS]).append(rows)
+        else:
+            rows.indptr = rows.indptr.astype(np.int64)  # there may be more counts to come than 32 bits can number
+            options = {"compression": "lzf", "chunks": (1 << 18,)}
+            anndata.io.write_elem(self.file, _COUNTS, rows, dataset_kwargs=options)
 
     def finish(self, data: AnnData) -> None:
         """Writes obs, var and uns of `data`, (N, G) without matrices, which completes the file."""
-        indptr = np.concatenate(self.indptr)
-        if indptr[-1] < np.iinfo(np.int32).max:  # else scipy would widen the indices too, twice the memory
-            indptr = indptr.astype(np.int32)
-        self.group.create_dataset("indptr", data=indptr)
-        self.group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": data.shape})
         self.file["layers"].attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
         self.file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         for name, element in (("obs", data.obs), ("var", data.var), ("uns", dict(data.uns))):
@@ -86,6 +79,10 @@ def build_once(path: Path, build: Callable[[Path], None], timeout: float = 6 * 3
 def read_prepared(path: Path) -> AnnData:
     """Cells written by `CountsWriter`, in memory, without X."""
     try:
-        return anndata.read_h5ad(path)
+        data = anndata.read_h5ad(path)
+        counts = data.layers[keys.COUNTS]
+        if counts.nnz < np.iinfo(np.int32).max:  # else scipy would widen the indices too, twice the memory
+            counts.indptr = counts.indptr.astype(np.int32)
+        return data
     except Exception as error:  # a damaged file may raise anything
         raise UserError(f"{path}: the cached cells cannot be read ({error}); delete this file and run again") from error

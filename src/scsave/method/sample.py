@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from typing import Any
@@ -20,6 +21,7 @@ from scsave.flow.guidance import guided
 from scsave.method.decoding import as_cells, decoded, inference, matrices, on
 from scsave.method.fitted import Fitted
 
+log = logging.getLogger(__name__)
 UNIT = 256  # cells that are drawn, solved and decoded together, from a generator of their own
 
 
@@ -31,6 +33,8 @@ def generate(
     Columns that are not named are masked. Counts are drawn from the likelihood. UserError on unknown columns or levels.
     """
     obs = with_technical(model, requested(model, cells, condition), seed)
+    for warning in model.conditions.outside(obs):
+        log.warning(warning)
     values, started = model.conditions.encode(obs), time.perf_counter()
     starts = range(0, len(obs), UNIT)
     shown = track(starts, "generating cells", disable=len(starts) < 3 or not sys.stderr.isatty(), transient=True)

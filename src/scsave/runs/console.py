@@ -23,7 +23,8 @@ def print_scores(scores: Scores, task: str, title: str, group: str = "all") -> N
             table.add_row(metric, *[_shown(value) for value in values], row.arrow)
     if any("-" in column.cells for column in table.columns[1:-1]):
         table.caption = (
-            "-: not computable: too few cells or perturbations, or a column that it needs (a cell type) was not named"
+            "-: not computable: too few cells or perturbations, no training cell of the combination (split=unseen), or a "
+            "column that it needs (a cell type) was not named"
         )
     # not a terminal: wide enough for every column, so that a log can be read
     console = Console()

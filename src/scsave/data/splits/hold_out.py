@@ -14,7 +14,7 @@ from scsave.data.perturbations import canonical
 from scsave.data.splits.perturbation import Gears, LeavePerturbation, perturbation_sets
 from scsave.data.splits.split import Split
 from scsave.data.splits.strategies import LeaveOut, Share
-from scsave.errors import UserError
+from scsave.errors import UserError, listed
 from scsave.keys import Columns
 
 Strategy = Callable[[AnnData, Columns, int], Split]
@@ -87,9 +87,8 @@ class HoldOut:
 
 def _some(known: list[str], asked: str) -> str:
     """Names to choose from: all of a dozen; of more, those that look like `asked` or else the first."""
-    if len(known) <= 12:
-        return ", ".join(known)
-    return f"{', '.join(get_close_matches(asked, known, n=5) or known[:12])}, ... ({len(known)} in all)"
+    near = get_close_matches(asked, known, n=5) if len(known) > 12 else []
+    return f"{', '.join(near)}, ... ({len(known)} in all)" if near else listed(known)
 
 
 def target_level(data: AnnData, columns: Columns, target: str | int | None) -> str:

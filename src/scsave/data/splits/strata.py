@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from scsave.errors import UserError
+from scsave.errors import UserError, listed
 
 MAX_NUMERIC_LEVELS = 20  # a numeric column with more values than this does not define strata
 
@@ -18,7 +18,7 @@ def combinations(
     UserError for a column that `obs` lacks.
     """
     if absent := [column for column in columns if column not in obs]:
-        raise UserError(f"conditions: no column {', '.join(absent)}; columns given: {', '.join(map(str, obs.columns))}")
+        raise UserError(f"conditions: no column {', '.join(absent)}; columns given: {listed(obs, 40)}")
     numbers = {c: pd.api.types.is_numeric_dtype(obs[c]) and not pd.api.types.is_bool_dtype(obs[c]) for c in columns}
     most = len(obs) if numeric_levels is None else numeric_levels
     used = [c for c in columns if not numbers[c] or obs[c].nunique() <= most]
@@ -58,11 +58,10 @@ def draw_share(codes: np.ndarray, shares: list[float], min_cells: int, rng: np.r
 def cells_of_level(obs: pd.DataFrame, column: str, level: object, option: str) -> np.ndarray:
     """Cells with `column == level`, (N,) bool; raises UserError naming the columns or levels that there are."""
     if column not in obs:
-        raise UserError(f"{option}: no condition '{column}'; columns: {', '.join(obs.columns)}")
+        raise UserError(f"{option}: no condition '{column}'; columns: {listed(obs, 40)}")
     values = obs[column]
     hit = (values.astype(str) == str(level)) if values.dtype == "category" else (values == level)
     if not hit.any():
-        levels = sorted(map(str, values.unique()))
-        shown = ", ".join(levels[:12]) + (", ..." if len(levels) > 12 else "")
-        raise UserError(f"{option}: '{column}' has no level '{level}'; levels: {shown}")
+        levels = listed(sorted(map(str, values.unique())))
+        raise UserError(f"{option}: '{column}' has no level '{level}'; levels: {levels}")
     return hit.to_numpy()
