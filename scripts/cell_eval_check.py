@@ -46,9 +46,8 @@ def simulated(seed: int) -> tuple[AnnData, AnnData, str, str]:
     No perturbed gene is on the panel: cell-eval leaves a target gene out only where it is the whole label, we leave
     out both genes of a double.
     """
-    from scsave.baselines.genetic import Additive
+    from scsave.baselines.simple import Additive
     from scsave.data.preprocess import log1p_normalise
-    from scsave.data.source import DataSource
     from scsave.data.splits.split import make_split
 
     rng = np.random.default_rng(seed)
@@ -68,15 +67,9 @@ def simulated(seed: int) -> tuple[AnnData, AnnData, str, str]:
     test = np.concatenate([at[name] for name in doubles])
     train = np.concatenate([train_control, *(at[name] for name in singles)])
     split = make_split({"train": train, "test": np.concatenate([test, start, truth])}, data.obs_names, "doubles")
-    source = DataSource(
-        name="simulated",
-        conditions=["perturbation"],
-        perturbation_key="perturbation",
-        perturbation_kind="genes",
-        control="control",
-    )
+    roles = {"perturbation": "perturbation", "control": "control", "kind": "genes"}
     method = Additive()
-    method.fit(data, split, source, seed)
+    method.fit(data, split, keys.Columns(name="simulated", conditions=["perturbation"], **roles), seed)
     predicted = [method.respond(data[start], name, seed) for name in doubles]
     cells = ad.concat([data[start], *predicted], index_unique="-")
     return cells, data[np.concatenate([truth, test])].copy(), "perturbation", "control"

@@ -5,6 +5,7 @@ from typing import Literal
 
 COUNTS = "counts"  # layers: raw counts, CSR float32
 LIBRARY = "library_size"  # obs: counts of the cell over all genes of its file, before any gene selection
+CONTROL_CELL = "control_cell"  # obs of predicted cells: the control cell that a row is made from
 LATENT = "X_save"  # obsm: latent mean, (N, L * d)
 COMPONENTS = "X_components"  # obsm: softened principal components of corrected expression
 UNCORRECTED = "X_uncorrected"  # obsm of integrated cells: principal components before correction, NaN where not scored

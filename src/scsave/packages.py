@@ -29,5 +29,5 @@ def require(needs: Needs, baseline: str) -> ModuleType:
         if error.name != needs.module.split(".")[0]:
             raise
         raise UserError(
-            f"baseline={baseline} needs the package {needs.package}, which is not installed: make setup EXTRAS=dev,baselines"
+            f"method={baseline} needs the package {needs.package}, which is not installed: make setup EXTRAS=dev,baselines"
         ) from None

@@ -26,6 +26,10 @@ def split_of(data: AnnData, held: np.ndarray) -> Split:
     return make_split({"train": np.flatnonzero(~held), "test": np.flatnonzero(held)}, data.obs_names, "held")
 
 
+def all_training(data: AnnData) -> Split:
+    return make_split({"train": np.arange(data.n_obs)}, data.obs_names, "all", allow_no_test=True)
+
+
 def mean(data: AnnData) -> np.ndarray:
     return np.asarray(data.X.toarray(), dtype=np.float64).mean(axis=0)
 

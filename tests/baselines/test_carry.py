@@ -36,7 +36,7 @@ def test_the_mean_goes_where_it_is_sent_and_cells_stay_counts(control):
     rng = np.random.default_rng(1)
     start = means(control)
     change = np.maximum(rng.normal(0, 0.4, 60), -0.9 * start)
-    moved = carried_cells(control, change, "state", "z", seed=0)
+    moved = carried_cells(control, change, "state", "z", 0, "test")
     # one molecule in one cell is the finest step a mean can take
     step = np.log1p(keys.TARGET_SUM / control.obs[keys.LIBRARY].min()) / control.n_obs
     assert np.abs(means(moved) - start - change).max() < 1.5 * step
@@ -51,21 +51,21 @@ def test_the_mean_goes_where_it_is_sent_and_cells_stay_counts(control):
 
 def test_falling_genes_only_lose_and_rising_ones_only_gain(control):
     change = np.where(np.arange(60) % 2, 0.5, -0.3)
-    moved = carried_cells(control, change, "state", "z", seed=0)
+    moved = carried_cells(control, change, "state", "z", 0, "test")
     difference = (moved.layers[keys.COUNTS] - control.layers[keys.COUNTS]).toarray()
     assert difference[:, 1::2].min() >= 0
     assert difference[:, ::2].max() <= 0
 
 
 def test_no_change_is_the_control_cell_itself_and_a_fall_below_zero_empties_the_gene(control):
-    same = carried_cells(control, np.zeros(60), "state", "z", seed=0)
+    same = carried_cells(control, np.zeros(60), "state", "z", 0, "test")
     assert (same.layers[keys.COUNTS] != sp.csr_matrix(control.layers[keys.COUNTS])).nnz == 0
-    gone = carried_cells(control, np.full(60, -100.0), "state", "z", seed=0)
+    gone = carried_cells(control, np.full(60, -100.0), "state", "z", 0, "test")
     assert gone.layers[keys.COUNTS].nnz == 0
 
 
 def test_same_seed_same_cells_other_seed_others(control):
     change = np.full(60, 0.3)
-    a, b, c = (carried_cells(control, change, "state", "z", seed=s).X.toarray() for s in (0, 0, 1))
+    a, b, c = (carried_cells(control, change, "state", "z", s, "test").X.toarray() for s in (0, 0, 1))
     assert (a == b).all()
     assert (a != c).any()

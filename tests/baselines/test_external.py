@@ -1,11 +1,13 @@
+import os
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from scsave import keys
-from scsave.baselines import packages
+from scsave import keys, packages
 from scsave.baselines.integration import Harmony, Pca, Scanorama
-from scsave.baselines.scvi import Scvi
+from scsave.baselines.scvi import Scvi, train
 from scsave.errors import UserError
 from scsave.keys import Columns
 from tests.baselines.cells import mean, prepared, response_cells, split_of
@@ -122,6 +124,58 @@ def test_scvi_decodes_control_cells_under_the_target():
         method.respond(control, "drug", 0)
     with pytest.raises(UserError, match="serves task=perturbation"):
         method.generate(data.obs, 0)
+
+
+def test_a_training_that_a_signal_ends_is_an_interrupt_and_not_a_finished_run():
+    class Ended:
+        def train(self, **options):
+            raise SystemExit  # as Lightning does on SIGTERM: exit code 0
+
+    with pytest.raises(KeyboardInterrupt, match="method=scvi was stopped while it trained; it keeps nothing"):
+        train(small_scvi("generation"), Ended(), 10, 10)
+
+
+@pytest.mark.slow
+def test_sigterm_interrupts_scvi():
+    pytest.importorskip("scvi")
+    from lightning.pytorch.callbacks import Callback
+
+    class Terminate(Callback):
+        def on_train_batch_start(self, *args):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    data, source, split = batches()
+    method = small_scvi("batch_correction")
+    method.max_epochs = 2
+    method.fit(data, split, source, 0)
+    handler = signal.getsignal(signal.SIGTERM)
+    n = len(split.train)
+    with pytest.raises(KeyboardInterrupt, match="method=scvi was stopped"):
+        train(method, method.model, n, n, callbacks=[Terminate()])
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+@pytest.mark.slow
+def test_scvi_corrects_to_a_reference_batch_and_refuses_one_that_it_lacks():
+    pytest.importorskip("scvi")
+    data, source, split = batches()
+    method = small_scvi("batch_correction")
+    method.fit(data, split, source, 0)
+    to_one, to_two = (method.integrate(data, 0, reference=batch) for batch in ("one", "two"))
+    assert mean(to_two)[:20].mean() > mean(to_one)[:20].mean() + 0.5  # log1p, of genes that batch two multiplies by 5
+    with pytest.raises(UserError, match=r"task\.reference=three is no batch; it has: one, two"):
+        method.integrate(data, 0, reference="three")
+
+
+@pytest.mark.parametrize("make", [Pca, Harmony, Scanorama])
+def test_embeddings_refuse_a_reference_or_a_route_that_they_do_not_have(make):
+    data, source, split = batches()
+    method = make()
+    method.fit(data, split, source, 0)
+    with pytest.raises(UserError, match=f"method={method.name} has no choice of reference: leave task.reference=one"):
+        method.integrate(data, 0, reference="one")
+    with pytest.raises(UserError, match=f"method={method.name} has no choice of route: leave task.route=translate"):
+        method.integrate(data, 0, route="translate")
 
 
 def test_a_missing_package_is_answered_with_the_install_command(monkeypatch):

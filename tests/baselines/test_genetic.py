@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from scsave.baselines.genetic import Additive, PerturbedMean
-from scsave.baselines.knowledge import Bilinear, NearestText, left_out_residuals, ridge_fit
-from scsave.baselines.matching_mean import MatchingMean
+from scsave.baselines.linear import Bilinear, NearestText, left_out_residuals, ridge_fit
+from scsave.baselines.simple import Additive, MatchingMean, PerturbedMean
 from scsave.errors import UserError
+from scsave.genes.space import GeneLookup
 from tests.baselines.cells import genetic_cells, mean, response_cells
 
 NAMES = ["A", "B", "C", "D", "E", "A+B", "A+C", "X", "A+X", "X+Y"]
@@ -17,6 +17,9 @@ class Table:
     def __init__(self, rows):
         self.rows = rows
         self.width = len(next(iter(rows.values())))
+
+    def bind(self, data):
+        return self
 
     def lookup(self, genes, organism, gene_ids):
         found = np.array([gene in self.rows for gene in genes])
@@ -101,7 +104,7 @@ def test_bilinear_is_the_closed_form_of_the_paper():
     g = np.linalg.svd(y - b[:, None], full_matrices=False)[0][:, :2]
     k = g.T @ (y - b[:, None]) @ p @ np.linalg.inv(p.T @ p + 0.7 * np.eye(3))
     px = (table.rows["X"].astype(np.float32) - centre) @ axes.T / unit
-    np.testing.assert_allclose(method.change(("X",)), g @ k @ px + b, atol=1e-6)
+    np.testing.assert_allclose(method.of_set(("X",)), g @ k @ px + b, atol=1e-6)
 
 
 def test_bilinear_recovers_effects_that_the_vectors_carry_and_adds_over_a_set():
@@ -110,15 +113,15 @@ def test_bilinear_recovers_effects_that_the_vectors_carry_and_adds_over_a_set():
     table = vectors(names=[*genes, "X", "Y"], width=4)
     effect = rng.normal(size=(4, 25))
     method = Bilinear(vectors=table, n_genes=4, n_text=4)
-    method.organism, method.gene_ids, method.cost = "human", {}, {}
+    method.lookup = GeneLookup(vectors=method.vectors)
     method.sets = [(gene,) for gene in genes]
     method.seen = sorted(genes)
     method.changes = np.array([table.rows[gene].astype(np.float32) @ effect + 1.0 for gene in genes])
     method.learn_vectors()
     assert method.chosen == min(Bilinear.grid)
     truth = {gene: table.rows[gene] @ effect + 1.0 for gene in ("X", "Y")}
-    np.testing.assert_allclose(method.change(("X",)), truth["X"], atol=0.05)
-    np.testing.assert_allclose(method.change(("X", "Y")), truth["X"] + truth["Y"], atol=0.1)
+    np.testing.assert_allclose(method.of_set(("X",)), truth["X"], atol=0.05)
+    np.testing.assert_allclose(method.of_set(("X", "Y")), truth["X"] + truth["Y"], atol=0.1)
 
 
 def test_bilinear_gives_vectors_that_say_nothing_no_weight():
@@ -126,12 +129,12 @@ def test_bilinear_gives_vectors_that_say_nothing_no_weight():
     rng = np.random.default_rng(0)
     genes = [f"P{i}" for i in range(40)]
     method = Bilinear(vectors=vectors(names=[*genes, "X"], width=4))
-    method.organism, method.gene_ids, method.cost = "human", {}, {}
+    method.lookup = GeneLookup(vectors=method.vectors)
     method.sets, method.seen = [(gene,) for gene in genes], sorted(genes)
     method.changes = rng.normal(size=(40, 25)) + 2.0
     method.learn_vectors()
     assert method.chosen > 1.0
-    assert np.abs(method.change(("X",)) - method.changes.mean(axis=0)).max() < 0.5
+    assert np.abs(method.of_set(("X",)) - method.changes.mean(axis=0)).max() < 0.5
 
 
 def test_left_out_residuals_are_those_of_refitting():
@@ -147,7 +150,7 @@ def test_left_out_residuals_are_those_of_refitting():
 def test_a_gene_without_a_vector_is_refused_or_counted_as_average():
     table = vectors(names="ABCDEY")
     method, control, at = fitted(NearestText(vectors=table))
-    with pytest.raises(UserError, match="no text vector for X"):
+    with pytest.raises(UserError, match="no gene vector for X"):
         method.respond(control, "X", 0)
     lenient, control, at = fitted(NearestText(vectors=table, missing="mean"))
     np.testing.assert_allclose(predicted(lenient, control, "X"), np.mean([at[n] for n in "ABCDE"], axis=0), atol=1e-5)

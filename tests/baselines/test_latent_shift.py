@@ -69,7 +69,7 @@ def test_budget_and_mistakes(fitted):
     method, control, _ = fitted
     assert method.cost["steps"] == 300
     assert method.cost["parameters"] > 0
-    with pytest.raises(UserError, match="it has: carry, decode"):
+    with pytest.raises(UserError, match="it has: shift, decode"):
         method.respond(control, "treated", 0, "fly")
     with pytest.raises(UserError, match="levels seen in training: treated"):
         method.respond(control, "drug", 0)

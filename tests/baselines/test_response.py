@@ -1,9 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from scsave import keys
-from scsave.baselines.matching_mean import MatchingMean
-from scsave.baselines.response import GeneSlope, MeanShift, NoChange, Pairs, SimilarShift, similarity_weights
+from scsave.baselines.levels import Pairs
+from scsave.baselines.linear import GeneSlope
+from scsave.baselines.simple import MatchingMean, MeanShift, NoChange, SimilarShift
 from scsave.errors import UserError
 from tests.baselines.cells import mean, response_cells
 
@@ -47,9 +50,12 @@ def test_mean_shift_weighted_by_cells():
     pairs_of = {"a": (1.0, 3.0, 10.0), "b": (2.0, 8.0, 30.0)}
     method = MeanShift(weight="cells")
     method.pairs = lambda target: Pairs(
-        list(pairs_of), *(np.array([[v[i]] for v in pairs_of.values()]) for i in (0, 1)), np.array([10.0, 30.0])
+        list(pairs_of),
+        *(np.array([[v[i]] for v in pairs_of.values()]) for i in (0, 1)),
+        np.array([4.0, 9]),
+        np.array([6.0, 21]),
     )
-    assert method.change(np.zeros(1), "c", "t")[0] == pytest.approx((10 * 2 + 30 * 6) / 40)
+    assert method.type_change(np.zeros(1), "c", "t")[0] == pytest.approx((10 * 2 + 30 * 6) / 40)
 
 
 def test_similarity_weights_by_their_formula():
@@ -57,7 +63,7 @@ def test_similarity_weights_by_their_formula():
     control, profile, cells = rng.normal(size=(4, 50)), rng.normal(size=50), np.array([4.0, 9.0, 100.0, 1.0])
     r = np.array([np.corrcoef(row, profile)[0, 1] for row in control])
     expected = np.exp((r - r.max()) / 0.05) * np.sqrt(cells)
-    weights = similarity_weights(profile, Pairs(list("abcd"), control, control, cells), 0.05)
+    weights = Pairs(list("abcd"), control, control, cells / 2, cells / 2).weights(profile, 0.05, cells)
     np.testing.assert_allclose(weights, expected / expected.sum())
 
 
@@ -66,7 +72,8 @@ def test_similar_shift_by_its_formula():
     kinds = ["type0", "type1", "type2"]
     controls = np.array([mean(group(data, t, "control")) for t in kinds])
     treated = np.array([mean(group(data, t, "treated")) for t in kinds])
-    weights = similarity_weights(mean(control), Pairs(kinds, controls, treated, np.full(3, 120.0)), 0.05)
+    cells = np.full(3, 60.0)
+    weights = Pairs(kinds, controls, treated, cells, cells).weights(mean(control), 0.05, 2 * cells)
     np.testing.assert_allclose(mean(made), mean(control) + weights @ (treated - controls), atol=1e-5)
 
 
@@ -74,7 +81,7 @@ def slopes(shrinkage, true_slope, n_types=12, genes=30, noise=0.0):
     rng = np.random.default_rng(1)
     control = rng.uniform(1, 2, size=(n_types, genes))
     treated = 0.5 + true_slope * control + noise * rng.normal(size=control.shape)
-    pairs = Pairs([str(i) for i in range(n_types)], control, treated, np.full(n_types, 100.0))
+    pairs = Pairs([str(i) for i in range(n_types)], control, treated, *[np.full(n_types, 50.0)] * 2)
     method = GeneSlope(shrinkage=shrinkage, temperature=1e6)
     method.pairs = lambda target: pairs
     return method, pairs, rng.uniform(1, 2, size=genes)
@@ -84,15 +91,15 @@ def test_gene_slope_without_shrinkage_is_the_regression_line():
     method, pairs, profile = slopes(0.0, 0.3, noise=0.1)
     lines = [np.polyfit(pairs.control[:, g], pairs.treated[:, g], 1) for g in range(pairs.control.shape[1])]
     expected = np.array([np.polyval(line, x) for line, x in zip(lines, profile, strict=True)])
-    np.testing.assert_allclose(profile + method.change(profile, "new", "t"), expected)
+    np.testing.assert_allclose(profile + method.type_change(profile, "new", "t"), expected)
 
 
 def test_gene_slope_shrunk_all_the_way_is_the_similar_shift():
     method, pairs, profile = slopes(float("inf"), 0.3, noise=0.1)
     shift = (pairs.treated - pairs.control).mean(axis=0)
-    np.testing.assert_allclose(method.change(profile, "new", "t"), shift)
+    np.testing.assert_allclose(method.type_change(profile, "new", "t"), shift)
     near, _, _ = slopes(1e9, 0.3, noise=0.1)
-    np.testing.assert_allclose(near.change(profile, "new", "t"), shift, atol=1e-6)
+    np.testing.assert_allclose(near.type_change(profile, "new", "t"), shift, atol=1e-6)
 
 
 def test_shrinkage_is_chosen_on_the_training_types():
@@ -156,9 +163,8 @@ def test_held_out_cells_do_not_matter():
 
 @pytest.mark.parametrize("make", [MeanShift, SimilarShift, GeneSlope])
 def test_carried_cells_are_counts_with_the_predicted_mean(make):
-    method = make()
-    _, control, shifted = responded(method)
-    made = method.respond(control, "treated", 0, "carry")
+    _, control, shifted = responded(make())
+    _, _, made = responded(make(carry=True))
     counts = made.layers[keys.COUNTS].data
     assert (counts == counts.round()).all()
     assert list(made.obs_names) == list(control.obs_names)
@@ -171,10 +177,9 @@ def test_mistakes_are_one_clear_line():
     data, source, split = response_cells()
     method = MeanShift()
     method.fit(data, split, source, 0)
-    with pytest.raises(UserError, match="no route 'fly'; it has: shift, carry"):
+    with pytest.raises(UserError, match="no route 'fly'; it has: shift"):
         method.respond(data, "treated", 0, "fly")
     with pytest.raises(UserError, match=r"condition=drug; levels seen in training: treated"):
         method.respond(data, "drug", 0)
-    source.perturbation_key = None
     with pytest.raises(UserError, match="names no perturbation_key"):
-        MeanShift().fit(data, split, source, 0)
+        MeanShift().fit(data, split, dataclasses.replace(source, perturbation=None), 0)

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
-from scsave.baselines.type_process import LevelResponse, Types, _posterior_mean
+from scsave.baselines.levels import Pairs
+from scsave.baselines.type_process import TypeProcess, posterior_mean
 from scsave.errors import UserError
 from scsave.keys import Columns
-from scsave.models.checkpoint import read_checkpoint, write_checkpoint
+from tests.baselines.cells import all_training
 from tests.metrics.cells import prepared
 
 GENES = 40
@@ -28,8 +29,8 @@ def cells(types=("A", "B", "C"), n=60, effect=0.8, seed=0, states=("x", "y")):
 
 
 def fitted(data, **options):
-    head = LevelResponse(**options)
-    head.fit(data, source(), seed=0)
+    head = TypeProcess(**options)
+    head.fit(data, all_training(data), source(), seed=0)
     return head
 
 
@@ -38,7 +39,7 @@ def test_a_shared_effect_is_found_on_a_type_never_treated():
     head = fitted(cells(n=200))
     control, real = held[held.obs["state"] == "x"], held[held.obs["state"] == "y"]
     truth = np.asarray(real.X.mean(0) - control.X.mean(0)).ravel()
-    change = head.change(control, "y")
+    change = head.change_of(control, "y")
     assert pearsonr(change, truth)[0] > 0.9
     assert (np.asarray(control.X.mean(0)).ravel() + change >= -1e-9).all()
 
@@ -46,7 +47,7 @@ def test_a_shared_effect_is_found_on_a_type_never_treated():
 def test_the_line_against_its_formula():
     data = cells()
     head = fitted(data, experts=["line"])
-    types = head.paired("x", "y")
+    types = head.pairs("y", "x")
     x = types.control[0] * 0.9 + 0.1
     r = np.array([pearsonr(c, x)[0] for c in types.control])
     w = np.exp((r - r.max()) / 0.05) * np.sqrt(60)
@@ -66,23 +67,25 @@ def test_the_process_returns_a_seen_response_without_noise_and_shrinks_with_it()
     rng = np.random.default_rng(0)
     y, base = rng.normal(size=(6, 4)), rng.normal(size=(6, 4, 4))
     kernel = base @ base.transpose(0, 2, 1) + 0.1 * np.eye(4)
-    assert _posterior_mean(kernel, kernel[:, 2], y, np.zeros((6, 4))) == pytest.approx(y[:, 2])
-    assert np.abs(_posterior_mean(kernel, kernel[:, 2], y, np.full((6, 4), 1e9))).max() < 1e-6
+    assert posterior_mean(kernel, kernel[:, 2], y, np.zeros((6, 4))) == pytest.approx(y[:, 2])
+    assert np.abs(posterior_mean(kernel, kernel[:, 2], y, np.full((6, 4), 1e9))).max() < 1e-6
 
 
 def test_noise_of_a_change_is_that_of_two_means():
-    types = Types(*(np.full((2, 3), v) for v in (0.0, 1.0, 2.0, 4.0)), np.array([4.0, 8]), np.array([2.0, 1]))
+    means, n = [np.full((2, 3), v) for v in (0.0, 1.0, 2.0, 4.0)], [np.array([4.0, 8]), np.array([2.0, 1])]
+    types = Pairs(["a", "b"], *means[:2], *n, *means[2:])
     assert types.noise[0] == pytest.approx(2 / 4 + 4 / 2)
     assert types.noise[1] == pytest.approx(2 / 8 + 4 / 1)
 
 
 def test_state_survives_a_checkpoint(tmp_path):
     data = cells()
-    head, other = fitted(data), LevelResponse()
-    write_checkpoint(tmp_path / "head.ckpt", {"head": head.state()})
-    other.restore(read_checkpoint(tmp_path / "head.ckpt")["head"])
+    head, other = fitted(data), TypeProcess()
+    assert not other.restore(tmp_path)
+    head.save(tmp_path)
+    assert other.restore(tmp_path)
     control = data[data.obs["state"] == "x"]
-    assert (other.change(control, "y") == head.change(control, "y")).all()
+    assert (other.change_of(control, "y") == head.change_of(control, "y")).all()
 
 
 def test_the_held_out_type_may_be_anything_but_itself_seen():
@@ -90,31 +93,32 @@ def test_the_held_out_type_may_be_anything_but_itself_seen():
     data = cells(types=("A", "B", "D"))
     held = (data.obs["type"] == "D") & (data.obs["state"] == "y")
     head = fitted(data[~held].copy())
-    assert len(head.paired("x", "y").control) == 2
+    assert len(head.pairs("y", "x").control) == 2
 
 
 def test_mistakes_get_one_line():
     data = cells()
     head = fitted(data)
-    with pytest.raises(UserError, match="no response to state=q can be learned; training has beside x: y"):
-        head.change(data[data.obs["state"] == "x"], "q")
+    with pytest.raises(UserError, match="no training cell has state=q; levels seen in training: y"):
+        head.change_of(data[data.obs["state"] == "x"], "q")
     with pytest.raises(UserError, match="one training level is expected"):
-        head.change(data, "y")
+        head.change_of(data, "y")
     apart = fitted(data[(data.obs["type"] == "A") == (data.obs["state"] == "x")].copy())
-    with pytest.raises(UserError, match="no training type has two cells under both x and y"):
-        apart.change(data[data.obs["state"] == "x"], "y")
+    with pytest.raises(UserError, match="no training type has 2 or more cells under both state=x and state=y"):
+        apart.change_of(data[data.obs["state"] == "x"], "y")
     with pytest.raises(UserError, match="experts: nonsense; it takes"):
-        LevelResponse(experts=["nonsense"])
+        TypeProcess(experts=["nonsense"])
     with pytest.raises(UserError, match="no training cell has state=x; levels: y"):
         fitted(data[data.obs["state"] == "y"].copy())
 
 
 def test_types_without_a_column_are_one_type():
     data = cells()
-    head = LevelResponse()
-    head.fit(data, Columns(name="t", conditions=["state"], perturbation="state", control="x"), seed=0)
+    head = TypeProcess()
+    columns = Columns(name="t", conditions=["state"], perturbation="state", control="x")
+    head.fit(data, all_training(data), columns, seed=0)
     control = data[data.obs["state"] == "x"]
-    change = head.change(control, "y")
+    change = head.change_of(control, "y")
     truth = np.asarray(data[data.obs["state"] == "y"].X.mean(0) - control.X.mean(0)).ravel()
     assert pearsonr(change, truth)[0] > 0.95
 
@@ -126,8 +130,8 @@ def test_the_rate_process_carries_ratios_over_and_the_process_differences():
     factor = np.exp(rng.normal(size=200))
     control, treated = np.log1p(rates), np.log1p(rates * factor)
     n, variance = np.full(7, 300.0), np.full((7, 200), 0.1)
-    types = Types(control[1:], treated[1:], variance, variance, n, n)
-    truth, head = treated[0] - control[0], LevelResponse()
+    types = Pairs(list("bcdefgh"), control[1:], treated[1:], n, n, variance, variance)
+    truth, head = treated[0] - control[0], TypeProcess()
     missed = [np.square(expert(control[0], types) - truth).mean() for expert in (head.rate_process, head.process)]
     assert missed[0] < 0.75 * missed[1]
     assert missed[0] < 0.05 * np.square(truth).mean()

@@ -1,145 +1,82 @@
-"""How will cells answer a perturbation of genes never perturbed, or never together? A Gaussian process over sets of genes.
-
-The process (`set_process.py`) learns from the mean changes of the training perturbations; here they are taken from cells,
-and what it predicts is told of control cells: with what a perturbation does to its own gene, and with control means that
-few cells tell badly pooled.
-"""
+"""Mean changes under training perturbations of sets of genes (CRISPR): what the baselines of genetic perturbation learn."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
+import pandas as pd
 from anndata import AnnData
-from pydantic import Field
 
-from scsave.baselines.pooling import to_pooled
-from scsave.baselines.set_kernel import Sets
-from scsave.baselines.set_process import START, SetProcess
-from scsave.baselines.text_space import TextSpace
+from scsave.baselines.base import Response
+from scsave.baselines.carry import to_pooled
 from scsave.data.perturbations import canonical, parse
+from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.keys import Columns
 from scsave.stats.moments import group_moments
 
 
 @dataclass(kw_only=True)
-class GeneSetResponse(SetProcess):
-    """The process above, its options those of `SetProcess`. With `text=False` no network is told a vector either.
+class GeneSets(Response):
+    """Changes of the P training perturbations from training control cells; a class turns them into the change of a set.
 
-    A perturbed gene without a vector is an error, or with `missing=mean` sits at the average vector and is counted.
+    With `carry=True` a prediction starts from control cells whose mean is pooled with training's (`carry.to_pooled`).
     """
 
-    vectors: Any
-    n_text: Annotated[int, Field(gt=0)] = 20
-    missing: Literal["error", "mean"] = "error"
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:
+        """`sets`, `changes` (P, G), moments of control (G,) and of the perturbations (P, G), `n` (P,).
 
-    def __post_init__(self) -> None:
-        self.weights = self.weights or {}
-        self.space = TextSpace(self.vectors, self.n_text, self.missing, self.text)
-        if unknown := sorted(set(self.weights) - set(START)):
-            raise UserError(f"response.genes.weights: {', '.join(unknown)}; it takes {', '.join(START)}")
-
-    # --- learning ---
-    def fit(self, train: AnnData, columns: Columns, seed: int) -> None:
-        """Changes of the training perturbations from training control cells; raises UserError where there is neither."""
-        self.key, self.control, self.organism = columns.perturbation, columns.control, columns.organism
-        labels = train.obs[self.key].astype(str)
-        names = {level: canonical(level, self.control) for level in labels.unique()}
-        labels = labels.map(names)
-        levels = sorted(labels.unique())
-        if self.control not in levels:
-            raise UserError(f"no training cell is control ({self.key}={self.control}); levels: {', '.join(levels[:8])}")
-        at = levels.index(self.control)
-        found = group_moments(train.X, labels.map(levels.index).to_numpy(), len(levels))
-        keep = np.arange(len(levels)) != at
-        self.sets: Sets = [parse(level, self.control) for level in levels if level != self.control]
+        UserError for levels of a drug, without training control cells, and without perturbed ones.
+        """
+        self._learn_columns(data, columns)
+        if columns.kind != "genes":
+            raise UserError(
+                f"method={self.name} is for perturbed genes, but '{self.key}' of {columns.name} holds plain levels; use "
+                "method=mean_shift, similar_shift, gene_slope, matching_mean or type_process"
+            )
+        train = data[split.train]
+        levels = train.obs[self.key].astype(str)
+        labels = levels.map({level: canonical(level, self.control) for level in levels.unique()})
+        codes, names = pd.factorize(labels, sort=True)
+        if self.control not in names:
+            raise UserError(
+                f"method={self.name}: no training cell is control ({self.key}={self.control}); levels: "
+                f"{', '.join(names[:8])}"
+            )
+        at = names.get_loc(self.control)
+        self.sets = [parse(name, self.control) for name in names.delete(at)]
         if not self.sets:
             raise UserError(
-                f"training has control cells only: no perturbed cells in {self.key}; there must be perturbations left to learn "
-                "from: hold out one (task.hold_out=<perturbation>)"
+                f"method={self.name}: training has control cells only, no perturbed cells in {self.key}; leave perturbations "
+                "to learn from: hold out one (task.hold_out=<perturbation>)"
             )
-        n = np.asarray(found.n, dtype=np.float64)[:, None]
-        self.genes = list(train.var_names)
-        self.base, self.base_variance, self.n_base = found.mean[at], found.variance[at], int(n[at, 0])  # (G,), (G,)
-        self.changes = found.mean[keep] - found.mean[at]  # (P, G)
-        self.variance = found.variance[keep] / np.maximum(n[keep], 1) + found.variance[at] / n[at]  # (P, G) of a change
-        # one cell has no variance of its own
-        single = n[keep, 0] < 2
-        self.variance[single] = np.maximum(found.variance[at], self.variance[~single].max(axis=0, initial=0))
+        found = group_moments(train.X, codes, len(names))
+        n = np.asarray(found.n, dtype=np.float64)
+        self.base, self.base_variance, self.n_base = found.mean[at], found.variance[at], int(n[at])  # (G,), (G,)
+        self.changes = np.delete(found.mean, at, axis=0) - found.mean[at]  # (P, G)
+        self.set_variance, self.n = np.delete(found.variance, at, axis=0), np.delete(n, at)
+        self.singles = {
+            genes[0]: change for genes, change in zip(self.sets, self.changes, strict=True) if len(genes) == 1
+        }
         self.seen = sorted({gene for genes in self.sets for gene in genes})
-        self.space.learn(train, self.seen, self.organism)
-        self.learn()
-        self._learn_own()
+        self._closed_form(found.mean.size, train.n_obs)
+        self.learn(train, columns, seed)
 
-    def _learn_own(self) -> None:
-        """What a perturbation does to its own gene: a mean change or a mean relative change, whichever varies less."""
-        place = {gene: at for at, gene in enumerate(self.genes)}
-        at = [(p, place[genes[0]]) for p, genes in enumerate(self.sets) if len(genes) == 1 and genes[0] in place]
-        self.own = {"change": 0.0, "relative": 0.0}
-        if len(at) < 3:
-            return
-        rows, columns = np.array(at).T
-        own, base = self.changes[rows, columns], self.base[columns]
-        relative = float((own * base).sum() / max((base**2).sum(), 1e-12))
-        if ((own - relative * base) ** 2).sum() < ((own - own.mean()) ** 2).sum():
-            self.own["relative"] = relative
-        else:
-            self.own["change"] = float(own.mean())
+    def learn(self, train: AnnData, columns: Columns, seed: int) -> None:
+        """What a class adds to the changes."""
 
-    # --- prediction ---
-    def change(self, control: AnnData | None, target: str) -> np.ndarray:
-        """Predicted change, (G,), of the mean of the cells of `control` under the perturbation `target`.
-
-        None stands for the training control cells.
-        """
+    def change_of(self, cells: AnnData | None, target: str) -> np.ndarray:
+        """Predicted change, (G,), of the mean of control cells under `target`; None stands for training's control cells."""
         genes = parse(target, self.control)
         if not genes:
             return np.zeros(len(self.genes))
-        pooled = 0.0 if control is None else to_pooled(control, self.base, self.base_variance, self.n_base)
-        return self.of_set(genes) + pooled
+        change = self.of_set(genes)
+        if self.carry and cells is not None:
+            change = change + to_pooled(cells, self.base, self.base_variance, self.n_base)
+        return change
 
     def of_set(self, genes: tuple[str, ...]) -> np.ndarray:
-        """Predicted change, (G,), of the perturbation of `genes`, a non-empty set."""
-        found = self.changes_of([genes])[0]
-        for gene in set(genes) - set(self.seen):
-            if gene in self.genes:
-                at = self.genes.index(gene)
-                found[at] += self.own["change"] + self.own["relative"] * self.base[at]
-        return found
-
-    # --- files ---
-    def state(self) -> dict[str, Any]:
-        plain = (
-            "on",
-            "key",
-            "control",
-            "organism",
-            "genes",
-            "seen",
-            "chosen",
-            "own",
-            "own_variance",
-            "share",
-            "unit",
-            "left_out_error",
-            "n_base",
-        )
-        arrays = ("base", "base_variance", "changes", "error", "solved")
-        return {
-            **{name: getattr(self, name) for name in plain},
-            **{name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in arrays},
-            "axes": None if self.axes is None else torch.from_numpy(self.axes.copy()),
-            "sets": [list(genes) for genes in self.sets],
-            "space": self.space.state(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        # checkpoints from before there were scales, from before there was surplus
-        state = {"on": "log1p", "axes": None, "own_variance": {}, "share": 0.0} | state
-        self.space.restore(state.pop("space"))
-        self.sets = [tuple(genes) for genes in state.pop("sets")]
-        for name, value in state.items():
-            setattr(self, name, value.numpy() if isinstance(value, torch.Tensor) else value)
+        """Predicted change, (G,), of the perturbation of `genes` (at least one)."""
+        raise NotImplementedError

@@ -1,9 +1,9 @@
-"""Baselines of generation: the mean, training cells drawn again, a Gaussian per condition in PCA space."""
+"""Baselines of generation: the mean, training cells drawn with replacement, a Gaussian per condition in PCA space."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,32 +14,36 @@ from pydantic import Field
 from scsave import keys
 from scsave.baselines.base import Baseline
 from scsave.baselines.combinations import CombinationMeans, combinations
-from scsave.baselines.predicted import predicted_cells
-
-if TYPE_CHECKING:
-    from scsave.data.splits.strategies import Split
-    from scsave.keys import Columns
-
-
-def _gene_column(columns: Columns) -> str | None:
-    return columns.perturbation if columns.kind == "genes" else None
+from scsave.baselines.predicted import as_obs, predicted_cells
+from scsave.data.splits.split import Split
+from scsave.keys import Columns
 
 
 @dataclass(kw_only=True)
-class Mean(Baseline):
+class Generation(Baseline):
+    """A baseline of generation; `_by_combination` learns means of training cells by combination of conditions."""
+
+    tasks: ClassVar[frozenset[str]] = frozenset({"generation"})
+
+    @staticmethod
+    def _by_combination(values: Any, train: AnnData, columns: Columns) -> CombinationMeans:
+        genes = columns.perturbation if columns.kind == "genes" else None
+        return CombinationMeans.fit(values, train.obs, columns.conditions, genes, columns.control)
+
+
+@dataclass(kw_only=True)
+class Mean(Generation):
     """Every generated cell is the mean of its condition's training cells (log1p), with their mean library size.
 
     A combination that training lacks gets the main-effects prediction of `CombinationMeans`, cut off at zero.
     """
 
-    name: ClassVar[str] = "mean"
-    tasks: ClassVar[frozenset[str]] = frozenset({"generation"})
+    name: str = "mean"
 
-    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:
         train = data[split.train]
-        told = (train.obs, columns.conditions, _gene_column(columns), columns.control)
-        self.means = CombinationMeans.fit(train.X, *told)
-        self.library = CombinationMeans.fit(train.obs[[keys.LIBRARY]].to_numpy(np.float64), *told)
+        self.means = self._by_combination(train.X, train, columns)
+        self.library = self._by_combination(train.obs[[keys.LIBRARY]].to_numpy(np.float64), train, columns)
         self.var = data.var
         self._closed_form(self.means.means.size + self.library.means.size, train.n_obs)
 
@@ -51,16 +55,15 @@ class Mean(Baseline):
 
 
 @dataclass(kw_only=True)
-class TrainResample(Baseline):
+class TrainResample(Generation):
     """Training cells of the same condition drawn with replacement: the noise floor of a perfect model.
 
     For a combination that training lacks: from the cells that share the largest number of its columns.
     """
 
-    name: ClassVar[str] = "train_resample"
-    tasks: ClassVar[frozenset[str]] = frozenset({"generation"})
+    name: str = "train_resample"
 
-    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:
         self.train = data[split.train]
         self.columns = list(columns.conditions)
         self._closed_form(0, self.train.n_obs)
@@ -75,12 +78,9 @@ class TrainResample(Baseline):
             here = codes == code
             rows[here] = rng.choice(np.flatnonzero(shared == shared.max()), size=here.sum())
         drawn = self.train[rows]
-        out = obs.copy()
-        out.index = pd.RangeIndex(len(obs)).astype(str) if obs.index.has_duplicates else obs.index.astype(str)
-        out[keys.LIBRARY] = drawn.obs[keys.LIBRARY].to_numpy()
         return AnnData(
             X=drawn.X.copy(),
-            obs=out,
+            obs=as_obs(obs, drawn.obs[keys.LIBRARY].to_numpy()),
             var=self.train.var.copy(),
             layers={keys.COUNTS: drawn.layers[keys.COUNTS].copy()},
             uns={keys.UNS: {"made_by": self.name}},
@@ -88,7 +88,7 @@ class TrainResample(Baseline):
 
 
 @dataclass(kw_only=True)
-class PcaGaussian(Baseline):
+class PcaGaussian(Generation):
     """One Gaussian per condition over the principal components and log library size, decoded by the components.
 
     The covariance of a condition of `n` cells is `(1 - r) S_c + r S_within`, `r = shrinkage / (shrinkage + n - 1)`,
@@ -98,15 +98,14 @@ class PcaGaussian(Baseline):
 
     n_components: Annotated[int, Field(gt=0)] = 50
     shrinkage: Annotated[float, Field(ge=0)] = 20.0
-    name: ClassVar[str] = "pca_gaussian"
-    tasks: ClassVar[frozenset[str]] = frozenset({"generation"})
+    name: str = "pca_gaussian"
 
-    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:
         train = data[split.train]
         self.pca = fit_pca(train.X, self.n_components, seed)
         library = np.log(train.obs[keys.LIBRARY].to_numpy(np.float64))
         values = np.column_stack([self.pca.transform(train.X), library])  # (N, P + 1)
-        self.means = CombinationMeans.fit(values, train.obs, columns.conditions, _gene_column(columns), columns.control)
+        self.means = self._by_combination(values, train, columns)
         codes, _ = combinations(train.obs, columns.conditions)
         centred = values - self.means.means[codes]
         groups, width = len(self.means.table), values.shape[1]

@@ -1,10 +1,10 @@
-"""Baselines of batch correction that embed the cells they are given: PCA as it is, Harmony, Scanorama."""
+"""Baselines of batch correction, which embed the cells that they are given: uncorrected PCA, Harmony, Scanorama."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,24 +15,25 @@ from pydantic import Field
 from scsave import keys
 from scsave.baselines.base import Baseline
 from scsave.baselines.generation import fit_pca
+from scsave.data.splits.split import Split
 from scsave.errors import UserError
+from scsave.keys import Columns
 from scsave.packages import Needs, require
 
-if TYPE_CHECKING:
-    from scsave.data.splits.strategies import Split
-    from scsave.keys import Columns
 
-
+@dataclass(kw_only=True)
 class Integration(Baseline):
-    """Looks at batches only, never at cell types; the work is done in `integrate`, on the cells given there."""
+    """Sees batches only, never cell types; the work is done in `integrate`, on the cells given there."""
 
     tasks: ClassVar[frozenset[str]] = frozenset({"batch_correction"})
 
-    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:
         self.batch_key = batch_column(columns, data, self.name)
         self.cost = {"parameters": 0, "steps": 0, "cells_seen": 0}
 
-    def integrate(self, data: AnnData, seed: int) -> AnnData:
+    def integrate(self, data: AnnData, seed: int, reference: str | None = None, route: str | None = None) -> AnnData:
+        """The cells with an embedding of all batches together; UserError for a reference or a route."""
+        self._no_choice(reference=reference, route=route)
         started = time.perf_counter()
         embedding, expression = self.embed(data, data.obs[self.batch_key].astype(str), seed)
         self.cost |= {"cells_seen": data.n_obs, "seconds_integrate": time.perf_counter() - started}
@@ -48,7 +49,7 @@ class Pca(Integration):
     """No correction at all: principal components of log1p expression."""
 
     n_components: Annotated[int, Field(gt=0)] = 50
-    name: ClassVar[str] = "pca"
+    name: str = "pca"
 
     def embed(self, data: AnnData, batch: pd.Series, seed: int) -> tuple[np.ndarray, None]:
         return fit_pca(data.X, self.n_components, seed).transform(data.X), None
@@ -60,7 +61,7 @@ class Harmony(Integration):
 
     n_components: Annotated[int, Field(gt=0)] = 50
     max_iterations: Annotated[int, Field(gt=0)] = 10
-    name: ClassVar[str] = "harmony"
+    name: str = "harmony"
     needs: ClassVar[Needs] = Needs("harmonypy", "harmonypy")
 
     def embed(self, data: AnnData, batch: pd.Series, seed: int) -> tuple[np.ndarray, None]:
@@ -84,7 +85,7 @@ class Scanorama(Integration):
 
     n_components: Annotated[int, Field(gt=0)] = 100
     neighbours: Annotated[int, Field(gt=0)] = 20
-    name: ClassVar[str] = "scanorama"
+    name: str = "scanorama"
     needs: ClassVar[Needs] = Needs("scanorama", "scanorama")
 
     def embed(self, data: AnnData, batch: pd.Series, seed: int) -> tuple[np.ndarray, sp.csr_matrix]:
@@ -111,7 +112,7 @@ class Scanorama(Integration):
 def batch_column(columns: Columns, data: AnnData, name: str) -> str:
     """The batch column; raises UserError where the data names none."""
     if columns.batch is None:
-        raise UserError(f"baseline={name} needs a batch column, but {columns.name} has none: set data.batch_key")
+        raise UserError(f"method={name} needs a batch column, but {columns.name} has none: set data.batch_key")
     if columns.batch not in data.obs:
         raise UserError(f"no column '{columns.batch}' in obs; columns: {', '.join(map(str, data.obs.columns))}")
     return columns.batch

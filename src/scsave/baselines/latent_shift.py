@@ -1,10 +1,10 @@
-"""scGen's idea (Lotfollahi et al. 2019) on the project's autoencoder: a treatment is one vector in the latent."""
+"""scGen's latent arithmetic (Lotfollahi et al. 2019) on the project's autoencoder: a treatment is one vector."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -14,54 +14,50 @@ from pydantic import Field
 
 from scsave import keys
 from scsave.baselines.combinations import combinations
-from scsave.baselines.predicted import predicted_cells
-from scsave.baselines.response import Response
-from scsave.data.splits.split import make_split
-from scsave.errors import UserError
+from scsave.baselines.levels import Levels
+from scsave.baselines.predicted import predicted_cells, target_obs
+from scsave.data.splits.split import Split
+from scsave.keys import Columns
 
 if TYPE_CHECKING:
     from scsave.data.conditions import Values
-    from scsave.data.splits.strategies import Split
-    from scsave.keys import Columns
 
 Positive = Annotated[int, Field(gt=0)]
 CHUNK = 1024  # cells through the networks at a time
 
 
 @dataclass(kw_only=True)
-class LatentShift(Response):
+class LatentShift(Levels):
     """`z -> z + d`, `d` the mean over training types of the treated minus the control latent mean.
 
-    The autoencoder (backbone, likelihood, blocks of the run) is trained without its flow, and its decoder is told the
-    batch at most: the treatment has to be in the latent. Routes: `carry` adds the decoded change,
-    `decode(z + d) - decode(z)` in log1p space, to the control cell; `decode` is scGen to the letter, cells drawn from
-    the likelihood at `z + d`.
+    The autoencoder (backbone, likelihood, blocks of the run) is trained without its flow, and its decoder is given the
+    batch at most: the treatment has to be in the latent. Route `shift` adds the decoded change,
+    `decode(z + d) - decode(z)` in log1p space, to each control cell; `decode` is scGen to the letter, cells drawn from
+    the likelihood at `z + d`. With `carry=True` there is one route, `carry`: molecules by the mean of the decoded change.
     """
 
     backbone: Any
     likelihood: Any
     blocking: Any
-    trainer: Any = None
     steps: Positive = 2000
     batch_size: Positive = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     kl_weight: Annotated[float, Field(ge=0)] = 1.0
-    cache: str = "data/cache"
-    model: Any = field(init=False, default=None, repr=False)
-    name: ClassVar[str] = "latent_shift"
-    routes: ClassVar[tuple[str, ...]] = ("carry", "decode")
+    name: str = "latent_shift"
 
-    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int) -> None:
-        train, val = data[split.train], data[split.val]
-        cost = self._train(train, val, columns, seed)
-        latent = AnnData(sp.csr_matrix(self._encode(train)), obs=train.obs)
-        rows = make_split({keys.TRAIN: np.arange(train.n_obs)}, latent.obs_names, "train", allow_no_test=True)
-        super().fit(latent, rows, columns, seed)
+    @property
+    def routes(self) -> tuple[str, ...]:
+        return super().routes if self.carry else ("shift", "decode")
+
+    def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:
+        self._learn_columns(data, columns)
+        self.of_genes = columns.kind == "genes"
+        train = data[split.train]
+        cost = self._train(train, data[split.val], columns, seed, options)
+        self._learn_means(AnnData(sp.csr_matrix(self._encode(train)), obs=train.obs))
         self.cost = cost
 
-    def _train(self, train: AnnData, val: AnnData, columns: Columns, seed: int) -> dict[str, Any]:
-        from pathlib import Path
-
+    def _train(self, train: AnnData, val: AnnData, columns: Columns, seed: int, options: Any) -> dict[str, Any]:
         import torch
 
         from scsave.blocking.schemes import BlockingContext
@@ -71,10 +67,13 @@ class LatentShift(Response):
         from scsave.stats.columns import gene_moments
         from scsave.training.fitting import fit_stages
         from scsave.training.options import FitOptions
+        from scsave.training.plan import TwoStage
 
+        options = options or FitOptions()
+        setup = FitOptions(networks="autoencoder", trainer=options.trainer)
         gene_ids = list(train.var[keys.GENE_ID]) if keys.GENE_ID in train.var else None
         blocks = self.blocking(
-            BlockingContext(list(train.var_names), train, columns.organism, gene_ids, Path(self.cache), seed)
+            BlockingContext(list(train.var_names), train, columns.organism, gene_ids, options.cache, seed)
         )
         self.conditions = Conditions.fit(train.obs, [columns.batch] if columns.batch else [])
         with torch.random.fork_rng(devices=[]):
@@ -82,10 +81,11 @@ class LatentShift(Response):
             likelihood = copy.deepcopy(self.likelihood)
             self.model = SAVEModel(self.backbone, blocks, likelihood, self.conditions, self.conditions.names)
         self.model.start_from(gene_moments(train, combinations(train.obs, columns.conditions)[0]))
-        setup = FitOptions() if self.trainer is None else FitOptions(trainer=self.trainer)
-        plan = autoencoder_plan(self)
+        plan = TwoStage(
+            autoencoder_steps=self.steps, batch_size=self.batch_size, lr=self.learning_rate, kl_weight=self.kl_weight
+        )
         cost = fit_stages(self.model, plan, CFM(), self._rows(train), self._rows(val), setup, seed)
-        self.model.cpu()  # where it encodes and decodes
+        self.model.cpu()
         networks = (self.model.encoder, self.model.decoder, self.model.decoder_conditions)
         cost["parameters"] = sum(p.numel() for part in networks for p in part.parameters())
         cost["parameters"] += self.model.likelihood.average.numel()
@@ -94,9 +94,9 @@ class LatentShift(Response):
     def _rows(self, data: AnnData) -> Any:
         from scsave.training.loader import CellRows
 
-        return CellRows(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy(), self._told(data.obs))
+        return CellRows(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy(), self._values(data.obs))
 
-    def _told(self, obs: pd.DataFrame) -> Values:
+    def _values(self, obs: pd.DataFrame) -> Values:
         """The decoder's columns; a batch that training lacks is masked."""
         known = obs.copy()
         for column in self.conditions.columns:
@@ -105,64 +105,52 @@ class LatentShift(Response):
                 known[column.name] = seen.where(seen.isin(column.levels), keys.MASK)
         return self.conditions.encode(known)
 
-    def _encode(self, data: AnnData) -> np.ndarray:
+    def _encode(self, cells: AnnData) -> np.ndarray:
         """Latent means, (N, L * d)."""
         import torch
 
-        parts = []
+        rows, parts = self._rows(cells), []
         with torch.inference_mode():
-            for rows in np.array_split(np.arange(data.n_obs), max(1, -(-data.n_obs // CHUNK))):
-                counts = torch.from_numpy(data.layers[keys.COUNTS][rows].toarray())
-                library = torch.from_numpy(data.obs[keys.LIBRARY].to_numpy(np.float32)[rows])
-                parts.append(self.model.encode(self.model.scaled(counts, library)).mu.flatten(1).numpy())
+            for start in range(0, len(rows), CHUNK):
+                batch = rows.batch(np.arange(start, min(start + CHUNK, len(rows))))
+                scaled = self.model.scaled(batch["counts"], batch["library"])
+                parts.append(self.model.encode(scaled).mu.flatten(1).numpy())
         return np.concatenate(parts)
 
     def _decode(self, latent: np.ndarray, obs: pd.DataFrame, rng: Any = None) -> np.ndarray:
         """Log1p expression (N, G) of latents (N, L * d): the likelihood's mean, or a draw where `rng` is given."""
         import torch
 
-        values, parts = self._told(obs), []
+        values, parts = self._values(obs), []
         library = torch.from_numpy(obs[keys.LIBRARY].to_numpy(np.float32))
+        z = torch.from_numpy(latent.astype(np.float32)).unflatten(1, (self.model.blocks.n_blocks, -1))  # (N, L, d)
         with torch.inference_mode():
-            for start in range(0, len(obs), CHUNK):
-                part = slice(start, start + CHUNK)
-                z = torch.from_numpy(latent[part].astype(np.float32)).unflatten(1, (self.model.blocks.n_blocks, -1))
-                out = self.model.decode(z, {name: value[part] for name, value in values.items()})
-                size = library[part]
-                cells = self.model.likelihood(out, size)
+            for part in (slice(start, start + CHUNK) for start in range(0, len(z), CHUNK)):
+                out = self.model.decode(z[part], {name: value[part] for name, value in values.items()})
+                cells = self.model.likelihood(out, library[part])
                 drawn = cells.mean() if rng is None else cells.sample(rng)
-                parts.append(self.model.to_log1p(drawn, size).numpy())
+                parts.append(self.model.to_log1p(drawn, library[part]).numpy())
         return np.concatenate(parts)
 
-    def respond(self, control: AnnData, target: str, seed: int, route: str = "carry") -> AnnData:
-        if route not in self.routes:
-            raise UserError(f"baseline={self.name}: no route '{route}'; it has: {', '.join(self.routes)}")
+    def _shifted(self, cells: AnnData, target: str) -> tuple[np.ndarray, np.ndarray]:
+        """Latents (N, L * d) of the cells, and of the cells under `target`."""
+        z = self._encode(cells)
+        return z, z + self.pairs(target).change.mean(axis=0)
+
+    def change_of(self, cells: AnnData, target: str) -> np.ndarray:
+        before, after = (self._decode(z, cells.obs) for z in self._shifted(cells, target))
+        return (after - before).mean(axis=0)
+
+    def respond(self, control: AnnData, target: str, seed: int, route: str | None = None) -> AnnData:
+        if self.carry:
+            return super().respond(control, target, seed, route)
         import torch
 
-        pairs = self.pairs(target)
-        shift = (pairs.treated - pairs.control).mean(axis=0)  # (L * d,)
-        z = self._encode(control)
+        route = self._check_route(route)
+        z, moved = self._shifted(control, target)
         if route == "decode":
-            expression = self._decode(z + shift, control.obs, torch.Generator().manual_seed(seed))
+            expression = self._decode(moved, control.obs, torch.Generator().manual_seed(seed))
         else:
-            change = self._decode(z + shift, control.obs) - self._decode(z, control.obs)
-            expression = control.X.toarray() + change
-        obs = control.obs.copy()
-        obs[self.key] = pd.Categorical([target] * len(obs))
-        return predicted_cells(expression, obs, control.obs[keys.LIBRARY].to_numpy(), control.var, self.name)
-
-
-def autoencoder_plan(options: LatentShift) -> Any:
-    """A training plan with the autoencoder's stage alone."""
-    from scsave.training.plan import TwoStage
-
-    class AutoencoderOnly(TwoStage):
-        def stages(self) -> list[Any]:
-            return super().stages()[:1]
-
-    return AutoencoderOnly(
-        autoencoder_steps=options.steps,
-        batch_size=options.batch_size,
-        lr=options.learning_rate,
-        kl_weight=options.kl_weight,
-    )
+            expression = control.X.toarray() + (self._decode(moved, control.obs) - self._decode(z, control.obs))
+        obs = target_obs(control, self.key, target)
+        return predicted_cells(expression, obs, obs[keys.LIBRARY].to_numpy(), control.var, self.name)

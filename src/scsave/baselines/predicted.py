@@ -25,17 +25,30 @@ def predicted_cells(
     counts = x.copy()  # its own index arrays: dropping zeros rewrites them
     counts.data = (np.expm1(np.maximum(x.data, 0)) * per_cell).astype(np.float32)
     counts.eliminate_zeros()
-    obs = obs.copy()
-    obs.index = pd.RangeIndex(len(obs)).astype(str) if obs.index.has_duplicates else obs.index.astype(str)
-    obs[keys.LIBRARY] = np.asarray(library, dtype=np.float64)
     uns: dict[str, Any] = {keys.UNS: {"made_by": made_by}}
-    return AnnData(X=x, obs=obs, var=var.copy(), layers={keys.COUNTS: counts}, uns=uns)
+    return AnnData(X=x, obs=as_obs(obs, library), var=var.copy(), layers={keys.COUNTS: counts}, uns=uns)
+
+
+def as_obs(obs: pd.DataFrame, library: np.ndarray) -> pd.DataFrame:
+    """`obs` with unique cell names and the library sizes (N,)."""
+    out = obs.copy()
+    out.index = pd.RangeIndex(len(obs)).astype(str) if obs.index.has_duplicates else obs.index.astype(str)
+    out[keys.LIBRARY] = np.asarray(library, dtype=np.float64)
+    return out
+
+
+def target_obs(control: AnnData, key: str, target: str) -> pd.DataFrame:
+    """`obs` of cells predicted from `control`: `key` says the target, `control_cell` the cell that each is made from."""
+    obs = control.obs.copy()
+    obs[key] = pd.Categorical([target] * len(obs))
+    if keys.CONTROL_CELL not in obs:
+        obs[keys.CONTROL_CELL] = control.obs_names.to_numpy()
+    return obs
 
 
 def shifted_cells(control: AnnData, change: np.ndarray, key: str, target: str, made_by: str) -> AnnData:
     """Every control cell moved by `change`, (G,) or (N, G), in log1p space: the mean moves by exactly that much."""
     moved = control.X.toarray() if sp.issparse(control.X) else np.asarray(control.X)
     moved = moved + change.astype(np.float32)  # (N, G)
-    obs = control.obs.copy()
-    obs[key] = pd.Categorical([target] * len(obs))
-    return predicted_cells(moved, obs, control.obs[keys.LIBRARY].to_numpy(), control.var, made_by)
+    library = control.obs[keys.LIBRARY].to_numpy()
+    return predicted_cells(moved, target_obs(control, key, target), library, control.var, made_by)

@@ -8,15 +8,15 @@ import numpy as np
 from anndata import AnnData
 
 from scsave import keys
-from scsave.baselines.text_space import TextSpace
 from scsave.blocking.blocks import GeneBlocks
 from scsave.blocking.schemes import BlockingContext
 from scsave.components import Node, build
+from scsave.data import stored_control
 from scsave.data.conditions import Conditions
 from scsave.data.gene_selection import select_cells
 from scsave.data.splits.split import Split
+from scsave.genes.space import TextSpace
 from scsave.keys import Columns
-from scsave.method import stored_control
 from scsave.method.fitted import Fitted
 from scsave.method.gene_sets import gene_set_columns, perturbed_genes
 from scsave.method.integrate import COMBINATIONS, combinations, fit_axes
@@ -93,7 +93,12 @@ def _gene_sets(
     if columns.kind != "genes":
         return None, {}
     vectors = nodes["gene_vectors"]
-    space = TextSpace(build(nodes["vectors"], "vectors"), vectors["components"], vectors["missing"], vectors["use"])
+    space = TextSpace(
+        vectors=build(nodes["vectors"], "vectors"),
+        missing=vectors["missing"],
+        size=vectors["components"],
+        use_text=vectors["use"],
+    )
     seen = perturbed_genes(train.obs[columns.perturbation], columns.control)
     space.learn(train, seen, columns.organism)
     return space, gene_set_columns(space, seen, columns, data.obs)

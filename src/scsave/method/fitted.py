@@ -15,12 +15,12 @@ import torch
 from anndata import AnnData
 
 from scsave import __version__
-from scsave.baselines.text_space import TextSpace
 from scsave.blocking.blocks import GeneBlocks
 from scsave.components import Node, build
+from scsave.data import stored_control
 from scsave.data.conditions import Conditions, GeneSet
 from scsave.flow.guidance import Weight
-from scsave.method import stored_control
+from scsave.genes.space import TextSpace
 from scsave.method.decoding import batches, decoded, inference, on
 from scsave.models.checkpoint import FILE, read_checkpoint, write_checkpoint
 from scsave.models.model import SAVEModel
@@ -158,8 +158,8 @@ class Fitted:
         content = read_checkpoint(where, METHOD)
         space = None
         if content["space"] is not None:
-            space = TextSpace(build(content["nodes"]["vectors"], "vectors"), size=1)
-            space.restore(content["space"])
+            space = TextSpace(vectors=build(content["nodes"]["vectors"], "vectors"), size=1)
+            space.load_state(content["space"])
         blocks, conditions = GeneBlocks.from_dict(content["blocks"]), Conditions.from_list(content["conditions"])
         model = cls.assemble(content["nodes"], blocks, conditions, content["decoder_conditions"], space, seed=0)
         model.network.load_state_dict(content["state"])

@@ -7,9 +7,9 @@ import dataclasses
 import pandas as pd
 import torch
 
-from scsave.baselines.text_space import TextSpace
 from scsave.data.conditions import Conditions, GeneSet
 from scsave.data.perturbations import canonical, parse
+from scsave.genes.space import TextSpace
 from scsave.keys import Columns
 from scsave.method.fitted import Fitted
 from scsave.models.networks import GeneSetEmbedding

@@ -12,10 +12,10 @@ import pandas as pd
 from anndata import AnnData
 
 from scsave import keys
-from scsave.baselines.text_space import TextSpace
 from scsave.data.from_anndata import as_prepared, with_genes
 from scsave.data.perturbations import SEPARATOR, canonical, parse
 from scsave.errors import UserError
+from scsave.genes.space import TextSpace
 from scsave.method.fitted import Fitted
 from scsave.method.gene_sets import add_genes
 from scsave.method.respond import respond
@@ -42,7 +42,7 @@ class Vocabulary:
     @property
     def informed(self) -> bool:
         """Does the model use the vectors?"""
-        return self.space.told
+        return self.space.use_text
 
 
 def vocabulary(model: Fitted) -> Vocabulary:

@@ -104,8 +104,8 @@ def control_cells(config: RunConfig, model: Fitted) -> AnnData | None:
     every cell is control. UserError where none is.
     """
     from scsave.data.perturbations import parse
+    from scsave.data.stored_control import drawn
     from scsave.method.predict import vocabulary
-    from scsave.method.stored_control import drawn
     from scsave.runs.new_cells import new_cells
 
     given = override_values("data") or {"path": config.data.get("path")}

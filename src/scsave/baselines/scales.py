@@ -1,4 +1,4 @@
-"""On which scale do effects of genes add up? As log1p means, or as logarithms of rates that share one library."""
+"""Scales on which effects of perturbations add up: log1p means, or logarithms of rates that may share one library size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Scale:
         return np.log(np.maximum(np.expm1(log1p), 0.0) + self.floor)
 
     def to(self, change: np.ndarray, base: np.ndarray) -> np.ndarray:
-        """Changes (P, G) of log1p means from `base` (G,)."""
+        """Changes (P, G) of log1p means from `base` (G,), on this scale."""
         return change if np.isinf(self.floor) else self.level(base + change) - self.level(base)
 
     def back(self, effect: np.ndarray, base: np.ndarray) -> np.ndarray:

@@ -1,41 +1,78 @@
-"""Baselines of genetic perturbation that know genes by their text vectors, so that they can predict an unseen gene."""
+"""Linear baselines of perturbation response: lines in the control mean over cell types, and regressions on gene vectors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from anndata import AnnData
 from pydantic import Field
 
-from scsave import keys
-from scsave.baselines.genetic import Genetic
+from scsave.baselines.gene_sets import GeneSets
+from scsave.baselines.levels import Levels, Pairs
 from scsave.errors import UserError
+from scsave.genes.space import GeneLookup, Missing
+from scsave.keys import Columns
 
-if TYPE_CHECKING:
-    from scsave.keys import Columns
-
-
-class Vectors(Protocol):
-    """What gives a gene its vector; `scsave.genes.vectors` has the implementations."""
-
-    def lookup(self, genes: list[str], organism: str, gene_ids: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors (n, D) and which genes have one (n,) bool."""
+FEWEST = 3  # types or perturbations that a penalty can be chosen on, each left out in turn
 
 
 @dataclass(kw_only=True)
-class Knowledge(Genetic):
-    """Keeps the vectors of the training perturbations' genes, and looks up others when they are asked for."""
+class GeneSlope(Levels):
+    """Gene by gene, the treated mean as a line in the control mean over the other types, its slope shrunk to 1.
+
+    With `w` of `SimilarShift` and weighted means `c_w`, `s_w`:
+    `b = (sum_t w_t (c_t - c_w)(s_t - s_w) + k) / (sum_t w_t (c_t - c_w)^2 + k)`, and the prediction is
+    `max(0, s_w + b (c - c_w))`. `k = inf` is `SimilarShift` cut off at zero. With `shrinkage=auto`, `k` is the one of
+    `grid` that predicts the training types best (mean squared error, each left out in turn).
+    """
+
+    shrinkage: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    temperature: Annotated[float, Field(gt=0)] = 0.05
+    name: str = "gene_slope"
+    grid: ClassVar[tuple[float, ...]] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, np.inf)
+
+    def type_change(self, profile: np.ndarray, cell_type: str, target: str) -> np.ndarray:
+        pairs = self.pairs(target)
+        return self.treated_mean(profile, pairs, self.chosen_shrinkage(pairs)) - profile
+
+    def chosen_shrinkage(self, pairs: Pairs) -> float:
+        """`shrinkage`, or the best of `grid` over the training types; `inf` where there are too few to choose on."""
+        if self.shrinkage != "auto":
+            return float(self.shrinkage)
+        if len(pairs) < FEWEST:
+            return float(np.inf)
+
+        def left_out_error(shrinkage: float) -> float:
+            predicted = [self.treated_mean(pairs.control[i], pairs.without(i), shrinkage) for i in range(len(pairs))]
+            return float(np.mean((np.array(predicted) - pairs.treated) ** 2))
+
+        return min(self.grid, key=left_out_error)
+
+    def treated_mean(self, profile: np.ndarray, pairs: Pairs, shrinkage: float) -> np.ndarray:
+        """Predicted mean under the target, (G,), at strength `shrinkage`."""
+        weights = pairs.weights(profile, self.temperature, pairs.cells)
+        control, treated = weights @ pairs.control, weights @ pairs.treated  # (G,), (G,)
+        if np.isinf(shrinkage):
+            return np.maximum(treated + profile - control, 0)
+        around = pairs.control - control  # (T, G)
+        together = weights @ (around * (pairs.treated - treated)) + shrinkage
+        alone = weights @ around**2 + shrinkage
+        slope = np.divide(together, alone, out=np.ones_like(alone), where=alone > 0)
+        return np.maximum(treated + slope * (profile - control), 0)
+
+
+@dataclass(kw_only=True)
+class FromVectors(GeneSets):
+    """Knows genes by their vectors, so that it can predict a gene that training never perturbed."""
 
     vectors: Any
-    missing: Literal["error", "mean"] = "error"
+    missing: Missing = "error"
 
-    def learn(self, columns: Columns, data: AnnData) -> None:
-        self.organism = columns.organism
-        ids = data.var[keys.GENE_ID].astype(str) if keys.GENE_ID in data.var else {}
-        self.gene_ids = dict(ids)
-        self.seen = sorted({gene for genes in self.sets for gene in genes})
+    def learn(self, train: AnnData, columns: Columns, seed: int) -> None:
+        self.lookup = GeneLookup(vectors=self.vectors, missing=self.missing)
+        self.lookup.bind(train, columns.organism)
         self.learn_vectors()
 
     def learn_vectors(self) -> None:
@@ -43,22 +80,13 @@ class Knowledge(Genetic):
 
     def vector(self, genes: list[str]) -> np.ndarray:
         """Vectors of the genes, (n, D), NaN rows for those without one (`missing=mean`); else raises UserError."""
-        ids = [self.gene_ids.get(gene, "") for gene in genes] if self.gene_ids else None
-        array, found = self.vectors.lookup(list(genes), self.organism, ids)
-        array = np.array(array, dtype=np.float64)
-        if not found.all():
-            absent = [gene for gene, has in zip(genes, found, strict=True) if not has]
-            if self.missing == "error":
-                raise UserError(
-                    f"baseline={self.name}: no text vector for {', '.join(absent[:8])}; give other gene vectors, or "
-                    "baseline.missing=mean to take the average vector of the training genes"
-                )
-            array[~found] = np.nan
+        array, found = self.lookup.vectors_of(genes)
+        array[~found] = np.nan
         return array
 
 
 @dataclass(kw_only=True)
-class NearestText(Knowledge):
+class NearestText(FromVectors):
     """Each gene answers as the single perturbation of training whose text vector is nearest (cosine), added up.
 
     A gene perturbed alone in training answers as itself; `neighbours` > 1 averages the nearest ones. A gene without a
@@ -66,35 +94,34 @@ class NearestText(Knowledge):
     """
 
     neighbours: Annotated[int, Field(gt=0)] = 1
-    name: ClassVar[str] = "nearest_text"
+    name: str = "nearest_text"
 
     def learn_vectors(self) -> None:
         if not self.singles:
-            raise UserError(f"baseline={self.name} copies single perturbations, but training has none")
-        self.genes = sorted(self.singles)
-        self.known = unit(self.vector(self.genes))  # (P1, D)
+            raise UserError(f"method={self.name} copies single perturbations, but training has none")
+        self.candidates = sorted(self.singles)
+        self.known = unit(self.vector(self.candidates))  # (P1, D)
 
-    def change(self, genes: tuple[str, ...]) -> np.ndarray:
+    def of_set(self, genes: tuple[str, ...]) -> np.ndarray:
         return np.sum([self.single(gene) for gene in genes], axis=0)
 
     def single(self, gene: str) -> np.ndarray:
         """Change of one gene's perturbation, (G,)."""
         if gene in self.singles:
             return self.singles[gene]
-        near = self.nearest(gene)
-        return np.mean([self.singles[name] for name in near], axis=0)
+        return np.mean([self.singles[name] for name in self.nearest(gene)], axis=0)
 
     def nearest(self, gene: str) -> list[str]:
         """The `neighbours` training genes nearest to `gene`, best first; all of them where it has no vector."""
         closeness = self.known @ unit(self.vector([gene]))[0]
         if np.isnan(closeness).all():
-            return self.genes
+            return self.candidates
         order = np.argsort(-np.nan_to_num(closeness, nan=-np.inf), kind="stable")
-        return [self.genes[i] for i in order[: self.neighbours]]
+        return [self.candidates[i] for i in order[: self.neighbours]]
 
 
 @dataclass(kw_only=True)
-class Bilinear(Knowledge):
+class Bilinear(FromVectors):
     """`Y = G K P^T + b` (Ahlmann-Eltze, Huber & Anders 2025), Y the changes of the training perturbations, (G, P).
 
     `G` (genes x k): left singular vectors of `Y - b`. `P` (perturbations x q): the text vectors of the perturbed
@@ -107,7 +134,7 @@ class Bilinear(Knowledge):
     n_genes: Annotated[int, Field(gt=0)] = 10
     n_text: Annotated[int, Field(gt=0)] = 10
     ridge: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
-    name: ClassVar[str] = "bilinear"
+    name: str = "bilinear"
     grid: ClassVar[tuple[float, ...]] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 1e6)
 
     def learn_vectors(self) -> None:
@@ -130,19 +157,17 @@ class Bilinear(Knowledge):
 
     def best_ridge(self, features: np.ndarray, basis: np.ndarray) -> float:
         """Of `grid`, by leave-one-perturbation-out squared error in the span of `basis`."""
-        if len(features) < 3:
+        if len(features) < FEWEST:
             return self.grid[-1]
         coordinates = self.changes @ basis  # (P, k)
         return min(self.grid, key=lambda ridge: float((left_out_residuals(features, coordinates, ridge) ** 2).sum()))
 
     def features(self, genes: tuple[str, ...]) -> np.ndarray:
-        """Number of genes, then the summed text coordinates, (1 + q,); a gene without a vector sits at the centre."""
-        if not genes:
-            return np.zeros(1 + len(self.axes))
+        """Number of genes, then the summed text coordinates, (1 + q,); a gene without a vector lies at the centre."""
         vectors = np.nan_to_num(self.vector(list(genes)) - self.centre)
         return np.concatenate([[len(genes)], (vectors @ self.axes.T / self.scale).sum(axis=0)])
 
-    def change(self, genes: tuple[str, ...]) -> np.ndarray:
+    def of_set(self, genes: tuple[str, ...]) -> np.ndarray:
         return self.features(genes) @ self.weights
 
 

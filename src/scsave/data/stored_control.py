@@ -1,4 +1,4 @@
-"""Control cells that a checkpoint carries, so that a perturbation can be predicted without the training data."""
+"""Control cells as plain types and tensors, so that a checkpoint predicts perturbations without the training data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-import torch
 from anndata import AnnData
 
 from scsave import keys
@@ -27,6 +26,8 @@ def drawn(data: AnnData, is_control: np.ndarray, seed: int, most: int = MOST) ->
 
 def packed(cells: AnnData | None) -> dict[str, Any] | None:
     """Counts, library sizes and obs as plain types and tensors."""
+    import torch
+
     if cells is None:
         return None
     counts = sp.csr_matrix(cells.layers[keys.COUNTS])

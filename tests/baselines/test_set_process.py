@@ -7,14 +7,14 @@ import pytest
 import scipy.sparse as sp
 
 from scsave import keys
-from scsave.baselines.gene_sets import GeneSetResponse
-from scsave.baselines.rates import Scale
-from scsave.baselines.set_kernel import combined
+from scsave.baselines.scales import Scale
+from scsave.baselines.set_process.kernel import combined
+from scsave.baselines.set_process.method import SetProcess
 from scsave.data.perturbations import parse
 from scsave.errors import UserError
 from scsave.keys import Columns
-from scsave.method.predict import familiarity
-from scsave.models.checkpoint import read_checkpoint, write_checkpoint
+from scsave.method.predict import Vocabulary, familiarity
+from tests.baselines.cells import all_training
 
 SOURCE = Columns(name="t", conditions=["pert"], perturbation="pert", kind="genes", control="control")
 PANEL = [f"g{i}" for i in range(30)]
@@ -53,12 +53,18 @@ def cells(labels, per=20, noise=0.05, interaction=0.0, seed=0):
     rows = np.repeat(labels, sizes)
     x = np.array([3 + effect(label, interaction) for label in rows]) + rng.normal(0, noise, size=(len(rows), 30))
     obs = pd.DataFrame({"pert": pd.Categorical(rows), keys.LIBRARY: 1e4}, index=[f"c{i}" for i in range(len(rows))])
-    return anndata.AnnData(X=sp.csr_matrix(x.astype(np.float32)), obs=obs, var=pd.DataFrame(index=PANEL))
+    return as_cells(x, obs)
+
+
+def as_cells(x, obs):
+    """Cells of log1p expression x; nothing reads their counts but the control cells that are kept."""
+    layers = {keys.COUNTS: sp.csr_matrix(np.ones(x.shape, dtype=np.float32))}
+    return anndata.AnnData(sp.csr_matrix(x.astype(np.float32)), obs, pd.DataFrame(index=PANEL), layers=layers)
 
 
 def fitted(data, **options):
-    head = GeneSetResponse(vectors=options.pop("vectors", Table(VECTORS)), **options)
-    head.fit(data, SOURCE, 0)
+    head = SetProcess(vectors=options.pop("vectors", Table(VECTORS)), **options)
+    head.fit(data, all_training(data), SOURCE, 0)
     return head
 
 
@@ -71,7 +77,7 @@ def trained():
 def of(head, label):
     """Predicted effect of a perturbation, whatever cells it starts from."""
     genes = parse(label, "control")
-    return head.of_set(genes) if genes else head.change(None, label)
+    return head.of_set(genes) if genes else head.change_of(None, label)
 
 
 def r(a, b):
@@ -147,8 +153,8 @@ def test_few_axes_are_learned_where_the_vectors_tell_and_only_there():
     missed = [np.mean([np.square(of(h, p) - t).sum() for p, t in truth.items()]) for h in (head, products, lost)]
     assert missed[0] < 0.8 * missed[1]
     assert missed[0] < 0.5 * missed[2]
-    other = GeneSetResponse(vectors=Table(VECTORS))
-    other.restore(head.state())
+    other = SetProcess(vectors=Table(VECTORS))
+    other.load_state(head.state())
     np.testing.assert_array_equal(of(other, "P0+U1"), of(head, "P0+U1"))
 
 
@@ -184,9 +190,9 @@ def test_the_scale_is_chosen_by_what_is_left_out():
 
     x = np.array([mean(label) for label in labels]) + rng.normal(0, 0.05, size=(len(labels), 30))
     obs = pd.DataFrame({"pert": labels, keys.LIBRARY: 1e4}, index=[f"c{i}" for i in range(len(labels))])
-    shared = anndata.AnnData(X=sp.csr_matrix(x.astype(np.float32)), obs=obs, var=pd.DataFrame(index=PANEL))
-    assert fitted(shared).on == "share"
-    assert fitted(cells(["control", *GENES, *pairs])).on == "log1p"
+    shared = as_cells(x, obs)
+    assert fitted(shared).scale_name == "share"
+    assert fitted(cells(["control", *GENES, *pairs])).scale_name == "log1p"
 
 
 def test_what_leaving_out_misses_is_what_refitting_misses(trained):
@@ -225,9 +231,9 @@ def test_an_effect_that_the_others_foretell_badly_is_the_gene_s_own(tmp_path):
     for gene in GENES[:4]:  # its own cells are believed as before
         assert np.linalg.norm(of(head, gene) - effect(gene) - 4.0) < 1.0
     assert fitted(loud(0.0)).own_variance == {}
-    write_checkpoint(tmp_path / "h.ckpt", head.state())
-    again = GeneSetResponse(vectors=Table(VECTORS))
-    again.restore(read_checkpoint(tmp_path / "h.ckpt"))
+    head.save(tmp_path)
+    again = SetProcess(vectors=Table(VECTORS))
+    assert again.restore(tmp_path)
     assert np.array_equal(of(again, "U0"), of(head, "U0"))
 
 
@@ -267,17 +273,25 @@ def test_a_gene_without_a_vector_is_refused_with_names_like_it_or_counted(traine
 
 
 def test_state_survives_a_checkpoint(tmp_path, trained):
-    head, other = fitted(trained, missing="mean"), GeneSetResponse(vectors=Table(VECTORS), missing="mean")
-    write_checkpoint(tmp_path / "head.ckpt", {"head": head.state()})
-    other.restore(read_checkpoint(tmp_path / "head.ckpt")["head"])
+    head, other = fitted(trained, missing="mean"), SetProcess(vectors=Table(VECTORS), missing="mean")
+    head.save(tmp_path)
+    assert other.restore(tmp_path)
+    np.testing.assert_array_equal(
+        other.control_cells.layers[keys.COUNTS].toarray(), head.control_cells.layers[keys.COUNTS].toarray()
+    )
+    assert set(other.control_cells.obs["pert"]) == {"control"}
     for name in ("P0+P9", "U1", "control"):
         np.testing.assert_array_equal(of(other, name), of(head, name))
+
+
+def known(head):
+    return Vocabulary(head.space, head.genes, head.seen, head.sets, head.control, head.weighted)
 
 
 def test_familiarity_measures_distance_against_the_training_genes(trained):
     rows = VECTORS | {"twin": VECTORS["P3"] + 1e-3, "alien": np.full(5, 40.0)}
     head = fitted(trained, vectors=Table(rows))
-    table = familiarity(head, ["twin", "alien", "P0", "P0+P9", "P0+P1", "P2+alien"])
+    table = familiarity(known(head), ["twin", "alien", "P0", "P0+P9", "P0+P1", "P2+alien"])
     points = head.space.place([*GENES, "alien"])
     gaps = [np.sort(np.linalg.norm(points[:-1] - p, axis=1))[1] for p in points[:-1]]
     own = np.linalg.norm(points[:-1] - points[-1], axis=1)
@@ -291,11 +305,11 @@ def test_familiarity_measures_distance_against_the_training_genes(trained):
         "twin": False, "alien": False, "P0": True, "P0+P9": False, "P0+P1": True, "P2+alien": False
     }  # fmt: skip
     assert (table.loc[["P0", "P0+P9"], "warning"] == "").all()
-    blind = familiarity(fitted(trained, text=False), ["U0"])
+    blind = familiarity(known(fitted(trained, text=False)), ["U0"])
     assert "knows no texts" in blind.loc["U0", "warning"]
-    few = familiarity(fitted(cells(["control", "P0", "P1"])), ["U0"])
+    few = familiarity(known(fitted(cells(["control", "P0", "P1"]))), ["U0"])
     assert "too few" in few.loc["U0", "warning"]
-    gone = familiarity(fitted(trained, missing="mean"), ["nobody"])
+    gone = familiarity(known(fitted(trained, missing="mean")), ["nobody"])
     assert gone.loc["nobody", "warning"] == "no vector for nobody: predicted as an average gene"
 
 
@@ -304,8 +318,8 @@ def test_mistakes_get_one_line(trained):
         fitted(trained[trained.obs["pert"] != "control"].copy())
     with pytest.raises(UserError, match="training has control cells only"):
         fitted(trained[trained.obs["pert"] == "control"].copy())
-    with pytest.raises(UserError, match=r"response\.genes\.weights: q; it takes"):
-        GeneSetResponse(vectors=Table(VECTORS), weights={"q": 1.0})
+    with pytest.raises(UserError, match=r"method\.weights: q; it takes"):
+        SetProcess(vectors=Table(VECTORS), weights={"q": 1.0})
 
 
 def test_few_control_cells_are_pooled_with_those_of_training_and_other_cells_are_left_alone():
@@ -315,11 +329,11 @@ def test_few_control_cells_are_pooled_with_those_of_training_and_other_cells_are
     here = cells(["control"], per=100, noise=1.0, seed=7)
     mean = here.X.mean(axis=0).A1
     pooled = (300 * own + 100 * mean) / 400
-    moved = head.change(here, "P0") - head.change(None, "P0")
+    moved = head.change_of(here, "P0") - head.change_of(None, "P0")
     ratio = (moved @ (pooled - mean)) / np.square(pooled - mean).sum()
     np.testing.assert_allclose(moved, ratio * (pooled - mean), atol=1e-5)
     assert 0.7 < ratio <= 1.0 + 1e-6
     other = here.copy()
     other.X = sp.csr_matrix(other.X.toarray() + 5.0)
-    assert np.abs(head.change(other, "P0") - head.change(None, "P0")).max() < 0.02
-    assert (head.change(other, "control") == 0).all()
+    assert np.abs(head.change_of(other, "P0") - head.change_of(None, "P0")).max() < 0.02
+    assert (head.change_of(other, "control") == 0).all()

@@ -1,12 +1,12 @@
-"""How alike are the effects of two sets of genes? The kernel of the process over sets, by its terms.
+"""Kernel of the process over sets of genes: how alike the effects of two sets are, by its terms.
 
-With `v` the text vectors in their principal components (unit total variance), for sets A and B
+With `v` the gene vectors in their principal components (unit total variance), for sets A and B
 
     k(A, B) = sum_{g in A, h in B} [c + a v_g.v_h + b exp(-|v_g - v_h|^2 / 2) + r 1(g = h)]
             + sum_{pairs p in A, q in B} [i (v_p1.v_q1 v_p2.v_q2 + v_p1.v_q2 v_p2.v_q1) + j 1(p = q)]
 
-`c` is what all genes share (the perturbed mean), `a` and `b` what the texts tell, `r` what is a gene's own, `i` and `j`
-interactions told by the texts and a pair's own. With learned axes `l_r` (`pair_axes.py`) the term of `i` is
+`c` is what all genes share (the perturbed mean), `a` and `b` what the vectors predict, `r` what is a gene's own, `i` and
+`j` interactions predicted by the vectors and a pair's own. With learned axes `l_r` (`axes.py`) the term of `i` is
 `sum_r (l_r.v_p1)(l_r.v_p2)(l_r.v_q1)(l_r.v_q2)`. Without the second line the process is additive.
 """
 
@@ -42,15 +42,16 @@ def parts(
 
     out["j"] = over_pairs((p[:, None] == q[None]).all(axis=-1).astype(float))
     if axes is None:
-        told = linear[np.ix_(p[:, 0], q[:, 0])] * linear[np.ix_(p[:, 1], q[:, 1])]
-        told += linear[np.ix_(p[:, 0], q[:, 1])] * linear[np.ix_(p[:, 1], q[:, 0])]
-        out["i"] = over_pairs(told)
+        alike = linear[np.ix_(p[:, 0], q[:, 0])] * linear[np.ix_(p[:, 1], q[:, 1])]
+        alike += linear[np.ix_(p[:, 0], q[:, 1])] * linear[np.ix_(p[:, 1], q[:, 0])]
+        out["i"] = over_pairs(alike)
     else:
         out["i"] = products(owner_a, p, text, axes, len(a)) @ products(owner_b, q, text, axes, len(b)).T
     return out
 
 
 def combined(terms: dict[str, np.ndarray], weights: dict[str, float]) -> np.ndarray:
+    """The kernel, (|a|, |b|): its terms by their weights."""
     return sum(weights[name] * terms[name] for name in WEIGHTS)
 
 
@@ -69,14 +70,14 @@ def members(sets: Sets, at: dict[str, int]) -> np.ndarray:
 
 
 def pairs_of(sets: Sets, at: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Owner (m,) and genes (m, 2) of every unordered pair."""
+    """Set (m,) and genes (m, 2) of every unordered pair within a set."""
     found = [(row, at[g], at[h]) for row, one in enumerate(sets) for g, h in itertools.combinations(sorted(one), 2)]
     array = np.array(found, dtype=np.int64).reshape(-1, 3)
     return array[:, 0], array[:, 1:]
 
 
 def products(owner: np.ndarray, pairs: np.ndarray, text: np.ndarray, axes: np.ndarray, n_sets: int) -> np.ndarray:
-    """Products of the two genes' projections on the axes (q, R), summed over the pairs that a set owns: (n_sets, R)."""
+    """Products of the two genes' projections on the axes (q, R), summed over the pairs of a set: (n_sets, R)."""
     projected = text @ axes
     out = np.zeros((n_sets, axes.shape[1]))
     np.add.at(out, owner, projected[pairs[:, 0]] * projected[pairs[:, 1]])
