@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from scsave.errors import UserError
-from scsave.results.collect import FILE as RESULTS
+from scsave.results.frame import FILE as RESULTS
 from scsave.runs.main import config_hash, method_name, one_line, register_resolvers, run_dir
 
 SHARED = {"defaults"}  # files that others build on, no experiments of their own; so are those in a folder `base`
