@@ -2,63 +2,75 @@
 
 python scripts/make_figures.py outputs [--only guidance,block_size] [--data heart] [--out outputs/figures]
 guidance, sampling_steps, block_size: runs that differ in that setting alone. training_time: quality against minutes.
-cells: UMAPs and violins of generated.h5ad beside the real test cells. integrated: UMAPs of every method's embedding.
-groups: scores by held-out type or group of perturbations. What has no runs is skipped, and named (docs/tables.md).
+cells: what generation runs left, as the run itself draws it. integrated: UMAPs of every method's embedding.
+groups: what perturbation runs left. What has no runs is skipped, and named (docs/tables.md).
 """
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import pandas as pd
+
 from scsave.errors import UserError
-from scsave.results.collect import Result, collect
+from scsave.files import slug
+from scsave.results.comparable import question
+from scsave.results.frame import read
 from scsave.runs.main import entry
 
-Drawer = Callable[[Path, Sequence[Result]], list[Path]]
+FILTERS = ("task", "data", "method", "experiment")
+NEEDS = {
+    "training_time": "two methods that were trained on one data set",
+    "cells": "a generation run with its generated.h5ad and its data",
+    "integrated": "a batch-correction run with its integrated.h5ad",
+    "groups": "a perturbation run with its predictions and its data",
+}
 
 
-def drawers() -> dict[str, tuple[Drawer, str]]:
-    """Name -> how it is drawn, and what it needs. The libraries are imported only here."""
-    from scsave.results.curve_figures import SWEEPS, draw_sweep, draw_time
-    from scsave.results.run_figures import draw_generated, draw_groups, draw_integrated, same_cells, shown, trained_most
-
-    def sweep(name: str) -> tuple[Drawer, str]:
-        one = SWEEPS[name]
-        return lambda folder, results: draw_sweep(folder, name, one, results), f"runs that differ in {one.key} alone"
-
-    def cells(folder: Path, results: Sequence[Result]) -> list[Path]:
-        return attempts(draw_generated, folder, trained_most([r for r in results if r.task == "generation"]))
-
-    def groups(folder: Path, results: Sequence[Result]) -> list[Path]:
-        return attempts(draw_groups, folder, shown([r for r in results if r.task == "perturbation"]))
-
-    def integrated(folder: Path, results: Sequence[Result]) -> list[Path]:
-        return attempts(draw_integrated, folder, same_cells([r for r in results if r.task == "batch_correction"]))
-
-    return {
-        **{name: sweep(name) for name in SWEEPS},
-        "training_time": (draw_time, "two methods that were trained on one data set"),
-        "cells": (cells, "a generation run with its generated.h5ad and its data"),
-        "integrated": (integrated, "a batch-correction run with its integrated.h5ad"),
-        "groups": (groups, "a perturbation run with several groups"),
-    }
+def first_of(runs: pd.DataFrame, by: str, columns: list[str]) -> pd.DataFrame:
+    """One run for each value of `columns`: the last by `by`, of those the lowest seed, the newest."""
+    runs = runs.assign(trained=[cost.get("cells_seen") or 0 for cost in runs["cost"]], older=-runs["seed"].astype(int))
+    return runs.sort_values([by, "older", "written"]).drop_duplicates(columns, keep="last").sort_index()
 
 
-def attempts(draw: Callable, folder: Path, each: Sequence) -> list[Path]:
-    """What could be drawn; what could not is told in a line, and the others go on."""
-    from scsave.runs.folds import time_left
+def name_of(run: pd.Series) -> str:
+    return "_".join(filter(None, [slug(run["experiment"] or ""), slug(run["data"]), run["method"]]))
 
+
+def attempts(each: Iterable[tuple[Callable, Path, object]]) -> list[Path]:
+    """What could be drawn; what could not is said in a line, and the others go on."""
     found: list[Path] = []
-    started = time.perf_counter()
-    for done, one in enumerate(each):
-        print(f"drawing {done + 1} of {len(each)}{time_left(started, done, len(each))}", file=sys.stderr, flush=True)
+    for draw, *arguments in each:
         try:
-            found += draw(folder, one)
+            drawn = draw(*arguments)
+            found += drawn if isinstance(drawn, list) else [drawn]
         except UserError as error:
             print(f"skipped: {error}", file=sys.stderr)
     return found
+
+
+def draw(name: str, out: Path, runs: pd.DataFrame) -> list[Path]:
+    from scsave.results.figures import SWEEPS, draw_sweep, draw_time
+    from scsave.results.run_figures import draw_integrated, draw_run
+
+    if name in SWEEPS:
+        return draw_sweep(out, name, SWEEPS[name], runs)
+    if name == "training_time":
+        return draw_time(out, runs)
+    task = {"cells": "generation", "integrated": "batch_correction", "groups": "perturbation"}[name]
+    same = runs[runs["task"] == task]
+    if name == "integrated" and len(same):
+        same = first_of(same, "older", ["task", "data", "experiment", "method"])
+        groups = same.groupby(question(same).map(repr).agg("\n".join, axis=1), sort=False)
+        return attempts((draw_integrated, out / f"cells_{slug(g['data'].iloc[0])}_integrated", g) for _, g in groups)
+    key = ["data", "split", "method"] if name == "cells" else ["data", "experiment", "method"]
+    each = (
+        [run for _, run in first_of(same, "trained" if name == "cells" else "older", key).iterrows()]
+        if len(same)
+        else []
+    )
+    return attempts((draw_run, Path(run["path"]).parent, out / f"{name}_{name_of(run)}") for run in each)
 
 
 def words(text: str) -> list[str]:
@@ -67,35 +79,30 @@ def words(text: str) -> list[str]:
 
 def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "folders", nargs="*", type=Path, default=[Path("outputs")], help="folders with runs (default: outputs)"
-    )
-    parser.add_argument("--only", type=words, help="names of figures (above); all without it")
-    parser.add_argument("--task", type=words, help="tasks")
-    parser.add_argument("--data", type=words, help="data sets; * and ? are wildcards here and below")
-    parser.add_argument("--method", type=words, help="methods")
-    parser.add_argument("--experiment", type=words, help="experiment_name of the runs")
-    parser.add_argument("--out", type=Path, default=Path("outputs/figures"), help="folder (default: outputs/figures)")
+    add = parser.add_argument
+    add("folders", nargs="*", type=Path, default=[Path("outputs")], help="folders with runs (default: outputs)")
+    add("--only", type=words, help="names of figures (above); all without it")
+    for key in FILTERS:
+        add(f"--{key}", type=words, help=f"{key}s; * and ? are wildcards")
+    add("--out", type=Path, default=Path("outputs/figures"), help="folder (default: outputs/figures)")
     options = parser.parse_args(arguments)
-    chosen = {"task": options.task, "data": options.data, "method": options.method, "experiment": options.experiment}
-    results = collect(options.folders, **chosen)
-    if not results:
+    runs = read(options.folders, **{key: getattr(options, key) for key in FILTERS})
+    if runs.empty:
         raise UserError(
             f"{', '.join(map(str, options.folders))}: no fitting results.json there; run python train.py first"
         )
-    from scsave.results.style import formats
+    from scsave.results.figures import SWEEPS, formats
 
-    known = drawers()
+    known = {name: f"runs that differ in {one.key} alone" for name, one in SWEEPS.items()} | NEEDS
     if lost := [name for name in options.only or [] if name not in known]:
         raise UserError(f"--only {','.join(lost)}: no such figure; there are: {', '.join(known)}")
     with formats(".pdf"):
         for name in options.only or known:
-            draw, needs = known[name]
-            written = draw(options.out, results)
+            written = draw(name, options.out, runs)
             for path in written:
                 print(f"{path} (and .pdf)")
             if not written:
-                print(f"skipped: {name}: needs {needs}")
+                print(f"skipped: {name}: needs {known[name]}")
 
 
 if __name__ == "__main__":

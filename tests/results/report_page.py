@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scsave.results.collect import collect
+from scsave.results.report.content import Content, read_plan
 
 from scsave.metrics.row import CFGEN_LEGACY, PROTOCOLS
-from scsave.results.collect import collect
 from scsave.results.protocol_study import REAL, Seen, Study
-from scsave.results.report.content import Content, read_plan
 
 from .written import write
 

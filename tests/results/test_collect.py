@@ -1,12 +1,12 @@
 import math
 
 import pytest
+from scsave.results.collect import collect, read_result
 
 from scsave.errors import UserError
 from scsave.metrics.registry import REGISTRY
 from scsave.results import collect as module
 from scsave.results import record
-from scsave.results.collect import collect, read_result
 from scsave.results.paper import fits, matching, reported
 
 from .written import write

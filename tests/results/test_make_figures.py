@@ -5,15 +5,15 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
-
-from scsave.errors import UserError
-from scsave.metrics.registry import metric
 from scsave.results.collect import collect
 from scsave.results.costs import cost_rows
 from scsave.results.curve_figures import SWEEPS, draw_sweep, draw_time, metrics_of
 from scsave.results.curves import curves
-from scsave.results.run_figures import draw_generated, draw_groups, same_cells, shown, trained_most
 from scsave.results.style import formats
+
+from scsave.errors import UserError
+from scsave.metrics.registry import metric
+from scsave.results.run_figures import draw_generated, draw_groups, same_cells, shown, trained_most
 
 from .written import write
 

@@ -8,13 +8,6 @@ import pytest
 from anndata import AnnData
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-
-from scsave.baselines.generation import PcaGaussian
-from scsave.components import build
-from scsave.data.gene_selection import select_genes
-from scsave.errors import UserError
-from scsave.files import write_h5ad, write_json
-from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, PROTOCOLS
 from scsave.results.protocol_study import (
     DRAWN,
     REAL,
@@ -25,6 +18,13 @@ from scsave.results.protocol_study import (
     study_without_run,
     told_apart,
 )
+
+from scsave.baselines.generation import PcaGaussian
+from scsave.components import build
+from scsave.data.source import select_genes
+from scsave.errors import UserError
+from scsave.files import write_h5ad, write_json
+from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, PROTOCOLS
 from scsave.runs.main import register_resolvers
 
 from ..conftest import CELLS, ROOT

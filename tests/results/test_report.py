@@ -7,14 +7,14 @@ import sys
 from itertools import pairwise
 
 import pytest
-
-from scsave.errors import UserError
 from scsave.results.collect import collect
-from scsave.results.report import study as kept
 from scsave.results.report.content import read_plan
 from scsave.results.report.html import Html, html, tag
 from scsave.results.report.page import SECTIONS, page
 from scsave.results.report.pictures import what
+
+from scsave.errors import UserError
+from scsave.results.report import study as kept
 
 from ..conftest import ROOT, clean_environment
 from .report_page import NASTY, Page, content, study

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 
 import pytest
-
 from scsave.results.report.page import page
 
 from .report_page import content

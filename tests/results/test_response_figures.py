@@ -1,5 +1,4 @@
 import numpy as np
-
 from scsave.results.response_figures import apart
 from scsave.results.style import level_colors
 

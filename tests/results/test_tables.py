@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from scsave.errors import UserError
 from scsave.results.collect import collect
-from scsave.results.comparable import benches
 from scsave.results.not_run import not_run
 from scsave.results.settings import differing, told
+from scsave.results.table_ranks import digits_for
+
+from scsave.errors import UserError
+from scsave.results.comparable import benches
 from scsave.results.table import CEILING, Cell, Table
 from scsave.results.table_formats import latex, latex_escape, markdown, sources_csv, tidy_csv, write_table
-from scsave.results.table_ranks import digits_for
 from scsave.results.table_text import paper_text, value_text
 from scsave.results.tables import make_table, plan
 

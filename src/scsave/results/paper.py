@@ -9,13 +9,15 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
+import pandas as pd
+
 from scsave import keys
 
 # The paper's name -> ours. Its WD and MMD leave open which space, which projection and which kernels: W1, and the
 # biased MMD of CFGen's code, are the readings that fit (docs/evaluation.md).
 METRICS = {"wd": "w1", "mmd": "mmd2_rbf", "scib": "total", "pcc": "pcc", "r2": "r2"}
 METHODS = {
-    "SAVE": "scsave",
+    "SAVE": "save",
     "Scanorama": "scanorama",
     "Harmony": "harmony",
     "scVI": "scvi",
@@ -23,6 +25,7 @@ METHODS = {
     "no change": "no_change",
 }
 SPLITS = {"test": "random", "seen": "random", "unseen": "unseen", "all": "all", "leave-one-type-out": "leave_out"}
+SMALL = "small/"  # few cells, genes and steps: no reproduction, so no number of the paper stands beside it
 GROUPS = {"CD8T": ("CD8 T cells", "CD8 T")}  # a "split" that is one cell type: its names in the files there are
 # Rows of SAVE itself in another setting: the run's experiment, and settings that it must have.
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -69,7 +72,7 @@ def _reported(line: dict[str, str]) -> Reported:
         split="leave_out" if groups else SPLITS[line["split"]],
         groups=groups or (keys.ALL,),
         method=line["method"],
-        row="scsave" if experiment else METHODS.get(line["method"]),
+        row="save" if experiment else METHODS.get(line["method"]),
         metric=METRICS.get(line["metric"], line["metric"]),
         value=float(line["value"]),
         note=line["note"],
@@ -101,6 +104,34 @@ def fits(one: Reported, experiment: str | None, config: Mapping[str, Any]) -> bo
     if one.experiment is None:
         return True
     return experiment == one.experiment and all(_at(config, key) == value for key, value in one.settings.items())
+
+
+def place(runs: pd.DataFrame, values: pd.DataFrame, metric: str, group: str) -> dict[str, Reported]:
+    """The paper's numbers of a column by the row that each stands beside; rows that only the paper has end `as reported`.
+
+    `runs` are those of the column, `values` its values (`scsave.results.table.Table`). A number of another setting stands
+    beside rows of a run in that setting; the others, where a row has several variants, beside those of the paper's experiments.
+    """
+    first, found = runs.iloc[0], {}
+    if (first["experiment"] or "").startswith(SMALL):
+        return {}
+    for one in matching(task=first["task"], data=first["data"], split=first["split"], metric=metric, group=group):
+        if one.experiment is None and not fits(one, None, first["config"]):
+            continue
+        ours = values[values["row"] == one.row]
+        experiments = runs.loc[ours["run"], "experiment"].fillna("").to_numpy()
+        if one.experiment is not None:
+            configs = runs.loc[ours["run"], "config"]
+            there = [fits(one, name, config) for name, config in zip(experiments, configs, strict=True)]
+        elif ours["label"].nunique() > 1:
+            other = {experiment for experiment, _ in SETTINGS.values()}
+            there = [name.startswith("paper/") and name not in other for name in experiments]
+        else:
+            there = [True] * len(ours)
+        found = dict.fromkeys(ours["label"][there], one) | found
+        if not any(there) and one.experiment is None:
+            found[f"{one.method}, as reported"] = one
+    return found
 
 
 def _at(config: Any, key: str) -> Any:

@@ -61,13 +61,14 @@ class BlockAttention:
 
     def run(self, context: Context) -> list[Path]:
         """Writes `attention.csv` and `attention.png` below the run's folder."""
-        from scsave.results.attention_figure import draw_attention
+        from scsave.results.run_figures import draw_attention
 
         column, reference = self.chosen(context.method.fitted.conditions.names, context.columns, context.data)
         labels, weights = self.weights(context, column, reference)
         path = context.folder / "attention.csv"
-        write_text(path, long_table(labels, weights).to_csv(index=False))
-        figure = draw_attention(context.folder / "figures" / "attention.png", labels, weights, column, self.max_levels)
+        table = long_table(labels, weights)
+        write_text(path, table.to_csv(index=False))
+        figure = draw_attention(context.folder / "figures" / "attention.png", table, self.max_levels)
         print(f"attention by {column}, reference {reference}: {path}, {figure}")
         return [path, figure]
 

@@ -1,0 +1,156 @@
+"""What pictures of one run are made of: its cells, real ones from the prepared cache, UMAPs, marker genes, violins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scsave import keys
+from scsave.errors import UserError
+from scsave.keys import Columns
+from scsave.results.figures import panels, save
+from scsave.results.frame import owns
+from scsave.results.table import ORDER, role
+from scsave.threads import own_threads
+
+MAX_CELLS, MAX_LEVELS = 5000, 20
+GREY = "#D9D9D9"  # cells behind those that a panel is about
+
+
+def read_cells(run: pd.Series, path: Path) -> AnnData:
+    import anndata
+
+    if not path.is_file():
+        raise UserError(f"{path}: not there; run it again: {run['command'] or 'python train.py'}")
+    return anndata.read_h5ad(path)
+
+
+def real_cells(run: pd.Series) -> tuple[AnnData, Columns]:
+    """The cells of a run's data as they were prepared, all genes, and their columns; UserError where they can't be had."""
+    from scsave.components import build
+
+    cache = Path(run["config"]["paths"]["cache"])
+    source = build(run["config"]["data"], "data").fitted(cache)
+    return source.load(cache), source.roles
+
+
+def test_rows(folder: Path, cells: AnnData) -> np.ndarray:
+    from scsave.data.splits.split import Split
+
+    return Split.load(folder / "split.csv", cells.obs_names).test
+
+
+def scores_of(run: pd.Series) -> dict[str, dict[str, dict[str, float]]]:
+    """row -> group -> metric in the headline protocol: the run's own rows before those that they are read against."""
+    scores = run["scores"][run["headline"]]
+    order = sorted(scores, key=lambda row: (not owns(run["method"], row), ORDER.index(role(row))))
+    return {row: scores[row] for row in order}
+
+
+def variance(cells: AnnData) -> np.ndarray:
+    """Of each gene over the cells, (G,)."""
+    from sklearn.utils.sparsefuncs import mean_variance_axis
+
+    return mean_variance_axis(cells.X.tocsr(), axis=0)[1] if hasattr(cells.X, "tocsr") else np.var(cells.X, axis=0)
+
+
+def sample_cells(data: AnnData, n: int = MAX_CELLS, seed: int = 0) -> AnnData:
+    if data.n_obs <= n:
+        return data
+    return data[np.sort(np.random.default_rng(seed).choice(data.n_obs, n, replace=False))]
+
+
+def joint_umap(parts: Mapping[str, AnnData], columns: Sequence[str] = (), n_genes: int = 2000) -> AnnData:
+    """All parts on one UMAP, in random order so that none hides another; `obs["cells"]` names each cell's part.
+
+    The PCA is fitted on all of them: for looking, not for measuring.
+    """
+    import anndata
+    import scanpy as sc
+
+    parts = {name: AnnData(part.X, part.obs[[*columns]].astype(str), part.var[[]]) for name, part in parts.items()}
+    joint = anndata.concat(parts, label="cells", index_unique="-")
+    joint = joint[np.random.default_rng(0).permutation(joint.n_obs)].copy()
+    joint = joint[:, np.sort(np.argsort(-variance(joint), kind="stable")[:n_genes])].copy()
+    sc.pp.pca(joint, n_comps=min(30, *(size - 1 for size in joint.shape)))
+    place(joint, "X_pca")
+    return joint
+
+
+def place(cells: AnnData, basis: str) -> None:
+    """`obsm["X_umap"]` from an embedding; outliers are drawn in to where nearly all cells are, so that the plane is filled."""
+    import scanpy as sc
+
+    with own_threads():
+        sc.pp.neighbors(cells, n_neighbors=min(15, cells.n_obs - 1), use_rep=basis, random_state=0)
+        sc.tl.umap(cells, random_state=0)
+    at = cells.obsm["X_umap"]
+    low, high = np.quantile(at, [0.005, 0.995], axis=0)
+    margin = 0.05 * (high - low)
+    cells.obsm["X_umap"] = np.clip(at, low - margin, high + margin)
+
+
+def scatter(
+    ax, cells: AnnData, column: str, shown: np.ndarray, colors: Mapping[str, Any], title: str, legend: bool
+) -> None:
+    """The cells of the mask `shown`, coloured by the levels of `column`, before all others in grey."""
+    import scanpy as sc
+
+    levels = [level for level in colors if (cells.obs[column].astype(str) == level).any()]
+    labels = cells.obs[column].astype(str).where(shown)
+    panel = AnnData(obs=pd.DataFrame({column: pd.Categorical(labels, levels)}, index=cells.obs_names))
+    panel.obsm["X_umap"] = cells.obsm["X_umap"]
+    size = float(np.clip(30_000 / cells.n_obs, 4, 30))
+    legend_loc = "right margin" if legend and len(levels) <= MAX_LEVELS else None
+    sc.pl.umap(
+        panel, color=column, palette=[colors[level] for level in levels], na_color=GREY, na_in_legend=False, size=size,
+        legend_loc=legend_loc, legend_fontsize=7, frameon=False, title=title, ax=ax, show=False,
+    )  # fmt: skip
+    (left, bottom), (right, top) = cells.obsm["X_umap"].min(axis=0), cells.obsm["X_umap"].max(axis=0)
+    ax.set(xlim=(left - 0.3, right + 0.3), ylim=(bottom - 0.3, top + 0.3))
+
+
+def marker_genes(cells: AnnData, key: str | None, n: int = 5) -> dict[str, str]:
+    """Genes to look at, and the level of `key` that each marks (t-test against the rest): of the largest levels, then more.
+
+    Without `key`, or with one level, the genes that vary most mark nothing.
+    """
+    import scanpy as sc
+
+    sizes = cells.obs[key].astype(str).value_counts() if key else pd.Series(dtype=int)
+    sizes = sizes[sizes > 1]
+    if len(sizes) < 2:
+        return dict.fromkeys(cells.var_names[np.argsort(-variance(cells), kind="stable")[:n]], "")
+    cells = AnnData(cells.X, pd.DataFrame({"level": cells.obs[key].astype(str).astype("category")}), cells.var[[]])
+    cells.uns["log1p"] = {"base": None}
+    sc.tl.rank_genes_groups(cells, "level", groups=list(sizes.index), method="t-test")
+    names = pd.DataFrame(cells.uns["rank_genes_groups"]["names"])[list(sizes.index)].head(n)
+    found: dict[str, str] = {}
+    for level, gene in names.stack().droplevel(0).items():
+        found.setdefault(gene, level)
+    return dict(list(found.items())[:n])
+
+
+def violins(path: Path, parts: Mapping[str, tuple[AnnData, str]], genes: Mapping[str, str], library: bool) -> Path:
+    """One panel a gene (and the library size), one violin a part; `genes` with what each marks, log1p of counts per 10,000."""
+    import seaborn as sns
+
+    def values(cells: AnnData, gene: str) -> np.ndarray:
+        x = cells[:, gene].X if gene else np.log10(cells.obs[keys.LIBRARY].to_numpy())
+        return (x.toarray() if hasattr(x, "toarray") else np.asarray(x)).ravel()
+
+    shown = {"": "log10 of library size"} if library else {}
+    fig, axes = panels(len(shown | genes), width=2.4, height=2.4, wrap=3)
+    for ax, (gene, of) in zip(axes, (shown | genes).items(), strict=True):
+        found = pd.DataFrame({name: pd.Series(values(cells, gene)) for name, (cells, _) in parts.items()})
+        colors = [color for _, color in parts.values()]
+        sns.violinplot(found, palette=colors, cut=0, inner="quart", linewidth=0.8, density_norm="width", ax=ax)
+        ax.set_title(f"{gene}\n{fill(of, 22)}".strip(), fontsize=8)
+        ax.set_ylabel("log1p of counts per 10,000" if gene else "", fontsize=7)
+    return save(fig, path)

@@ -1,0 +1,160 @@
+"""All results.json files below a folder as data frames: one line a run, one tidy line a score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scsave.errors import UserError
+
+FILE, FOLDS = "results.json", "folds"
+SCHEMA = 1  # the one that scsave.runs.record writes
+HEADLINE = "headline"  # the protocol of a task that has no others
+TEXTS = ("task", "registry", "data", "method", "split", "split_hash", "config_hash")
+OBJECTS = ("config", "scores", "info", "cost", "versions", "metric_versions")  # columns of nested values
+_NEEDED = (*TEXTS, "seed", "config", "metrics")
+_OPTIONAL = ("kind", "command", "git_commit", "device", "cells", "genes")
+# Where files lie, what data are called in prose, and the machine: no number depends on them.
+_NO_SETTING = {
+    "path", "mirrors", "citation", "licence", "cache", "accelerator", "devices", "num_nodes", "num_workers", "strategy",
+    "log_every", "profiler", "detect_anomaly", "options",
+}  # fmt: skip
+Wanted = str | int | Iterable[str | int] | None
+
+
+def read(
+    folders: Iterable[Path | str],
+    *,
+    task: Wanted = None,
+    data: Wanted = None,
+    method: Wanted = None,
+    experiment: Wanted = None,
+    seed: Wanted = None,
+    damaged: list[str] | None = None,
+) -> pd.DataFrame:
+    """One line for each run below `folders` (or file named itself) that fits, indexed and sorted by its results.json.
+
+    Columns: what the file says (docs/results.md), `config.<key>` for every setting, and `scores[protocol][row][group]
+    [metric]`, the headline protocol first. Texts may have shell wildcards (`experiment="paper/*"`). UserError for a folder
+    that is not there, and for a damaged file; where `damaged` is given, its line goes there and the file is left out.
+    """
+    records = []
+    for path in sorted({file.resolve(): file for folder in folders for file in _files(Path(folder))}.values()):
+        try:
+            records.append(_record(path))
+        except UserError as error:
+            if damaged is None:
+                raise
+            damaged.append(str(error))
+    runs = pd.DataFrame(records, columns=list(records[0]) if records else [*TEXTS, "experiment", "seed"], dtype=object)
+    if records:
+        flat = pd.json_normalize([{"config": record["config"]} for record in records])
+        plain = {key: map(_plain, flat[key]) for key in flat if not _NO_SETTING & set(key.split("."))}
+        runs = pd.concat([runs, pd.DataFrame(plain, dtype=object)], axis=1).set_index("path", drop=False)
+    wanted = {"task": task, "data": data, "method": method, "experiment": experiment, "seed": seed}
+    for key, value in wanted.items():
+        if value is not None:
+            patterns = [str(one) for one in ([value] if isinstance(value, str | int) else value)]
+            runs = runs[[one is not None and any(fnmatchcase(str(one), p) for p in patterns) for one in runs[key]]]
+    return runs
+
+
+def _files(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give one that holds runs (outputs/, or a part of it)")
+    return [path for path in folder.rglob(FILE) if FOLDS not in path.relative_to(folder).parts]
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """One file, checked. UserError names a file that is damaged, lacks a key, or has another schema."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: can't be read as results.json ({error}); remove it or run it again") from None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        raise UserError(f"{path}: has schema {found}, this version reads {SCHEMA}; run it again")
+    if missing := [key for key in _NEEDED if key not in content]:
+        raise UserError(f"{path}: lacks {', '.join(missing)}; it is damaged or older than this version: run it again")
+    try:
+        info, config = content.get("info") or {}, dict(content["config"])
+        headline = info.get("headline_protocol", HEADLINE)
+        return {
+            "path": str(path),
+            **{key: str(content[key]) for key in TEXTS},
+            **{key: content.get(key) for key in _OPTIONAL},
+            "seed": int(content["seed"]),
+            "written": content.get("written") or "",
+            "experiment": content.get("experiment_name") or config.get("experiment_name"),
+            "mode": config.get("mode", "train"),
+            "headline": headline,
+            "config": config,
+            "scores": _floats({headline: content["metrics"]} | (content.get("protocols") or {}), 4),
+            "info": info,
+            **{key: dict(content.get(key) or {}) for key in ("cost", "versions", "metric_versions")},
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: a value is not what docs/results.md says ({error}); run it again") from None
+
+
+def _floats(node: Any, depth: int) -> Any:
+    """Scores as floats, `depth` levels down; null is how NaN was written."""
+    if depth:
+        return {key: _floats(value, depth - 1) for key, value in node.items()}
+    return float("nan") if node is None else float(node)
+
+
+def _plain(value: Any) -> Any:
+    """A setting that can be compared: lists as text, 1.0 as 1, what is missing as None."""
+    if isinstance(value, list):
+        return "+".join(map(str, value))
+    if pd.isna(value):
+        return None
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def owns(method: str, row: str) -> bool:
+    """Whether a row is the method's own: its name, or `<name>_<route>` for routes beside the headline one."""
+    return row == method or row.startswith(f"{method}_")
+
+
+def values(
+    runs: pd.DataFrame,
+    protocol: str | None = None,
+    groups: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """One line a score: run (its path), row, own, group, protocol, metric, value, low and high (bootstrap interval).
+
+    Everything that the files hold; or, for names that are given, exactly those for each row, NaN where a file has none.
+    """
+
+    def lines() -> Iterator[tuple]:
+        for run in runs[["path", "method", "headline", "scores", "info"]].itertuples(index=False):
+            for name in run.scores if protocol is None else [protocol]:
+                scores = run.scores.get(name, {})
+                for row in scores if protocol is None else run.scores[run.headline]:
+                    for group in scores[row] if groups is None else groups:
+                        found = scores.get(row, {}).get(group, {})
+                        bounds = run.info.get("intervals", {}).get(row, {}).get(group, {})
+                        for metric in found if metrics is None else metrics:
+                            low, high = bounds.get(metric) or (None, None)
+                            value = found.get(metric, np.nan)
+                            yield run.path, row, owns(run.method, row), group, name, metric, value, low, high
+
+    frame = pd.DataFrame(lines(), columns=["run", "row", "own", "group", "protocol", "metric", "value", "low", "high"])
+    return frame.astype({"own": bool, "value": float, "low": float, "high": float})
+
+
+def tidy(runs: pd.DataFrame) -> pd.DataFrame:
+    """`values` of all that the files hold, each line with its run's columns and settings (as categories)."""
+    told = runs.drop(columns=list(OBJECTS)).astype("category")
+    return values(runs).join(told, on="run")
