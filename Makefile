@@ -37,9 +37,11 @@ test: $(STAMP)  ## run the tests
 test-fast: $(STAMP)  ## run the tests that take less than ten seconds each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
 
-lint: $(STAMP)  ## ruff: check and format check
+lint: $(STAMP)  ## ruff, imports that go downwards and never in a circle, and how long files are
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/check_sizes.py
 
 format: $(STAMP)  ## ruff: fix and format
 	$(BIN)/ruff check --fix .
@@ -51,12 +53,15 @@ OUTPUTS ?= outputs
 REPRODUCE = $(BIN)/python scripts/reproduce_paper.py $(1) --outputs $(OUTPUTS) $(if $(DATA),--data $(DATA)) \
 	$(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(ONLY),--only '$(ONLY)') $(if $(DRY),--dry) $(if $(RETRY),--retry) $(if $(TRAINER),--more trainer=$(TRAINER))
+# Pages of what is there, unless they are newer than the state or runs were stopped; 1 where a job failed.
+PAGES = code=$$?; [ $$code -gt 1 ] || [ -n '$(DRY)' ] || [ $(OUTPUTS)/report.html -nt $(OUTPUTS)/reproduce/$(1)/state.json ] || \
+	$(MAKE) --no-print-directory tables figures report || exit 1; exit $$code
 
 reproduce-paper: $(STAMP)  ## every experiment of the paper and its ablations: resumable; DRY=1 lists them and the time
-	$(call REPRODUCE,paper ablation)
+	@$(call REPRODUCE,paper ablation correction); $(call PAGES,paper)
 
 reproduce-small: $(STAMP)  ## every family of experiments, capped for two cores; DATA=<folder> adds the real sets there
-	$(call REPRODUCE,small)
+	@$(call REPRODUCE,small); $(call PAGES,small)
 
 tables: $(STAMP)  ## tables of all results below OUTPUTS, as Markdown, LaTeX and CSV
 	$(BIN)/python scripts/make_tables.py $(OUTPUTS) --out $(OUTPUTS)/tables
@@ -67,11 +72,11 @@ figures: $(STAMP)  ## figures of all results below OUTPUTS, PNG and PDF
 report: $(STAMP)  ## one self-contained HTML page of all results below OUTPUTS
 	$(BIN)/python scripts/make_report.py $(OUTPUTS) --out $(OUTPUTS)/report.html
 
-bench-demo: $(STAMP)  ## time, memory and quality of the demo against its limits (docs/choices.md)
-	$(BIN)/python scripts/bench_demo.py
+bench: $(STAMP)  ## what steps, sampling, the demo and growing data cost, in ratios: outputs/bench.json (docs/scaling.md)
+	$(BIN)/python scripts/bench.py --out $(OUTPUTS)/bench.json
 
-bench-attention: $(STAMP)  ## step time of one token a gene against blocks of 3,200, at 19,112 genes
-	$(BIN)/python scripts/bench_attention.py
+bench-demo bench-attention: bench-%: $(STAMP)
+	$(BIN)/python scripts/bench.py --only $* --out $(OUTPUTS)/bench-$*.json
 
 constraints: | $(BIN)/uv  ## resolve every dependency anew into constraints.txt
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
@@ -81,4 +86,4 @@ clean:  ## remove .venv, caches and outputs
 	rm -rf .venv .pytest_cache .ruff_cache data/cache outputs/*
 
 .PHONY: help setup setup-conda demo test test-fast lint format reproduce-paper reproduce-small tables figures report \
-	bench-demo bench-attention constraints clean
+	bench bench-demo bench-attention constraints clean

@@ -51,8 +51,9 @@ def attempts(each: Iterable[tuple[Callable, Path, object]]) -> list[Path]:
 
 
 def draw(name: str, out: Path, runs: pd.DataFrame) -> list[Path]:
-    from scsave.results.figures import SWEEPS, draw_sweep, draw_time
     from scsave.results.run_figures import draw_integrated, draw_run
+
+    from scsave.results.figures import SWEEPS, draw_sweep, draw_time
 
     if name in SWEEPS:
         return draw_sweep(out, name, SWEEPS[name], runs)

@@ -4,7 +4,16 @@ import scipy.sparse as sp
 from scipy import stats
 
 from scsave import keys
-from scsave.baselines.carry import binomial_at, carried_cells, poisson_at, stratified
+from scsave.baselines.carry import (
+    binomial_at,
+    carried_cells,
+    carried_groups,
+    observed,
+    poisson_at,
+    repeated,
+    stratified,
+    to_pooled,
+)
 from tests.metrics.cells import population
 
 
@@ -69,3 +78,34 @@ def test_same_seed_same_cells_other_seed_others(control):
     a, b, c = (carried_cells(control, change, "state", "z", s, "test").X.toarray() for s in (0, 0, 1))
     assert (a == b).all()
     assert (a != c).any()
+
+
+def test_repeated_cells_meet_a_mean_that_a_handful_can_not_and_say_whose_repeats_they_are(control):
+    few, change = control[:5].copy(), np.full(60, 0.1)
+    many = repeated(few, 60)
+    assert (many.n_obs, observed(many), observed(few)) == (300, 5, 5)
+    assert means(many) == pytest.approx(means(few), abs=1e-6)
+    assert many.obs_names.is_unique
+
+    def carried(cells):
+        return carried_groups(cells, [np.arange(cells.n_obs)], lambda _: change, "state", "z", 0, "test")
+
+    alone, made = carried(few), carried(many)
+    missed = [np.abs(means(cells) - means(few) - 0.1).mean() for cells in (alone, made)]
+    assert missed[1] < 0.25 * missed[0]
+    assert list(made.obs["control_cell"]) == 60 * list(few.obs_names)
+    assert made.uns[keys.UNS]["control_cells"] == 5
+    assert made.uns[keys.UNS]["rows_repeat_control_cells"]
+    assert not alone.uns[keys.UNS]["rows_repeat_control_cells"]
+    assert list(alone.obs["control_cell"]) == list(few.obs_names)
+
+
+def test_a_repeated_control_cell_is_one_observation(control):
+    """However often five cells are repeated, their mean is pooled with training's as that of five cells."""
+    few, mean, variance = control[:5].copy(), means(control), np.full(60, 0.5)
+    once, often = (to_pooled(cells, mean, variance, 295) for cells in (few, repeated(few, 40)))
+    np.testing.assert_allclose(often, once, atol=1e-6)
+    share = once @ (mean - means(few)) / np.square(mean - means(few)).sum()
+    assert share > 0.9
+    alike = to_pooled(control[:100].copy(), mean, variance, 295)
+    assert alike @ (mean - means(control[:100])) / np.square(mean - means(control[:100])).sum() < 0.8

@@ -7,42 +7,16 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
-from scsave.results.collect import collect
-from scsave.results.report.content import Content, read_plan
 
-from scsave.metrics.row import CFGEN_LEGACY, PROTOCOLS
-from scsave.results.protocol_study import REAL, Seen, Study
+from scsave.results.frame import read
+from scsave.results.plans import read_jobs
+from scsave.results.report import Content
 
 from .written import write
 
 NASTY = "<script>alert(1)</script> & \"quotes\" 'here'"
 VOID = {"img", "br", "meta", "link", "hr", "col", "input"}
-
-
-def study() -> Study:
-    """Twenty cells, an offset in the last protocol."""
-    rng = np.random.default_rng(0)
-
-    def points(protocol: str, sample: bool) -> list[list[float]]:
-        return (rng.normal(size=(20, 2)) + 5.0 * (sample and protocol == CFGEN_LEGACY)).round(3).tolist()
-
-    def seen(protocol: str) -> Seen:
-        far = protocol == CFGEN_LEGACY
-        return Seen(points(protocol, True), [2.0, 1.0, 0.5], 9.0 if far else 3.0, 0.5, 7.1 if far else 0.1)
-
-    return Study(
-        data="toy",
-        source="",
-        rows=[REAL, "pca_gaussian"],
-        train_cells=30,
-        test_cells=20,
-        components=dict.fromkeys(PROTOCOLS, 3),
-        seen={p: {REAL: seen(p), "pca_gaussian": seen(p)} for p in PROTOCOLS},
-        test={p: {"points": points(p, False), "spread": [2.0, 1.1, 0.6]} for p in PROTOCOLS},
-        repeats={p: {"w1": [3.1, 2.9], "c2st": [0.4, 0.6]} for p in PROTOCOLS},
-    )
 
 
 def picture(path: Path, width: int = 300) -> None:
@@ -57,7 +31,7 @@ def job(experiment: str, overrides: list[str], **more: object) -> dict[str, obje
         "experiment": experiment,
         "overrides": overrides,
         "seed": 0,
-        "folder": "outputs/scsave0",
+        "folder": "outputs/save0",
         "command": command,
     }
     return entry | {"reason": None, "seconds": None} | more
@@ -68,10 +42,10 @@ def content(folder: Path) -> Content:
     outputs = folder / "outputs"
     metrics = {"real": {"w1": 1.0, "c2st_auc": 0.51}, "mean": {"w1": 0.9, "c2st_auc": 1.0}}
     for seed in (0, 1):
-        own = {"scsave": {"w1": 2.0 + seed, "c2st_auc": 0.6}}
-        others = {"protocols": {"cfgen": {"scsave": {"w1": 5.0}, "real": {"w1": 4.0}}}} if seed else {}
+        own = {"save": {"w1": 2.0 + seed, "c2st_auc": 0.6}}
+        others = {"protocols": {"cfgen": {"save": {"w1": 5.0}, "real": {"w1": 4.0}}}} if seed else {}
         write(
-            outputs / f"scsave{seed}",
+            outputs / f"save{seed}",
             metrics | own,
             seed=seed,
             split_hash=f"{seed}" * 64,
@@ -85,7 +59,7 @@ def content(folder: Path) -> Content:
     pca = {"pca_gaussian": {"w1": 4.25, "c2st_auc": 0.75}}
     write(outputs / "pca", metrics | pca, method="pca_gaussian", split_hash="0" * 64, config_hash="bbbbbbbbbb")
     for name, width in (("umap", 300), ("genes", 2000), ("type_A_means", 300), ("violins", 300), ("loss", 300)):
-        picture(outputs / "scsave0" / "figures" / f"{name}.png", width)
+        picture(outputs / "save0" / "figures" / f"{name}.png", width)
     picture(outputs / "figures" / "block_size_generation_toy.png")
     picture(outputs / "figures" / "cells_toy_pca_gaussian" / "umap.png")
     (outputs / "broken").mkdir()
@@ -100,13 +74,11 @@ def content(folder: Path) -> Content:
     state.write_text(json.dumps({"schema": 1, "jobs": jobs}))
     damaged: list[str] = []
     return Content(
-        results=collect([outputs], damaged=damaged),
+        runs=read([outputs], damaged=damaged),
+        jobs=read_jobs([outputs], damaged),
         made=datetime(2026, 1, 2, tzinfo=UTC),
         root=folder,
         damaged=damaged,
-        plans=[read_plan(state)],
-        study=study(),
-        study_command="python scripts/make_report.py outputs",
         figures=sorted((outputs / "figures").rglob("*.png")),
     )
 

@@ -1,10 +1,28 @@
+"""Pictures of one run: what they are made of, and `draw_run` on the files of a run of each task."""
+
+import json
+
 import numpy as np
 import pandas as pd
+import pytest
 import scipy.sparse as sp
 import torch
 from anndata import AnnData
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from scsave.results.figures import joint_umap, marker_genes
+from scsave import keys
+from scsave.components import build
+from scsave.data.source import select_genes
+from scsave.files import slug, write_h5ad
+from scsave.results.cell_figures import joint_umap, marker_genes
+from scsave.results.change_figures import apart
+from scsave.results.figures import draw_run
+from scsave.results.style import level_colors
+
+from ..conftest import CELLS, ROOT
+from .test_make_figures import inked
+from .written import write
 
 
 def marked() -> AnnData:
@@ -12,6 +30,7 @@ def marked() -> AnnData:
     x, kind = np.zeros((70, 6), np.float32), np.repeat(["a", "b", "c"], [40, 20, 10])
     x[kind == "a", 0], x[kind == "b", 1], x[kind == "c", 2] = 3.0, 2.0, 1.0
     x[kind == "a", 3], x[:, 4] = 2.5, 5.0
+    x += np.random.default_rng(0).uniform(0, 0.1, x.shape).astype(np.float32)  # a t-test needs some variance
     return AnnData(sp.csr_matrix(x), pd.DataFrame({"kind": kind}, index=[f"c{n}" for n in range(70)]))
 
 
@@ -28,16 +47,135 @@ def test_without_levels_the_genes_that_vary_most():
 
 
 def test_a_umap_leaves_torch_its_threads(monkeypatch):
-    import umap
+    import scanpy as sc
 
-    class Greedy(umap.UMAP):
+    def greedy(cells, **options):
         """As numba's layers do on some machines."""
+        torch.set_num_threads(2)
+        cells.obsm["X_umap"] = cells.obsm["X_pca"][:, :2]
 
-        def fit_transform(self, x):
-            torch.set_num_threads(2)
-            return x[:, :2]
-
-    monkeypatch.setattr(umap, "UMAP", Greedy)
+    monkeypatch.setattr(sc.tl, "umap", greedy)
     torch.set_num_threads(1)
-    joint_umap(marked(), marked())
+    placed = joint_umap({"one": marked(), "two": marked()})
     assert torch.get_num_threads() == 1
+    assert placed.obs["cells"].value_counts().to_dict() == {"one": 70, "two": 70}
+
+
+def test_labels_keep_their_order_and_their_distance():
+    y = np.array([0.5, 0.0, 0.01, 3.0, 0.02])
+    placed = apart(y, 0.2)
+    assert (np.argsort(placed) == np.argsort(y)).all()
+    assert np.diff(np.sort(placed)).min() >= 0.2 - 1e-12
+    assert placed[3] == 3.0
+    assert placed[1] == 0.0
+
+
+def test_levels_have_colours_of_their_own():
+    for n in (2, 10, 11, 20):
+        colors = np.array(level_colors(n))
+        assert colors.shape == (n, 3)
+        distances = np.linalg.norm(colors[:, None] - colors[None], axis=2)[np.triu_indices(n, 1)]
+        assert distances.min() > 0.05
+    near = np.array(level_colors(12))
+    assert np.linalg.norm(np.diff(near, axis=0), axis=1).min() > 0.25  # no pale twin stands beside its dark one
+
+
+class Run:
+    """A run's folder on simulated cells: `scores` below it, its split beside the weights."""
+
+    def __init__(self, folder, overrides=()):
+        from scsave.runs.main import register_resolvers
+
+        register_resolvers()
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            cfg = compose("train", [*CELLS, *overrides, f"paths.cache={folder / 'cache'}"])
+        self.config = OmegaConf.to_container(cfg, resolve=True)
+        source = build(self.config["data"], "data")
+        self.columns, cells = source.roles, source.load(folder / "cache")
+        strategy = build(self.config["split"], "split")
+        folds = strategy.folds(cells, self.columns) if hasattr(strategy, "folds") else {"": strategy}
+        self.weights, self.scores = folder / "run", folder / "run" / "scores" / "task-0123"
+        self.splits = {name: fold(cells, self.columns, 0) for name, fold in folds.items()}
+        for name, split in self.splits.items():
+            where = self.weights / "folds" / slug(name) if name else self.weights
+            where.mkdir(parents=True, exist_ok=True)
+            split.save(where / "split.csv", cells.obs_names)
+        self.cells = select_genes(cells, next(iter(self.splits.values())).train, None, 0)
+
+    def record(self, metrics, **changes):
+        path = write(self.scores, metrics, **changes)
+        content = json.loads(path.read_text()) | {"config": self.config}
+        path.write_text(json.dumps(content))
+
+    def drawn(self) -> set[str]:
+        paths = draw_run(self.scores)
+        assert {path.parent for path in paths} == {self.scores / "figures"}
+        assert all(inked(path) > 0.005 for path in paths)
+        return {path.name for path in paths}
+
+
+def test_pictures_of_generated_cells(tmp_path):
+    run = Run(tmp_path)
+    write_h5ad(run.scores / "generated.h5ad", run.cells[run.splits[""].test[::2]].copy())
+    logs = run.weights / "logs" / "flow"
+    logs.mkdir(parents=True)
+    (logs / "metrics.csv").write_text("step,flow/train_loss,flow/val_loss\n1,3.0,\n2,2.0,2.5\n")
+    run.record({"save": {"w1": 1.0}})
+    assert run.drawn() == {"umap.png", "genes.png", "violins.png", "loss.png"}
+
+
+def test_pictures_of_an_integration(tmp_path):
+    run = Run(tmp_path, ["task=batch_correction"])
+    cells = AnnData(obs=run.cells.obs)
+    points = np.random.default_rng(0).normal(size=(cells.n_obs, 6)).astype(np.float32)
+    cells.obsm |= {keys.LATENT: points, keys.COMPONENTS: points[:, :4], keys.UNCORRECTED: points.copy()}
+    cells.obsm[keys.UNCORRECTED][::3] = np.nan  # cells that were not scored
+    write_h5ad(run.scores / "integrated.h5ad", cells)
+    run.record({"save": {"total": 1.0}}, task="batch_correction", registry="batch_correction", info={})
+    assert run.drawn() == {"umap.png"}
+
+
+def test_pictures_of_responses_of_types_held_out_in_turn(tmp_path):
+    run = Run(tmp_path, ["task=perturbation"])
+    columns, level = run.columns, run.cells.obs["treatment"].astype(str)
+    kind = run.cells.obs["cell_type"].astype(str)
+    (target,) = set(level) - {columns.control}
+    genes = list(run.cells.var_names[:8])
+    assert len(run.splits) == 3
+    for name in run.splits:
+        control = run.cells[(kind == name) & (level == columns.control)]
+        write_h5ad(run.scores / "predictions" / f"{slug(name)}.h5ad", control.copy())
+    info = {"types": {name: {"de_genes": genes} for name in run.splits}, "target": target}
+    values = {"pcc_delta": 0.5, "r2": 0.9, "w1": 2.0, "energy": 1.0}
+    rows = {"save": values, "no_change": values, "ceiling": values}
+    groups = {row: dict.fromkeys(run.splits, values) for row in rows}
+    run.record(rows, groups=groups, task="perturbation", registry="response", info=info)
+    of_types = {f"{name}_{kind}.png" for name in run.splits for kind in ("umap", "means", "violins")}
+    assert run.drawn() == {"types.png"} | of_types
+
+
+@pytest.mark.parametrize("doubles", [True, False])
+def test_pictures_of_perturbed_genes_need_no_cells(tmp_path, doubles):
+    rng, names = np.random.default_rng(0), np.array(["A", "B", "C", "A+B", "B+C"] if doubles else ["A", "B"])
+    changes = {key: rng.normal(size=(len(names), 30)) for key in ("truth", "change", "additive")}
+    changes["additive"][0] = np.nan  # a single that was not seen
+    scores = tmp_path / "scores" / "task-0123"
+    values = {"energy": 2.0, "pcc_delta_centroid": 0.5, "l2_top1000": 3.0, "discrimination": 0.7}
+    pairs = {name: [value - 0.1, value + 0.1] for name, value in values.items()} | {"energy": [None, None]}
+    metrics = {"save": values, "ceiling": values}
+    info = {
+        "intervals": {row: {"all": pairs} for row in metrics},
+        "counts": {"all": len(names)},
+        "group_of": {},
+        "per_perturbation": {"save": {name: {"pcc_delta": 0.1 * n} for n, name in enumerate(names)}},
+        "interactions": {"save": 0.4} if doubles else {},
+    }
+    write(scores, metrics, task="perturbation", registry="genetic", info=info)
+    np.savez_compressed(
+        scores / "changes.npz", perturbations=names, panel=np.array([f"G{n}" for n in range(30)]), **changes
+    )
+    paths = draw_run(scores)
+    assert {path.name for path in paths} == {"groups.png", "perturbations.png"} | (
+        {"interactions.png"} if doubles else set()
+    )
+    assert all(inked(path) > 0.005 for path in paths)

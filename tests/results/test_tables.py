@@ -8,40 +8,46 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from scsave.results.collect import collect
-from scsave.results.not_run import not_run
-from scsave.results.settings import differing, told
-from scsave.results.table_ranks import digits_for
 
 from scsave.errors import UserError
-from scsave.results.comparable import benches
-from scsave.results.table import CEILING, Cell, Table
+from scsave.results.comparable import comparable, differing, told
+from scsave.results.frame import read
+from scsave.results.plans import not_run, read_jobs
+from scsave.results.table import CEILING, Entry, Table
 from scsave.results.table_formats import latex, latex_escape, markdown, sources_csv, tidy_csv, write_table
-from scsave.results.table_text import paper_text, value_text
-from scsave.results.tables import make_table, plan
+from scsave.results.table_text import CEILING_PASSED, entry_text, mark, paper_text, verdict
+from scsave.results.tables import digits_for, make_table, plan
 
 from .written import write
 
 ROOT = Path(__file__).parents[2]
 
 
+NOTHING = not_run(read_jobs([]))
+
+
 def table_of(folder, **options) -> Table:
-    return make_table(collect([folder]), **{"metrics": ["w1"]} | options)
+    return make_table(read([folder]), **{"metrics": ["w1"]} | options)
 
 
 def texts(table: Table, column: int = 0) -> dict[str, str]:
-    return {row: value_text(table.cell(row, column), table.columns[column]) for row in table.rows}
+    return {row: entry_text(table, row, column) for row in table.rows}
 
 
 def ranks(table: Table, column: int = 0) -> dict[str, int | None]:
-    return {row: table.cell(row, column).rank for row in table.rows}
+    return {row: table.entry(row, column).rank for row in table.rows}
+
+
+def has_paper(table: Table, column: int) -> bool:
+    return any(number == column for _, number in table.paper)
 
 
 def seeds(folder, values, real=(1.0, 1.0, 1.0), **kwargs):
     for seed, value in enumerate(values):
-        metrics = {kwargs.get("method", "scsave"): {"w1": value}, "real": {"w1": real[seed]}}
-        name = f"{kwargs.get('method', 'scsave')}-{seed}"
+        metrics = {kwargs.get("method", "save"): {"w1": value}, "real": {"w1": real[seed]}}
+        name = f"{kwargs.get('method', 'save')}-{seed}"
         write(folder / name, metrics, seed=seed, split_hash=f"{seed:064x}", **kwargs)
 
 
@@ -52,18 +58,19 @@ def test_mean_sd_and_number_of_seeds(tmp_path):
     seeds(tmp_path, [2.0, 3.0, 7.0])
     seeds(tmp_path, [5.0, 5.0, 5.0], method="scvi")
     table = table_of(tmp_path)
-    cell = table.cell("scsave", 0)
+    cell = table.entry("save", 0)
     assert (cell.n, cell.mean) == (3, 4.0)
     assert cell.sd == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
-    assert texts(table) == {"scsave": "4.00 ± 2.65 (3)", "scvi": "5.00 ± 0.00 (3)", "real": "1.00 ± 0.00 (3)"}
-    assert {seed: run.seed for seed, run in cell.sources.items()} == {0: 0, 1: 1, 2: 2}
+    assert texts(table) == {"save": "4.00 ± 2.65 (3)", "scvi": "5.00 ± 0.00 (3)", "real": "1.00 ± 0.00 (3)"}
+    sources = table.values[table.values["label"] == "save"]
+    assert {one.seed: table.runs.at[one.run, "seed"] for one in sources.itertuples()} == {0: 0, 1: 1, 2: 2}
 
 
 def test_one_seed_has_no_sd(tmp_path):
     write(tmp_path / "a")
     table = table_of(tmp_path)
-    assert math.isnan(table.cell("scsave", 0).sd)
-    assert texts(table)["scsave"] == "2.00 (1)"
+    assert math.isnan(table.entry("save", 0).sd)
+    assert texts(table)["save"] == "2.00 (1)"
 
 
 def test_a_missing_value_is_not_counted_and_never_best(tmp_path):
@@ -71,30 +78,30 @@ def test_a_missing_value_is_not_counted_and_never_best(tmp_path):
     seeds(tmp_path, [None, None, None], method="scvi")
     seeds(tmp_path, [9.0, 9.0, 9.0], method="pca_gaussian")
     table = table_of(tmp_path)
-    assert texts(table)["scsave"] == "3.00 ± 1.41 (2)"
+    assert texts(table)["save"] == "3.00 ± 1.41 (2)"
     assert texts(table)["scvi"] == "–"
-    assert ranks(table) == {"scsave": 1, "scvi": None, "pca_gaussian": 2, "real": None}
-    assert any("different seeds" in note and "scsave 0,2" in note for note in table.notes)
+    assert ranks(table) == {"save": 1, "scvi": None, "pca_gaussian": 2, "real": None}
+    assert any("different seeds" in note and "save 0,2" in note for note in table.notes)
 
 
 def test_floor_and_ceiling_are_never_ranked_and_stand_below(tmp_path):
-    rows = {"ceiling": 0.1, "real": 0.2, "mean": 5.0, "scsave": 3.0, "train_resample": 0.3}
+    rows = {"ceiling": 0.1, "real": 0.2, "mean": 5.0, "save": 3.0, "train_resample": 0.3}
     write(tmp_path / "a", {row: {"w1": value} for row, value in rows.items()})
     table = table_of(tmp_path)
-    assert list(table.rows) == ["scsave", "mean", "real", "train_resample", "ceiling"]
+    assert list(table.rows) == ["save", "mean", "real", "train_resample", "ceiling"]
     assert table.rows["ceiling"] == CEILING
-    assert ranks(table) == {"scsave": 1, "mean": 2, "real": None, "train_resample": None, "ceiling": None}
+    assert ranks(table) == {"save": 1, "mean": 2, "real": None, "train_resample": None, "ceiling": None}
 
 
 @pytest.mark.parametrize(
     ("metric", "values", "expected"),
     [
-        ("w1", {"scsave": 2.0, "a": 1.0, "b": 3.0}, {"scsave": 2, "a": 1, "b": 3}),
-        ("recall", {"scsave": 0.2, "a": 0.1, "b": 0.3}, {"scsave": 2, "a": 3, "b": 1}),
-        ("c2st_auc", {"scsave": 0.6, "a": 0.45, "b": 0.9}, {"scsave": 2, "a": 1, "b": 3}),
+        ("w1", {"save": 2.0, "a": 1.0, "b": 3.0}, {"save": 2, "a": 1, "b": 3}),
+        ("recall", {"save": 0.2, "a": 0.1, "b": 0.3}, {"save": 2, "a": 3, "b": 1}),
+        ("c2st_auc", {"save": 0.6, "a": 0.45, "b": 0.9}, {"save": 2, "a": 1, "b": 3}),
         # equal as shown: both best, and no second
-        ("w1", {"scsave": 2.001, "a": 2.004, "b": 3.0}, {"scsave": 1, "a": 1, "b": 3}),
-        ("c2st_auc", {"scsave": 0.4, "a": 0.6, "b": 0.7}, {"scsave": 1, "a": 1, "b": 3}),
+        ("w1", {"save": 2.001, "a": 2.004, "b": 3.0}, {"save": 1, "a": 1, "b": 3}),
+        ("c2st_auc", {"save": 0.4, "a": 0.6, "b": 0.7}, {"save": 1, "a": 1, "b": 3}),
     ],
 )
 def test_best_is_what_the_registry_says(tmp_path, metric, values, expected):
@@ -105,12 +112,12 @@ def test_best_is_what_the_registry_says(tmp_path, metric, values, expected):
 
 def test_a_row_alone_is_not_best(tmp_path):
     write(tmp_path / "a")
-    assert ranks(table_of(tmp_path)) == {"scsave": None, "real": None}
+    assert ranks(table_of(tmp_path)) == {"save": None, "real": None}
 
 
 def test_a_cut_of_the_data_is_told(tmp_path):
     write(tmp_path / "a", config={"data.max_cells": 1500, "data.n_top_genes": 1000})
-    told = markdown(table_of(tmp_path), [], "s.csv")
+    told = markdown(table_of(tmp_path), NOTHING, "s.csv")
     assert "- toy: 100 cells x 50 genes (max_cells 1,500, n_top_genes 1,000), split random (seed 0 abababab)" in told
 
 
@@ -127,7 +134,7 @@ def test_another_split_of_one_seed_is_another_column(tmp_path):
     write(tmp_path / "b", {"scvi": {"w1": 5.0}}, method="scvi", split_hash="cd" * 32)
     write(tmp_path / "c", {"scvi": {"w1": 9.0}}, method="scvi", seed=1)
     table = table_of(tmp_path)
-    assert [column.bench.label for column in table.columns] == [
+    assert [column.label for column in table.columns] == [
         "toy (seed 0, split abababab)",
         "toy (seed 0, split cdcdcdcd)",
         "toy (seed 1, split abababab)",
@@ -157,7 +164,7 @@ def test_other_settings_and_versions_are_other_columns(tmp_path, change):
     write(tmp_path / "b", {"scvi": {"w1": 5.0}}, method="scvi", **change)
     table = table_of(tmp_path)
     assert len(table.columns) == 2
-    labels = [column.bench.label for column in table.columns]
+    labels = [column.label for column in table.columns]
     assert labels[0] != labels[1]
     assert all(label.startswith("toy (") for label in labels)
     with pytest.raises(UserError, match="can't share a column"):
@@ -172,7 +179,7 @@ def test_another_version_of_a_metric_that_is_not_shown_changes_nothing(tmp_path)
 
 def test_a_value_of_another_version_is_not_explained_by_todays_formula_alone(tmp_path):
     write(tmp_path / "a", metric_versions={"w1": 7})
-    assert "computed by another version: v7 in toy" in markdown(table_of(tmp_path), [], "s.csv")
+    assert "computed by another version: v7 in toy" in markdown(table_of(tmp_path), NOTHING, "s.csv")
 
 
 def test_where_a_file_lies_is_no_setting(tmp_path):
@@ -182,20 +189,20 @@ def test_where_a_file_lies_is_no_setting(tmp_path):
 
 
 def test_two_protocols_in_one_table_are_refused(tmp_path):
-    write(tmp_path / "a", protocols={"cfgen": {"scsave": {"w1": 9.0}}})
+    write(tmp_path / "a", protocols={"cfgen": {"save": {"w1": 9.0}}})
     with pytest.raises(UserError, match="a column has one protocol"):
         table_of(tmp_path, protocol="neutral,cfgen")
     with pytest.raises(UserError, match=r"none of the runs has it; they have: neutral, cfgen"):
         table_of(tmp_path, protocol="legacy")
-    assert texts(table_of(tmp_path, protocol="cfgen"))["scsave"] == "9.00 (1)"
+    assert texts(table_of(tmp_path, protocol="cfgen"))["save"] == "9.00 (1)"
 
 
 def test_reference_rows_are_taken_once_and_must_agree(tmp_path):
-    write(tmp_path / "a", {"scsave": {"w1": 2.0}, "real": {"w1": 1.0}})
+    write(tmp_path / "a", {"save": {"w1": 2.0}, "real": {"w1": 1.0}})
     write(tmp_path / "b", {"scvi": {"w1": 3.0}, "real": {"w1": 1.0 + 1e-7}}, method="scvi")
     table = table_of(tmp_path)
     assert texts(table)["real"] == "1.00 (1)"
-    assert table.cell("real", 0).n == 1
+    assert table.entry("real", 0).n == 1
     write(tmp_path / "c", {"mean": {"w1": 4.0}, "real": {"w1": 1.1}}, method="mean")
     table = table_of(tmp_path)
     assert len(table.columns) == 2
@@ -205,18 +212,18 @@ def test_reference_rows_are_taken_once_and_must_agree(tmp_path):
 
 
 def test_a_baseline_run_is_one_with_the_row_of_its_name_unless_it_differs(tmp_path):
-    write(tmp_path / "a", {"scsave": {"w1": 2.0}, "mean": {"w1": 4.0}})
+    write(tmp_path / "a", {"save": {"w1": 2.0}, "mean": {"w1": 4.0}})
     write(tmp_path / "b", {"mean": {"w1": 4.0}}, method="mean")
-    assert list(table_of(tmp_path).rows) == ["scsave", "mean"]
+    assert list(table_of(tmp_path).rows) == ["save", "mean"]
     write(tmp_path / "b", {"mean": {"w1": 4.5, "recall": 0.5}}, method="mean")
-    assert texts(table_of(tmp_path)) == {"scsave": "2.00 (1)", "mean": "4.00 (1)", "mean (own run)": "4.50 (1)"}
+    assert texts(table_of(tmp_path)) == {"save": "2.00 (1)", "mean": "4.00 (1)", "mean (own run)": "4.50 (1)"}
 
 
 def test_of_two_runs_of_one_setting_the_newer_counts_and_the_other_is_named(tmp_path):
-    write(tmp_path / "a", {"scsave": {"w1": 2.0}}, written="2026-01-01T00:00:00+00:00")
-    write(tmp_path / "b", {"scsave": {"w1": 3.0}}, written="2026-02-01T00:00:00+00:00")
+    write(tmp_path / "a", {"save": {"w1": 2.0}}, written="2026-01-01T00:00:00+00:00")
+    write(tmp_path / "b", {"save": {"w1": 3.0}}, written="2026-02-01T00:00:00+00:00")
     table = table_of(tmp_path)
-    assert texts(table)["scsave"] == "3.00 (1)"
+    assert texts(table)["save"] == "3.00 (1)"
     (note,) = table.notes
     assert str(tmp_path / "a" / "results.json") in note
 
@@ -225,8 +232,8 @@ def test_a_training_counts_before_its_evaluation(tmp_path):
     write(tmp_path / "a", cost={"seconds_fit": 60})
     write(tmp_path / "a" / "evaluate", cost={}, config={"mode": "evaluate"}, written="2026-02-01T00:00:00+00:00")
     table = table_of(tmp_path, costs=True)
-    assert texts(table, 0)["scsave"] == "2.00 (1)"
-    assert texts(table, 1)["scsave"] == "1.000 (1)"
+    assert texts(table, 0)["save"] == "2.00 (1)"
+    assert texts(table, 1)["save"] == "1.000 (1)"
     assert table.notes == []
 
 
@@ -237,61 +244,67 @@ def test_settings_that_differ_name_the_rows(tmp_path):
     for size in (600, 1600):
         for seed in (0, 1):
             config = {"blocking.block_size": size}
-            write(tmp_path / f"{size}-{seed}", {"scsave": {"w1": size + seed}}, seed=seed, config=config)
+            write(tmp_path / f"{size}-{seed}", {"save": {"w1": size + seed}}, seed=seed, config=config)
     table = table_of(tmp_path)
-    assert list(table.rows) == ["scsave (block_size=600)", "scsave (block_size=1600)"]
-    assert table.cell("scsave (block_size=600)", 0).mean == 600.5
+    assert list(table.rows) == ["save (block_size=600)", "save (block_size=1600)"]
+    assert table.entry("save (block_size=600)", 0).mean == 600.5
 
 
 def test_a_whole_number_is_one_setting_however_it_is_written(tmp_path):
     write(tmp_path / "a", config={"sampling.guidance": 1})
-    write(tmp_path / "b", {"scsave": {"w1": 4.0}}, seed=1, config={"sampling.guidance": 1.0})
-    assert texts(table_of(tmp_path)) == {"scsave": "3.00 ± 1.41 (2)", "real": "1.00 (1)"}
+    write(tmp_path / "b", {"save": {"w1": 4.0}}, seed=1, config={"sampling.guidance": 1.0})
+    assert texts(table_of(tmp_path)) == {"save": "3.00 ± 1.41 (2)", "real": "1.00 (1)"}
+
+
+def frame(*settings: dict) -> pd.DataFrame:
+    return pd.DataFrame(settings, dtype=object)
 
 
 def test_one_setting_under_two_keys_is_told_once():
     a, b = ({"task.hold_out": x, "split.hold_out": x, "split.test": 0.1} for x in ("B", None))
-    assert differing([a, b]) == ["task.hold_out"]
-    assert told(b, ["task.hold_out"]) == "hold_out=null"
-    assert differing([a, b, a | {"split.hold_out": "C"}]) == ["task.hold_out", "split.hold_out"]
+    assert differing(frame(a, b)) == ["task.hold_out"]
+    assert told(pd.Series(b), ["task.hold_out"]) == "hold_out=null"
+    assert differing(frame(a, b, a | {"split.hold_out": "C"})) == ["task.hold_out", "split.hold_out"]
 
 
 def test_a_target_that_differs_names_itself_and_not_what_hangs_on_it():
     a = {"blocking._target_": "x.Random", "blocking.seed": 1, "training.lr": 0.1}
     b = {"blocking._target_": "x.Semantic", "blocking.vectors.key": "v", "training.lr": 0.1}
-    keys = differing([a, b])
-    assert told(a, keys) == "blocking=Random"
-    assert told(b, keys) == "blocking=Semantic"
+    keys = differing(frame(a, b))
+    assert told(pd.Series(a), keys) == "blocking=Random"
+    assert told(pd.Series(b), keys) == "blocking=Semantic"
     c = a | {"blocking.seed": 2}
-    assert told(c, differing([a, b, c])) == "blocking=Random, seed=2, key=null"
+    assert told(pd.Series(c), differing(frame(a, b, c))) == "blocking=Random, seed=2, key=null"
 
 
 def test_settings_may_differ_between_data_sets_and_a_note_says_so(tmp_path):
     write(tmp_path / "a")
     write(tmp_path / "b", data="other", config={"data.name": "other", "training.lr": 1})
     table = table_of(tmp_path)
-    assert list(table.rows) == ["scsave", "real"]
-    assert table.notes == ["scsave: settings differ between data sets (training.lr)"]
+    assert list(table.rows) == ["save", "real"]
+    assert table.notes == ["save: settings differ between data sets (training.lr)"]
 
 
-def test_rows_with_many_settings_take_the_experiments_name_or_a_number(tmp_path):
+def test_rows_with_many_settings_take_the_experiments_name_or_what_departs_from_the_usual(tmp_path):
     many = {f"training.x{n}": n for n in range(4)}
     write(tmp_path / "a", experiment_name="ablation/a")
     write(tmp_path / "b", experiment_name="ablation/b", config=many)
-    assert list(table_of(tmp_path).rows) == ["scsave (ablation/a)", "scsave (ablation/b)", "real"]
-    assert list(plan(collect([tmp_path]))) == ["ablation_a_generation", "ablation_b_generation"]
+    assert list(table_of(tmp_path).rows) == ["save (ablation/a)", "save (ablation/b)", "real"]
+    assert list(plan(read([tmp_path]))) == ["ablation_a_generation", "ablation_b_generation"]
     write(tmp_path / "b", config=many)
     table = table_of(tmp_path)
-    assert list(table.rows) == ["scsave ([1])", "scsave ([2])", "real"]
-    assert "scsave [1]: `python train.py data=toy`" in table.notes
+    assert list(table.rows) == ["save", "save (x0=0, x1=1, x2=2, x3=3)", "real"]
+    assert table.notes == [
+        "save: rows name the settings that are not as in most variants, x0=null, x1=null, x2=null, x3=null"
+    ]
 
 
 def test_a_folder_of_experiments_is_one_table(tmp_path):
     write(tmp_path / "a", experiment_name="paper/a")
     write(tmp_path / "b", experiment_name="paper/b", config={"blocking.block_size": 1})
     write(tmp_path / "c")
-    write(tmp_path / "d", {"scsave": {"total": 1.0}}, task="batch_correction", registry="batch_correction", info={})
-    found = {name: len(group) for name, group in plan(collect([tmp_path])).items()}
+    write(tmp_path / "d", {"save": {"total": 1.0}}, task="batch_correction", registry="batch_correction", info={})
+    found = {name: len(group) for name, group in plan(read([tmp_path])).items()}
     assert found == {"batch_correction": 1, "generation": 1, "paper_generation": 2}
 
 
@@ -300,29 +313,27 @@ def test_a_folder_of_experiments_is_one_table(tmp_path):
 
 def heart(folder, value=8.5, experiment="paper/heart", **config):
     changes = {"data": "heart", "experiment_name": experiment, "config": {"data.name": "heart", **config}}
-    write(
-        folder, {"scsave": {"w1": value}, "real": {"w1": 5.0}}, protocols={"cfgen": {"scsave": {"w1": 9.0}}}, **changes
-    )
+    write(folder, {"save": {"w1": value}, "real": {"w1": 5.0}}, protocols={"cfgen": {"save": {"w1": 9.0}}}, **changes)
 
 
 def test_the_papers_number_stands_beside_ours_with_the_difference(tmp_path):
     heart(tmp_path / "a")
     table = table_of(tmp_path)
-    assert paper_text(table.cell("scsave", 0)) == "8.30 (+0.20)"
-    assert paper_text(table.cell("real", 0)) == ""
-    assert paper_text(table.cell("CFGen, as reported", 0)) == "12.57"
-    assert list(table.rows) == ["scsave", "real", "CFGen, as reported"]
-    assert "ours in protocol neutral" in markdown(table, [], "s.csv")
+    assert paper_text(table, "save", 0) == "8.30 (+0.20)"
+    assert paper_text(table, "real", 0) == ""
+    assert paper_text(table, "CFGen, as reported", 0) == "12.57"
+    assert list(table.rows) == ["save", "real", "CFGen, as reported"]
+    assert "ours in protocol neutral" in markdown(table, NOTHING, "s.csv")
     table = table_of(tmp_path, protocol="cfgen")
-    assert paper_text(table.cell("scsave", 0)) == "8.30 (+0.70)"
-    assert "ours in protocol cfgen (" in markdown(table, [], "s.csv")
+    assert paper_text(table, "save", 0) == "8.30 (+0.70)"
+    assert "ours in protocol cfgen (" in markdown(table, NOTHING, "s.csv")
 
 
 def test_no_number_of_the_paper_stands_beside_a_small_version(tmp_path):
     heart(tmp_path / "a", experiment="small/heart")
     table = table_of(tmp_path)
-    assert list(table.rows) == ["scsave", "real"]
-    assert not table.has_paper(0)
+    assert list(table.rows) == ["save", "real"]
+    assert not has_paper(table, 0)
 
 
 def test_settings_of_the_papers_ablations_meet_only_their_like(tmp_path):
@@ -330,11 +341,11 @@ def test_settings_of_the_papers_ablations_meet_only_their_like(tmp_path):
     heart(tmp_path / "b", 10.0, "paper/block_size", **{"blocking.block_size": 1600})
     heart(tmp_path / "c", 11.0, "ablation/blocks", **{"blocking.block_size": 77})
     table = table_of(tmp_path)
-    found = {row: paper_text(table.cell(row, 0)) for row in table.rows if row.startswith("scsave")}
+    found = {row: paper_text(table, row, 0) for row in table.rows if row.startswith("save")}
     assert found == {
-        "scsave (block_size=3200)": "8.30 (+0.20)",
-        "scsave (block_size=1600)": "9.64 (+0.36)",
-        "scsave (block_size=77)": "",
+        "save (block_size=3200)": "8.30 (+0.20)",
+        "save (block_size=1600)": "9.64 (+0.36)",
+        "save (block_size=77)": "",
     }
 
 
@@ -342,31 +353,32 @@ def test_a_mean_over_types_is_not_held_against_one_type(tmp_path):
     for name, held in (("a", None), ("b", "B")):
         config = {"data.name": "pbmc_ifn", "task.hold_out": held}
         names = {"task": "perturbation", "registry": "response", "data": "pbmc_ifn", "split": "leave_out", "info": {}}
-        write(tmp_path / name, {"scsave": {"pcc": 0.97}, "no_change": {"pcc": 0.9}}, config=config, **names)
+        write(tmp_path / name, {"save": {"pcc": 0.97}, "no_change": {"pcc": 0.9}}, config=config, **names)
     table = table_of(tmp_path, metrics=["pcc"])
-    found = {column.bench.label: n for n, column in enumerate(table.columns)}
-    assert paper_text(table.cell("scsave", found["pbmc_ifn (hold_out=null)"])) == "0.96 (+0.01)"
-    assert not table.has_paper(found["pbmc_ifn (hold_out=B)"])
+    found = {column.label: n for n, column in enumerate(table.columns)}
+    assert paper_text(table, "save", found["pbmc_ifn (hold_out=null)"]) == "0.96 (+0.01)"
+    assert not has_paper(table, found["pbmc_ifn (hold_out=B)"])
 
 
 # -- groups with intervals
 
 
 def test_groups_of_perturbations_with_their_intervals(tmp_path):
-    metrics = {"scsave": {"energy": 2.0}, "ceiling": {"energy": 1.0}}
-    groups = {row: {"combo_seen0": {"energy": value}} for row, value in (("scsave", 3.0), ("ceiling", 0.5))}
-    intervals = {"scsave": {"all": {"energy": [1.5, 2.5]}, "combo_seen0": {"energy": [None, None]}}}
+    metrics = {"save": {"energy": 2.0}, "ceiling": {"energy": 1.0}}
+    groups = {row: {"combo_seen0": {"energy": value}} for row, value in (("save", 3.0), ("ceiling", 0.5))}
+    intervals = {"save": {"all": {"energy": [1.5, 2.5]}, "combo_seen0": {"energy": [None, None]}}}
     info = {"intervals": intervals, "counts": {"all": 9, "combo_seen0": 4, "combo_seen1": 0}}
     changes = {"task": "perturbation", "registry": "genetic", "info": info, "groups": groups}
     write(tmp_path / "a", metrics, **changes)
     table = table_of(tmp_path, metrics=["energy"])
     assert [column.group for column in table.columns] == ["all", "combo_seen0"]
-    assert texts(table, 0)["scsave"] == "2.00 [1.50, 2.50]"
-    assert texts(table, 1)["scsave"] == "3.00 (1)"
+    assert texts(table, 0)["save"] == "2.00 [1.50, 2.50]"
+    assert texts(table, 1)["save"] == "3.00 (1)"
     write(tmp_path / "b", metrics, seed=1, **changes)
-    assert texts(table_of(tmp_path, metrics=["energy"]), 0)["scsave"] == "2.00 ± 0.00 (2)"
+    assert texts(table_of(tmp_path, metrics=["energy"]), 0)["save"] == "2.00 ± 0.00 (2)"
     assert [c.group for c in table_of(tmp_path, metrics=["energy"], group=["combo*"]).columns] == ["combo_seen0"]
-    assert value_text(Cell({0: -0.0001}), table.columns[0]) == "0.00 (1)"
+    table.entries["save", 0] = Entry(mean=-0.0001, n=1)
+    assert texts(table)["save"] == "0.00 (1)"
     with pytest.raises(UserError, match=r"no such group in toy; there are: all, combo_seen0"):
         table_of(tmp_path, metrics=["energy"], group=["singles"])
 
@@ -384,13 +396,13 @@ def test_costs_are_shown_and_not_ranked(tmp_path):
     table = table_of(tmp_path, costs=True)
     names = [column.metric.name for column in table.columns]
     assert names == ["w1", "train_minutes", "sample_seconds", "parameters_millions", "peak_gb"]
-    assert texts(table, 1) == {"scsave": "1.500 (1)", "scvi": "0.500 (1)", "real": "–"}
-    assert ranks(table, 1) == {"scsave": None, "scvi": None, "real": None}
-    assert "train min: cost.seconds_fit / 60" in markdown(table, [], "s.csv")
-    write(tmp_path / "a", cost={"seconds_fit": 90.0}, groups={"scsave": {"pooled": {"w1": 7.0}}})
+    assert texts(table, 1) == {"save": "1.500 (1)", "scvi": "0.500 (1)", "real": "–"}
+    assert ranks(table, 1) == {"save": None, "scvi": None, "real": None}
+    assert "train min: cost.seconds_fit / 60" in markdown(table, NOTHING, "s.csv")
+    write(tmp_path / "a", cost={"seconds_fit": 90.0}, groups={"save": {"pooled": {"w1": 7.0}}})
     table = table_of(tmp_path, costs=True, group=["pooled"])
-    assert [texts(table, n)["scsave"] for n in (0, 1)] == ["7.00 (1)", "1.500 (1)"]
-    assert "the group pooled is all test cells at once" in markdown(table, [], "s.csv")
+    assert [texts(table, n)["save"] for n in (0, 1)] == ["7.00 (1)", "1.500 (1)"]
+    assert "the group pooled is all test cells at once" in markdown(table, NOTHING, "s.csv")
 
 
 # -- what it is written as
@@ -399,15 +411,16 @@ def test_costs_are_shown_and_not_ranked(tmp_path):
 def two_data_sets(folder):
     heart(folder / "a")
     heart(folder / "b", 9.1, "paper/heart_2", **{"blocking.block_size": 600})
-    write(folder / "c", {"scsave": {"w1": 1.0}, "a_b": {"w1": 2.0}}, data="50%_&|x", config={"data.name": "50%_&|x"})
+    write(folder / "c", {"save": {"w1": 1.0}, "a_b": {"w1": 2.0}}, data="50%_&|x", config={"data.name": "50%_&|x"})
 
 
 def test_markdown_has_as_many_fields_in_every_line(tmp_path):
     two_data_sets(tmp_path)
-    text = markdown(table_of(tmp_path), [], "s.csv")
+    text = markdown(table_of(tmp_path), NOTHING, "s.csv")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     fields = {len(re.split(r"(?<!\\)\|", line)) for line in lines}
-    assert fields == {6}  # two ends, the name, two data sets, the paper
+    assert fields == {7}  # two ends, the name, what it differs in, two data sets, the paper
+    assert "| save | block_size=600 |" in text
     assert "**8.50 (1)**" in text
     assert "<ins>9.10 (1)</ins>" in text
     assert "- file and command of every value: s.csv" in text
@@ -416,19 +429,19 @@ def test_markdown_has_as_many_fields_in_every_line(tmp_path):
 def test_wide_tables_are_cut_between_data_sets(tmp_path):
     for name in "abc":
         write(
-            tmp_path / name, {"scsave": {"w1": 1.0}, f"only_{name}": {"w1": 2.0}}, data=name, config={"data.name": name}
+            tmp_path / name, {"save": {"w1": 1.0}, f"only_{name}": {"w1": 2.0}}, data=name, config={"data.name": name}
         )
     table = table_of(tmp_path, metrics=["w1", "w2", "energy", "recall"])
     assert table.parts() == [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11]]
-    assert list(table.rows_of([8, 9])) == ["scsave", "only_c"]
-    assert markdown(table, [], "s.csv").count("| --- |") == 2
+    assert list(table.rows_of([8, 9])) == ["save", "only_c"]
+    assert markdown(table, NOTHING, "s.csv").count("| --- |") == 2
 
 
 def test_csv_is_tidy_and_every_value_is_traced(tmp_path):
     seeds(tmp_path, [2.0, 3.0])
     table = table_of(tmp_path)
-    (line, floor) = csv.DictReader(io.StringIO(tidy_csv(table, [])))
-    assert (line["row"], line["metric"], float(line["mean"]), line["n"]) == ("scsave", "w1", 2.5, "2")
+    (line, floor) = csv.DictReader(io.StringIO(tidy_csv(table, NOTHING)))
+    assert (line["row"], line["metric"], float(line["mean"]), line["n"]) == ("save", "w1", 2.5, "2")
     assert (floor["row"], floor["role"], floor["rank"]) == ("real", "noise floor", "")
     traced = list(csv.DictReader(io.StringIO(sources_csv(table))))
     assert len(traced) == 4
@@ -446,7 +459,7 @@ def test_latex_escapes_what_latex_reads():
 
 def test_latex_lines_have_as_many_fields(tmp_path):
     two_data_sets(tmp_path)
-    text = latex(table_of(tmp_path), [], "s.csv")
+    text = latex(table_of(tmp_path), NOTHING, "s.csv")
     body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
     assert r"50\%\_\&\textbar{}x" in body
     assert r"a\_b" in body
@@ -456,7 +469,7 @@ def test_latex_lines_have_as_many_fields(tmp_path):
         if line.endswith(r"\\"):
             spans = [int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", line)]
             widths.append(len(re.findall(r"(?<!\\)&", line)) + 1 + sum(spans))
-    assert set(widths) == {4}
+    assert set(widths) == {5}
 
 
 @pytest.mark.skipif(
@@ -464,8 +477,8 @@ def test_latex_lines_have_as_many_fields(tmp_path):
 )
 def test_latex_compiles(tmp_path):
     two_data_sets(tmp_path / "runs")
-    write(tmp_path / "runs" / "d", {"scsave": {"c2st_auc_genes": 0.5, "gene_mean_r2": 0.1, "de_overlap_100": 0.3}})
-    text = latex(table_of(tmp_path / "runs", metrics=["all"]), [], "s_x.csv")
+    write(tmp_path / "runs" / "d", {"save": {"c2st_auc_genes": 0.5, "gene_mean_r2": 0.1, "de_overlap_100": 0.3}})
+    text = latex(table_of(tmp_path / "runs", metrics=["all"]), NOTHING, "s_x.csv")
     whole = (
         "\\documentclass{article}\\usepackage[utf8]{inputenc}\\usepackage[T1]{fontenc}\\usepackage{booktabs,graphicx}"
     )
@@ -487,7 +500,7 @@ def state(folder, *jobs):
 
 
 def job(seed, status, reason=None, experiment="paper/dentate_gyrus", data="dentate_gyrus"):
-    names = {"experiment": experiment, "task": "generation", "data": data, "method": "scsave"}
+    names = {"experiment": experiment, "task": "generation", "data": data, "method": "save"}
     return names | {"seed": seed, "status": status, "reason": reason, "overrides": [], "command": "python train.py"}
 
 
@@ -496,7 +509,8 @@ def test_what_did_not_run_is_named_with_its_reason(tmp_path):
     state(
         tmp_path, *jobs, job(2, "failed", "exit 1"), job(3, "done"), job(0, "pending", experiment="paper/x", data="x")
     )
-    first, second, third = not_run([tmp_path])
+    gaps = not_run(read_jobs([tmp_path]))
+    first, second, third = gaps.itertuples()
     assert (first.seeds, first.why) == ("0,1", "not run: dataset missing: no mirror")
     assert first.paper == "w1 9.16, mmd2_rbf 0.17"
     assert (second.seeds, second.why) == ("2", "failed: exit 1")
@@ -504,11 +518,11 @@ def test_what_did_not_run_is_named_with_its_reason(tmp_path):
     write(tmp_path / "a", experiment_name="paper/toy")
     table = table_of(tmp_path)
     assert (
-        "| paper/dentate_gyrus | scsave | 0,1 | not run: dataset missing: no mirror | w1 9.16, mmd2_rbf 0.17 |"
-        in markdown(table, [first], "s.csv")
+        "| paper/dentate_gyrus | save | 0,1 | not run: dataset missing: no mirror | w1 9.16, mmd2_rbf 0.17 |"
+        in markdown(table, gaps[:1], "s.csv")
     )
-    assert "not run: dataset missing" in latex(table, [first], "s.csv")
-    assert "not run: dataset missing: no mirror (seeds 0,1)" in tidy_csv(table, [first])
+    assert "not run: dataset missing" in latex(table, gaps[:1], "s.csv")
+    assert "not run: dataset missing: no mirror (seeds 0,1)" in tidy_csv(table, gaps[:1])
 
 
 def test_a_state_that_cannot_be_read_is_named(tmp_path):
@@ -516,7 +530,7 @@ def test_a_state_that_cannot_be_read_is_named(tmp_path):
     path = tmp_path / "reproduce" / "paper" / "state.json"
     path.write_text("{}")
     with pytest.raises(UserError, match="can't be read as the state of a reproduction"):
-        not_run([tmp_path])
+        read_jobs([tmp_path])
 
 
 def script(*arguments):
@@ -531,12 +545,12 @@ def test_the_script_writes_every_format_and_refuses_in_one_line(tmp_path):
     done = script(tmp_path / "runs", "--out", tmp_path / "tables")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == [
-        "generation.csv", "generation.md", "generation.sources.csv", "generation.tex", "not_run.md",
+        "generation.csv", "generation.html", "generation.md", "generation.sources.csv", "generation.tex", "not_run.md",
     ]  # fmt: skip
-    gaps = "| other/x | scsave | 0 | not run: dataset missing: no mirror |"
+    gaps = "| other/x | save | 0 | not run: dataset missing: no mirror |"
     assert gaps in (tmp_path / "tables" / "not_run.md").read_text()
     printed = script(tmp_path / "runs", "--metrics", "w1")
-    assert "| scsave | 2.50 ± 0.71 (2) |" in printed.stdout
+    assert "| save | 2.50 ± 0.71 (2) |" in printed.stdout
     assert gaps in printed.stdout
     refused = script(tmp_path / "runs", "--protocol", "neutral,cfgen")
     assert refused.returncode == 2
@@ -556,21 +570,73 @@ def test_a_gap_stands_below_the_table_of_its_experiment_or_folder(tmp_path, caps
         write(tmp_path / name / name, experiment_name=f"ablation/{name}", config=many)
     make_tables.run([str(tmp_path), "--metrics", "w1"])
     tables = capsys.readouterr().out.split("### ")[1:]
-    found = [sorted(set(re.findall(r"(\w+/\w) \| scsave \| 0 \| not run: no mirror", table))) for table in tables]
+    found = [sorted(set(re.findall(r"(\w+/\w) \| save \| 0 \| not run: no mirror", table))) for table in tables]
     assert found == [["ablation/a"], [], ["ablation/z", "paper/b"]]
 
 
 def test_written_files_are_whole_and_named(tmp_path):
     write(tmp_path / "runs" / "a")
-    found = write_table(tmp_path / "out", "t", table_of(tmp_path / "runs"), [], ["csv"])
+    found = write_table(tmp_path / "out", "t", table_of(tmp_path / "runs"), NOTHING, ["csv"])
     assert [path.name for path in found] == ["t.csv", "t.sources.csv"]
 
 
-def test_benches_do_not_depend_on_the_order_of_files(tmp_path):
+def test_columns_do_not_depend_on_the_order_of_files(tmp_path):
     for seed in (1, 0):
         for name, digest in (("b", "cd" * 32), ("a", "ab" * 32)):
-            write(tmp_path / f"{name}{seed}", {"scsave": {"w1": 1.0}}, seed=seed, split_hash=digest)
-    results = collect([tmp_path])
-    labels = [bench.label for bench in benches(results, [])]
-    assert labels == [bench.label for bench in benches(results[::-1], [])]
-    assert len(labels) == 4
+            write(tmp_path / f"{name}{seed}", {"save": {"w1": 1.0}}, seed=seed, split_hash=digest)
+    runs = read([tmp_path])
+    labels = comparable(runs, [])[0]["column"].to_dict()
+    assert labels == comparable(runs[::-1], [])[0]["column"].to_dict()
+    assert len(set(labels.values())) == 4
+
+
+# -- what a table comes to
+
+
+def test_no_skill_rows_are_ranked_and_never_marked(tmp_path):
+    write(tmp_path / "a", {"save": {"w1": 2.0}, "mean": {"w1": 1.0}, "real": {"w1": 1.5}})
+    write(tmp_path / "b", {"scvi": {"w1": 3.0}}, method="scvi")
+    table = table_of(tmp_path)
+    assert ranks(table) == {"save": 2, "scvi": 3, "mean": 1, "real": None}
+    assert {row: mark(table, row, 0) for row in table.rows} == {"save": 2, "scvi": 0, "mean": 0, "real": 0}
+    assert "**" not in markdown(table, NOTHING, "s.csv")
+    assert (
+        verdict(table, 0) == "W1 ↓: best is save (2.00); no better than no skill, mean (1.00); noise floor real (1.50)"
+    )
+
+
+def test_a_verdict_knows_the_direction_and_says_nothing_of_costs(tmp_path):
+    names = {"task": "perturbation", "registry": "response", "info": {}}
+    write(tmp_path / "a", {"save": {"pcc": 0.9}, "no_change": {"pcc": 0.8}, "ceiling": {"pcc": 0.95}}, **names)
+    table = table_of(tmp_path, metrics=["pcc"], costs=True)
+    expected = "PCC ↑: save (0.900) is the only method; better than no skill, no_change (0.800); ceiling (0.950)"
+    assert [verdict(table, n) for n in (0, 1)] == [expected, ""]
+
+
+def test_a_ceiling_that_a_method_passes_is_explained_where_it_stands(tmp_path):
+    names = {"task": "perturbation", "registry": "response", "info": {}}
+    write(tmp_path / "a", {"save": {"pcc": 0.97, "w1": 2.0}, "ceiling": {"pcc": 0.95, "w1": 1.0}}, **names)
+    table = table_of(tmp_path, metrics=["pcc", "w1"])
+    assert [texts(table, n)["ceiling"] for n in (0, 1)] == ["0.950 (1) ‡", "1.00 (1)"]
+    text = markdown(table, NOTHING, "s.csv")
+    assert f"- ‡ save {CEILING_PASSED}" in text
+    write(tmp_path / "a", {"save": {"pcc": 0.95}, "ceiling": {"pcc": 0.95}}, **names)
+    assert "‡" not in markdown(table_of(tmp_path, metrics=["pcc"]), NOTHING, "s.csv")
+
+
+def test_html_holds_the_entries_and_escapes_names(tmp_path):
+    write(tmp_path / "a", {"save": {"w1": 2.0}, "a<b": {"w1": 1.0}})
+    write(tmp_path / "b", {"scvi": {"w1": 3.0}}, method="scvi")
+    (path, _) = write_table(tmp_path / "out", "t", table_of(tmp_path), NOTHING, ["html"])
+    text = path.read_text()
+    assert "a&lt;b" in text
+    assert "a<b" not in text
+    assert all(entry in text for entry in ("2.00 (1)", "1.00 (1)", "3.00 (1)"))
+
+
+def test_settings_of_the_other_kind_of_perturbation_do_not_part_runs(tmp_path):
+    names = {"task": "perturbation", "registry": "response"}
+    for name, cells in (("save", 300), ("scvi", 100)):
+        config = {"task.genes.perturbation_cells": cells, "task.level.references.a": name, "task.route": name}
+        write(tmp_path / name, {name: {"pcc": 0.9}}, method=name, config=config, info={"kind": "level"}, **names)
+    assert [column.label for column in table_of(tmp_path, metrics=["pcc"], strict=True).columns] == ["toy"]

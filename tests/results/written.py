@@ -13,8 +13,8 @@ CONFIG: dict[str, Any] = {
     "split": {"_target_": "scsave.data.splits.strategies.RandomSplit", "test": 0.2},
     "blocking": {"_target_": "scsave.blocking.schemes.Random", "block_size": 3200},
     "sampling": {"guidance": 1.0, "solver": {"steps": 50}},
-    "baseline": {"_target_": None},
 }
+PARTS = ("blocking", "sampling", "training", "objective")  # what the node of SAVE reads from the top level
 
 
 def write(
@@ -26,9 +26,9 @@ def write(
     groups: dict[str, dict[str, dict[str, float]]] | None = None,
     **changes: Any,
 ) -> Path:
-    """`<folder>/results.json` of a run of `scsave` on `toy`. `metrics` and `protocols` are row -> metric -> value of `all`;
+    """`<folder>/results.json` of a run of `save` on `toy`. `metrics` and `protocols` are row -> metric -> value of `all`;
     `config` has dotted keys; `changes` replace keys of the file."""
-    metrics = metrics if metrics is not None else {"scsave": {"w1": 2.0}, "real": {"w1": 1.0}}
+    metrics = metrics if metrics is not None else {"save": {"w1": 2.0}, "real": {"w1": 1.0}}
     full = copy.deepcopy(CONFIG)
     for key, value in (config or {}).items():
         *path, last = key.split(".")
@@ -36,13 +36,16 @@ def write(
         for part in path:
             node = node.setdefault(part, {})
         node[last] = value
+    method = changes.get("method", "save")
+    own = {key: full[key] for key in PARTS if key in full} if method == "save" else {}
+    full["method"] = {"_target_": f"scsave.methods.{method}", "name": method} | own
     content = {
         "schema": 1,
         "written": "2026-01-01T00:00:00+00:00",
         "task": "generation",
         "registry": "generation",
         "data": "toy",
-        "method": "scsave",
+        "method": "save",
         "seed": 0,
         "split": "random",
         "split_hash": "ab" * 32,

@@ -102,6 +102,16 @@ class Space:
         variable = most_variable(train, n_top_genes)
         return cls(variable, fit_pca(x[:, variable], n_components, seed), max_cells, seed)
 
+    @property
+    def info(self) -> dict[str, int]:
+        components = int(self.projection.components.shape[1])
+        return {
+            "variable_genes": len(self.variable),
+            "components": components,
+            "max_cells": self.max_cells,
+            "seed": self.seed,
+        }
+
     def capped(self, x: sp.csr_matrix) -> sp.csr_matrix:
         """Variable genes of at most `max_cells` of the cells `x` (N, G)."""
         return x[subsample(x.shape[0], self.max_cells, self.seed)][:, self.variable]

@@ -48,38 +48,31 @@ class Fidelity:
     nearby: tuple[np.ndarray, np.ndarray]  # neutral components of training and of as many test cells, (M, D) each
     nearby_labels: set[str]  # their combinations
 
-    def group(self, generated: Sample, real: Sample, protocol: str) -> dict[str, float]:
+    def scores(self, generated: Sample, real: Sample, protocol: str) -> dict[str, float]:
         """Every row of `protocol` for one group; NaN where a side has fewer cells than the row asks for."""
-        return self._rows(generated, real, protocol, {})
-
-    def pooled(
-        self, generated: Sample, real: Sample, protocol: str, levels: tuple[LevelTests, LevelTests]
-    ) -> dict[str, float]:
-        """The same for all cells at once, with the rows that no single group has.
-
-        `levels` are DE statistics by condition level of the generated and of the real cells.
-        """
-        if protocol != NEUTRAL or not len(generated):
-            return self._rows(generated, real, protocol, {})
-        x, y = (self._components(sample.x) for sample in (generated, real))
-        shared = pd.Series(generated.labels).isin(self.nearby_labels).to_numpy()  # no training cell is near the others
-        values = {
-            "c2st_pooled": c2st_pooled(x, y, self.spaces[NEUTRAL].seed),
-            "authenticity": distribution.authenticity(x[shared], *self.nearby),
-            "de_overlap_100": de_overlap(*levels),
-        }
-        return self._rows(generated, real, protocol, values)
-
-    def _rows(self, generated: Sample, real: Sample, protocol: str, values: dict[str, float]) -> dict[str, float]:
-        expected, fewest = rows("generation", protocol), min(len(generated), len(real))
+        expected, fewest, values = rows("generation", protocol), min(len(generated), len(real)), {}
         if fewest:
-            values = values | self._distances(generated, real, protocol)
+            values |= self._distances(generated, real, protocol)
         if fewest and protocol == NEUTRAL:
             values |= self._genes(generated, real)
             if fewest >= expected["c2st_auc"].min_cells:
                 values |= self._two_sample(generated, real)
-        scored = {name: value for name, value in values.items() if fewest >= (expected[name].min_cells or 1)}
+        scored = {name: value for name, value in values.items() if fewest >= expected[name].min_cells}
         return dict.fromkeys(expected, NAN) | scored
+
+    def of_all(
+        self, generated: Sample, real: Sample, generated_levels: LevelTests, real_levels: LevelTests
+    ) -> dict[str, float]:
+        """The neutral rows that take all cells at once; `levels` are the DE statistics by condition level of each side."""
+        if not len(generated):
+            return {}
+        x, y = (self._components(sample.x) for sample in (generated, real))
+        shared = pd.Series(generated.labels).isin(self.nearby_labels).to_numpy()  # no training cell is near the others
+        return {
+            "c2st_pooled": c2st_pooled(x, y, self.spaces[NEUTRAL].seed),
+            "authenticity": distribution.authenticity(x[shared], *self.nearby),
+            "de_overlap_100": de_overlap(generated_levels, real_levels),
+        }
 
     def _components(self, x: sp.csr_matrix) -> np.ndarray:
         """Neutral components of all the cells `x` (N, G)."""

@@ -13,7 +13,7 @@ from scsave import keys
 from scsave.errors import UserError
 from scsave.metrics.cells import Space, combination_labels, expression, grouping_columns, library_size, most_variable
 from scsave.metrics.fidelity import Fidelity, Sample, fit_classifier
-from scsave.metrics.gene_level import LevelTests, level_tests
+from scsave.metrics.gene_level import level_tests
 from scsave.metrics.registry import NEUTRAL, checked, rows
 from scsave.stats.aggregate import mean_of
 from scsave.stats.moments import moments
@@ -179,25 +179,21 @@ class GenerationScorer:
         """
         sample = self._sample(cells, "generated cells")
         self._check_combinations(sample.labels, partial=bool(cells.uns.get(keys.UNS, {}).get("partial", False)))
-        levels = level_tests(sample.x, sample.obs, self.grouped_by, like=self._real_levels), self._real_levels
+        levels = level_tests(sample.x, sample.obs, self.grouped_by, like=self._real_levels)
         by_group = {label: (sample.of(label), self._real.of(label)) for label in self.groups}
-        return {protocol: self._protocol(sample, by_group, levels, protocol) for protocol in self.protocols}
-
-    def _protocol(
-        self,
-        sample: Sample,
-        by_group: dict[str, tuple[Sample, Sample]],
-        levels: tuple[LevelTests, LevelTests],
-        protocol: str,
-    ) -> GroupScores:
-        pooled = self.fidelity.pooled(sample, self._real, protocol, levels)
-        scores = {label: self.fidelity.group(*sides, protocol) for label, sides in by_group.items()}
-        everything = {
-            name: mean_of([group[name] for group in scores.values()]) if row.aggregate == "mean" else pooled[name]
-            for name, row in rows("generation", protocol).items()
-        }
-        scores = {keys.ALL: everything, keys.POOLED: pooled} | scores
-        return {group: checked("generation", values, protocol) for group, values in scores.items()}
+        found = {}
+        for protocol in self.protocols:
+            pooled = self.fidelity.scores(sample, self._real, protocol)
+            if protocol == NEUTRAL:
+                pooled |= self.fidelity.of_all(sample, self._real, levels, self._real_levels)
+            scores = {label: self.fidelity.scores(*sides, protocol) for label, sides in by_group.items()}
+            everything = {
+                name: mean_of([group[name] for group in scores.values()]) if row.aggregate == "mean" else pooled[name]
+                for name, row in rows("generation", protocol).items()
+            }
+            scores = {keys.ALL: everything, keys.POOLED: pooled} | scores
+            found[protocol] = {group: checked("generation", values, protocol) for group, values in scores.items()}
+        return found
 
     def _check_combinations(self, labels: np.ndarray, partial: bool) -> None:
         found, real, columns = set(labels), set(self._real.labels), ", ".join(self.grouped_by)

@@ -43,16 +43,13 @@ class GeneticScores:
     @classmethod
     def of(cls, table: pd.DataFrame, groups: dict[str, list[str]], seed: int) -> GeneticScores:
         """Means and intervals of `table` (perturbation x metric) over the perturbations of each group."""
-        parts = {group: table.reindex(names) for group, names in groups.items()}
-        return cls(
-            table,
-            {group: {name: mean_of(part[name].to_numpy()) for name in table} for group, part in parts.items()},
-            {
-                group: {name: bootstrap_interval(part[name].to_numpy(), seed) for name in table}
-                for group, part in parts.items()
-            },
-            {group: int(part.notna().any(axis=1).sum()) for group, part in parts.items()},
-        )
+        means, intervals, counts = {}, {}, {}
+        for group, names in groups.items():
+            part = table.reindex(names)
+            means[group] = {name: mean_of(part[name].to_numpy()) for name in table}
+            intervals[group] = {name: bootstrap_interval(part[name].to_numpy(), seed) for name in table}
+            counts[group] = int(part.notna().any(axis=1).sum())
+        return cls(table, means, intervals, counts)
 
 
 @dataclass(frozen=True)
@@ -139,10 +136,7 @@ class GeneticScorer:
             "control_cells": [int(self._control_pred.n), int(self._control_truth.n)],
             "targets_on_panel": sum(len(genes) > 0 for genes in self._targets(self.perturbations)),
             "genes": len(self.genes),
-            "variable_genes": len(self.space.variable),
-            "components": int(self.space.projection.components.shape[1]),
-            "max_cells": self.space.max_cells,
-            "seed": self.seed,
+            **self.space.info,
         }
 
     def _labels(self, cells: AnnData, what: str) -> np.ndarray:

@@ -65,7 +65,6 @@ class IntegrationScorer:
         seed: int = 0,
         max_cells: int = 20_000,
     ):
-        check_columns(data.obs, [key for key in (batch_key, label_key) if key], "batch correction")
         self.rows = subsample(data.n_obs, max_cells, seed)
         self.obs_names, self.genes = data.obs_names, list(data.var_names)
         self.n_components, self.seed = n_components, seed
@@ -96,7 +95,6 @@ class IntegrationScorer:
         Raises UserError for missing columns, fewer than two batches or labels or too few cells among those with a label,
         and labels that no two batches share.
         """
-        check_columns(obs, [key for key in (columns.batch, columns.cell_type) if key], "batch correction")
         checked_labels(obs, columns.batch, columns.cell_type, unlabelled_batches)
 
     def _changes(self, x: sp.csr_matrix) -> FoldChanges | None:
@@ -200,8 +198,9 @@ def checked_labels(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Batch and label of each cell, (N,) str each, and whether the label is there and to be trusted, (N,) bool.
 
-    Raises UserError where scIB has nothing to compare.
+    Raises UserError for missing columns, and where scIB has nothing to compare.
     """
+    check_columns(obs, [key for key in (batch_key, label_key) if key], "batch correction")
     batch = obs[batch_key].astype(str).to_numpy()
     if absent := sorted(set(map(str, unlabelled_batches)) - set(batch)):
         raise UserError(f"unlabelled batches: {', '.join(absent)} not in {batch_key}: {', '.join(sorted(set(batch)))}")

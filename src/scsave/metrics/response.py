@@ -132,11 +132,8 @@ class ResponseScorer:
             "control_cells": [part.n_obs for part in self.halves],
             "real_cells": self._real.shape[0],
             "genes": len(self.genes),
-            "variable_genes": len(self.space.variable),
-            "components": int(self.space.projection.components.shape[1]),
             "de_genes": len(self.truth.de),
-            "max_cells": self.space.max_cells,
-            "seed": self.seed,
+            **self.space.info,
         }
 
     def predicted_de(self, predicted: AnnData, k: int = 20) -> list[str]:

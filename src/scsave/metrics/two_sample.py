@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from scsave.stats.aggregate import NAN, mean_of
 from scsave.stats.resample import subsample
 
 FOLDS = 5
 C_GENES = 0.01  # inverse ridge weight on unit-variance genes: far more genes than cells
 UNSEEN = 1e-6  # log1p value below which a gene is not expressed; a count is never less
-POOLED_CELLS, POOLED_DRAWS, POOLED_FEWEST = 500, 5, 50  # cells a side of the pooled test, draws, fewest cells a side
+POOLED_CELLS, POOLED_FEWEST = 500, 50  # cells a side of the pooled test, and how many it needs
 
 
 def folds_of(x: np.ndarray, y: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -34,51 +35,57 @@ def folds_of(x: np.ndarray, y: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return fold[kind.reshape(-1)]
 
 
-def cross_validated_auc(x: np.ndarray, y: np.ndarray, make: Callable[[], Any], folds: int, seed: int) -> float:
-    """Mean over folds of the AUC of a classifier for `x` against `y`; NaN if there are too few cells for the folds."""
+def held_out_aucs(
+    x: np.ndarray, y: np.ndarray, make: Callable[[], Any], seed: int, held_out: Sequence[int] = range(FOLDS)
+) -> list[float]:
+    """AUC of a classifier for `x` against `y` on each of the folds `held_out`, learnt on the others.
+
+    Empty where there are too few cells for the folds; a fold without cells of both samples has no AUC.
+    """
     from sklearn.metrics import roc_auc_score
 
-    if min(len(x), len(y)) < 2 * folds:
-        return float("nan")
-    cells, fold = np.concatenate([x, y]), folds_of(x, y, folds, seed)
-    generated = np.repeat([1, 0], [len(x), len(y)])
-    scores = []
-    for held_out in range(folds):
-        test = fold == held_out
-        if len(set(generated[test])) < 2 or len(set(generated[~test])) < 2:
-            continue  # all of one sample are twins: such a fold has no AUC
-        model = make().fit(cells[~test], generated[~test])
-        scores.append(roc_auc_score(generated[test], model.predict_proba(cells[test])[:, 1]))
-    return float(np.mean(scores)) if scores else float("nan")
+    if min(len(x), len(y)) < 2 * FOLDS:
+        return []
+    cells, fold = np.concatenate([x, y]), folds_of(x, y, FOLDS, seed)
+    generated, found = np.repeat([1, 0], [len(x), len(y)]), []
+    for one in held_out:
+        test = fold == one
+        if len(set(generated[test])) == len(set(generated[~test])) == 2:  # else all cells of a sample are twins
+            model = make().fit(cells[~test], generated[~test])
+            found.append(float(roc_auc_score(generated[test], model.predict_proba(cells[test])[:, 1])))
+    return found
 
 
-def c2st_auc(x: np.ndarray, y: np.ndarray, seed: int, folds: int = FOLDS) -> float:
-    """Cross-validated AUC of gradient-boosted trees on `x` (N, D) and `y` (M, D), usually principal components."""
+def trees(seed: int) -> Any:
+    """Small gradient-boosted trees."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    def make() -> Any:
-        return HistGradientBoostingClassifier(max_iter=50, min_samples_leaf=10, early_stopping=False, random_state=seed)
+    return HistGradientBoostingClassifier(max_iter=50, min_samples_leaf=10, early_stopping=False, random_state=seed)
 
-    return cross_validated_auc(x, y, make, folds, seed)
+
+def c2st_auc(x: np.ndarray, y: np.ndarray, seed: int) -> float:
+    """Cross-validated AUC of gradient-boosted trees on `x` (N, D) and `y` (M, D), usually principal components."""
+    return mean_of(held_out_aucs(x, y, lambda: trees(seed), seed))
 
 
 def c2st_pooled(x: np.ndarray, y: np.ndarray, seed: int) -> float:
-    """Mean of `c2st_auc` over five draws of at most 500 cells a side, equally many of `x` (N, D) and of `y` (M, D).
+    """The same on at most 500 cells a side, equally many of `x` (N, D) and of `y` (M, D), drawn anew for each fold.
 
     The AUC grows with the number of cells that the trees learn from; at a fixed number it can be compared between data
-    sets. Where all cells are drawn each time, one draw says it all. NaN with fewer than 50 cells on a side.
+    sets. NaN with fewer than 50 cells on a side.
     """
     cells = min(POOLED_CELLS, len(x), len(y))
     if cells < POOLED_FEWEST:
-        return float("nan")
-    found, draws = [], POOLED_DRAWS if max(len(x), len(y)) > cells else 1
-    for draw in range(seed, seed + draws):
-        of_x, of_y = subsample(len(x), cells, draw), subsample(len(y), cells, draw + POOLED_DRAWS)
-        found.append(c2st_auc(x[of_x], y[of_y], draw))
-    return float(np.mean(found))
+        return NAN
+    found, all_drawn = [], cells == max(len(x), len(y))
+    for fold in range(FOLDS):
+        draw = seed if all_drawn else seed + fold
+        sides = x[subsample(len(x), cells, draw)], y[subsample(len(y), cells, draw + FOLDS)]
+        found += held_out_aucs(*sides, lambda draw=draw: trees(draw), draw, [fold])
+    return mean_of(found)
 
 
-def c2st_auc_genes(x: np.ndarray, y: np.ndarray, seed: int, folds: int = FOLDS) -> float:
+def c2st_auc_genes(x: np.ndarray, y: np.ndarray, seed: int) -> float:
     """Cross-validated AUC of ridge logistic regression on genes, each divided by its sd in the training folds.
 
     Values below `UNSEEN` count as 0: a gene that is never counted has no sd to divide by.
@@ -91,4 +98,4 @@ def c2st_auc_genes(x: np.ndarray, y: np.ndarray, seed: int, folds: int = FOLDS) 
         return make_pipeline(StandardScaler(), LogisticRegression(C=C_GENES, max_iter=300, tol=1e-3))
 
     x, y = (np.where(np.abs(side) < UNSEEN, 0, side) for side in (x, y))
-    return cross_validated_auc(x, y, make, folds, seed)
+    return mean_of(held_out_aucs(x, y, make, seed))

@@ -14,21 +14,23 @@ from anndata import AnnData
 from scsave import keys
 from scsave.errors import UserError
 from scsave.keys import Columns
-from scsave.results.figures import panels, save
-from scsave.results.frame import owns
-from scsave.results.table import ORDER, role
+from scsave.results.style import GREY, panels, save
 from scsave.threads import own_threads
 
-MAX_CELLS, MAX_LEVELS = 5000, 20
-GREY = "#D9D9D9"  # cells behind those that a panel is about
+MAX_CELLS, MAX_LEVELS = 5000, 20  # cells of a part, levels that a legend names
+
+
+def there(run: pd.Series, path: Path) -> Path:
+    """The path of a file that the run wrote; UserError, saying how it is made, where it is not there."""
+    if not path.is_file():
+        raise UserError(f"{path}: not there; run it again: {run['command'] or 'python train.py'}")
+    return path
 
 
 def read_cells(run: pd.Series, path: Path) -> AnnData:
     import anndata
 
-    if not path.is_file():
-        raise UserError(f"{path}: not there; run it again: {run['command'] or 'python train.py'}")
-    return anndata.read_h5ad(path)
+    return anndata.read_h5ad(there(run, path))
 
 
 def real_cells(run: pd.Series) -> tuple[AnnData, Columns]:
@@ -41,16 +43,14 @@ def real_cells(run: pd.Series) -> tuple[AnnData, Columns]:
 
 
 def test_rows(folder: Path, cells: AnnData) -> np.ndarray:
+    """Positions of the test cells by the split.csv of a run's folder, or of a fold's."""
     from scsave.data.splits.split import Split
 
     return Split.load(folder / "split.csv", cells.obs_names).test
 
 
-def scores_of(run: pd.Series) -> dict[str, dict[str, dict[str, float]]]:
-    """row -> group -> metric in the headline protocol: the run's own rows before those that they are read against."""
-    scores = run["scores"][run["headline"]]
-    order = sorted(scores, key=lambda row: (not owns(run["method"], row), ORDER.index(role(row))))
-    return {row: scores[row] for row in order}
+def sample_cells(data: AnnData, n: int = MAX_CELLS, seed: int = 0) -> AnnData:
+    return data[np.sort(np.random.default_rng(seed).permutation(data.n_obs)[:n])]
 
 
 def variance(cells: AnnData) -> np.ndarray:
@@ -58,12 +58,6 @@ def variance(cells: AnnData) -> np.ndarray:
     from sklearn.utils.sparsefuncs import mean_variance_axis
 
     return mean_variance_axis(cells.X.tocsr(), axis=0)[1] if hasattr(cells.X, "tocsr") else np.var(cells.X, axis=0)
-
-
-def sample_cells(data: AnnData, n: int = MAX_CELLS, seed: int = 0) -> AnnData:
-    if data.n_obs <= n:
-        return data
-    return data[np.sort(np.random.default_rng(seed).choice(data.n_obs, n, replace=False))]
 
 
 def joint_umap(parts: Mapping[str, AnnData], columns: Sequence[str] = (), n_genes: int = 2000) -> AnnData:
@@ -76,44 +70,41 @@ def joint_umap(parts: Mapping[str, AnnData], columns: Sequence[str] = (), n_gene
 
     parts = {name: AnnData(part.X, part.obs[[*columns]].astype(str), part.var[[]]) for name, part in parts.items()}
     joint = anndata.concat(parts, label="cells", index_unique="-")
-    joint = joint[np.random.default_rng(0).permutation(joint.n_obs)].copy()
-    joint = joint[:, np.sort(np.argsort(-variance(joint), kind="stable")[:n_genes])].copy()
+    genes = np.sort(np.argsort(-variance(joint), kind="stable")[:n_genes])
+    joint = joint[np.random.default_rng(0).permutation(joint.n_obs), genes].copy()
     sc.pp.pca(joint, n_comps=min(30, *(size - 1 for size in joint.shape)))
-    place(joint, "X_pca")
-    return joint
+    return place(joint, "X_pca")
 
 
-def place(cells: AnnData, basis: str) -> None:
+def place(cells: AnnData, basis: str) -> AnnData:
     """`obsm["X_umap"]` from an embedding; outliers are drawn in to where nearly all cells are, so that the plane is filled."""
     import scanpy as sc
 
     with own_threads():
         sc.pp.neighbors(cells, n_neighbors=min(15, cells.n_obs - 1), use_rep=basis, random_state=0)
         sc.tl.umap(cells, random_state=0)
-    at = cells.obsm["X_umap"]
-    low, high = np.quantile(at, [0.005, 0.995], axis=0)
+    low, high = np.quantile(cells.obsm["X_umap"], [0.005, 0.995], axis=0)
     margin = 0.05 * (high - low)
-    cells.obsm["X_umap"] = np.clip(at, low - margin, high + margin)
+    cells.obsm["X_umap"] = np.clip(cells.obsm["X_umap"], low - margin, high + margin)
+    return cells
 
 
 def scatter(
-    ax, cells: AnnData, column: str, shown: np.ndarray, colors: Mapping[str, Any], title: str, legend: bool
+    ax: Any, cells: AnnData, column: str, shown: np.ndarray, colors: Mapping[str, Any], title: str, legend: bool
 ) -> None:
     """The cells of the mask `shown`, coloured by the levels of `column`, before all others in grey."""
     import scanpy as sc
 
-    levels = [level for level in colors if (cells.obs[column].astype(str) == level).any()]
-    labels = cells.obs[column].astype(str).where(shown)
-    panel = AnnData(obs=pd.DataFrame({column: pd.Categorical(labels, levels)}, index=cells.obs_names))
-    panel.obsm["X_umap"] = cells.obsm["X_umap"]
-    size = float(np.clip(30_000 / cells.n_obs, 4, 30))
-    legend_loc = "right margin" if legend and len(levels) <= MAX_LEVELS else None
+    names = cells.obs[column].astype(str)
+    levels = [level for level in colors if (names == level).any()]
+    obs = pd.DataFrame({column: pd.Categorical(names.where(shown), levels)}, index=cells.obs_names)
+    at = cells.obsm["X_umap"]
     sc.pl.umap(
-        panel, color=column, palette=[colors[level] for level in levels], na_color=GREY, na_in_legend=False, size=size,
-        legend_loc=legend_loc, legend_fontsize=7, frameon=False, title=title, ax=ax, show=False,
+        AnnData(obs=obs, obsm={"X_umap": at}), color=column, palette=[colors[level] for level in levels], na_color=GREY,
+        na_in_legend=False, size=float(np.clip(30_000 / len(at), 4, 30)), legend_fontsize=7, frameon=False, title=title,
+        legend_loc="right margin" if legend and len(levels) <= MAX_LEVELS else None, ax=ax, show=False,
     )  # fmt: skip
-    (left, bottom), (right, top) = cells.obsm["X_umap"].min(axis=0), cells.obsm["X_umap"].max(axis=0)
-    ax.set(xlim=(left - 0.3, right + 0.3), ylim=(bottom - 0.3, top + 0.3))
+    ax.set(xlim=(at[:, 0].min() - 0.3, at[:, 0].max() + 0.3), ylim=(at[:, 1].min() - 0.3, at[:, 1].max() + 0.3))
 
 
 def marker_genes(cells: AnnData, key: str | None, n: int = 5) -> dict[str, str]:
@@ -123,16 +114,18 @@ def marker_genes(cells: AnnData, key: str | None, n: int = 5) -> dict[str, str]:
     """
     import scanpy as sc
 
-    sizes = cells.obs[key].astype(str).value_counts() if key else pd.Series(dtype=int)
-    sizes = sizes[sizes > 1]
-    if len(sizes) < 2:
+    names = cells.obs[key].astype(str) if key else pd.Series("", cells.obs_names)
+    sizes = names.value_counts()
+    levels = list(sizes[sizes > 1].index)
+    if len(levels) < 2:
         return dict.fromkeys(cells.var_names[np.argsort(-variance(cells), kind="stable")[:n]], "")
-    cells = AnnData(cells.X, pd.DataFrame({"level": cells.obs[key].astype(str).astype("category")}), cells.var[[]])
-    cells.uns["log1p"] = {"base": None}
-    sc.tl.rank_genes_groups(cells, "level", groups=list(sizes.index), method="t-test")
-    names = pd.DataFrame(cells.uns["rank_genes_groups"]["names"])[list(sizes.index)].head(n)
+    told = AnnData(
+        cells.X, pd.DataFrame({"level": names.astype("category")}), cells.var[[]], uns={"log1p": {"base": None}}
+    )
+    sc.tl.rank_genes_groups(told, "level", groups=levels, method="t-test")
+    ranked = pd.DataFrame(told.uns["rank_genes_groups"]["names"])[levels].head(n)
     found: dict[str, str] = {}
-    for level, gene in names.stack().droplevel(0).items():
+    for level, gene in ranked.stack().droplevel(0).items():
         found.setdefault(gene, level)
     return dict(list(found.items())[:n])
 
@@ -145,11 +138,11 @@ def violins(path: Path, parts: Mapping[str, tuple[AnnData, str]], genes: Mapping
         x = cells[:, gene].X if gene else np.log10(cells.obs[keys.LIBRARY].to_numpy())
         return (x.toarray() if hasattr(x, "toarray") else np.asarray(x)).ravel()
 
-    shown = {"": "log10 of library size"} if library else {}
-    fig, axes = panels(len(shown | genes), width=2.4, height=2.4, wrap=3)
-    for ax, (gene, of) in zip(axes, (shown | genes).items(), strict=True):
+    shown = {"": "log10 of library size"} | dict(genes) if library else genes
+    fig, axes = panels(len(shown), width=2.4, height=2.4, wrap=3)
+    colors = [color for _, color in parts.values()]
+    for ax, (gene, of) in zip(axes, shown.items(), strict=True):
         found = pd.DataFrame({name: pd.Series(values(cells, gene)) for name, (cells, _) in parts.items()})
-        colors = [color for _, color in parts.values()]
         sns.violinplot(found, palette=colors, cut=0, inner="quart", linewidth=0.8, density_norm="width", ax=ax)
         ax.set_title(f"{gene}\n{fill(of, 22)}".strip(), fontsize=8)
         ax.set_ylabel("log1p of counts per 10,000" if gene else "", fontsize=7)

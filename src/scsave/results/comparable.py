@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scsave import keys
 from scsave.results.frame import owns
 
 AGREE = 1e-3  # relative: reference rows of one split that differ by more were not scored alike
 MOST_KEYS = 3  # settings that a row is named by; with more, by the experiment, else by what departs from the usual
 # Settings of the task that belong to the method: all others say what is scored, and how.
-METHOD_SIDE = ("name", "route", "routes", "nuisance", "reference")
-# Parts of the config that SAVE is made of, for a file whose `method` node does not hold them.
-MODEL = ("backbone", "likelihood", "objective", "sampling", "blocking", "training", "response", "trainer")
+METHOD_SIDE = r"^config\.task\.(.*\.)?(route|routes|nuisance|reference)$"
+NEITHER_SIDE = r"^config\.task\.(name$|.*\breferences\.)"
 
 
 def agree(one: Any, two: Any) -> Any:
@@ -28,24 +28,19 @@ def agree(one: Any, two: Any) -> Any:
 def question(runs: pd.DataFrame) -> pd.DataFrame:
     """Settings of data, split and scoring, a column each: numbers of runs that differ here answer different questions."""
     flat = runs.filter(regex=r"^config\.(task|data|split)\.").copy()
+    flat = flat.drop(columns=[*flat.filter(regex=METHOD_SIDE), *flat.filter(regex=NEITHER_SIDE)])
     for kind in ("level", "genes"):  # task=perturbation holds the settings of both kinds of it
-        other = [key for key in flat if key.startswith(f"config.task.{kind}.")]
-        flat.loc[runs["kind"].notna() & (runs["kind"] != kind), other] = None
-    kept = [key for key in flat if not (key.startswith("config.task.") and key.split(".")[-1] in METHOD_SIDE)]
-    return pd.concat([runs[["registry", "data", "cells", "split"]], flat[kept]], axis=1)
+        flat.loc[
+            runs["kind"].notna() & (runs["kind"] != kind), list(flat.filter(regex=rf"^config\.task\.{kind}\."))
+        ] = None
+    return pd.concat([runs[["registry", "data", "cells", "split"]], flat], axis=1)
 
 
 def variant(runs: pd.DataFrame) -> pd.DataFrame:
-    """Settings of the method that can change its numbers, a column each."""
-    sides = "|".join(METHOD_SIDE[1:])
-    node = (
-        "method|baseline" if any(key.startswith("config.method.") for key in runs) else "|".join(["baseline", *MODEL])
-    )
-    flat = runs.filter(regex=rf"^config\.({node})\.|^config\.task\.(.*\.)?({sides})$").copy()
-    if "config.baseline._target_" in flat:
-        # a baseline is its own node: it does not read the settings that SAVE is made of
-        model = [key for key in flat if key.split(".")[1] in MODEL]
-        flat.loc[flat["config.baseline._target_"].notna(), model] = None
+    """Settings of the method that can change its numbers, a column each; the trainer's where it trains."""
+    flat = runs.filter(regex=rf"^config\.(method|trainer)\.|{METHOD_SIDE}").copy()
+    trained = flat.filter(regex=r"^config\.method\.training\.").notna().any(axis=1)
+    flat.loc[~trained, list(flat.filter(regex=r"^config\.trainer\."))] = None
     return flat
 
 
@@ -56,10 +51,8 @@ def differing(flat: pd.DataFrame) -> list[str]:
     """
     text = flat.map(_text)
     keys = [key for key in text if text[key].nunique() > 1]
-    seen: dict[tuple, str] = {}
-    for key in keys:
-        seen.setdefault((key.rsplit(".", 1)[-1], *text[key]), key)
-    keys = [key for key in keys if key in seen.values()]
+    first = {(key.rsplit(".", 1)[-1], *text[key]): key for key in reversed(keys)}
+    keys = [key for key in keys if key in first.values()]
     nodes = tuple(key.removesuffix("_target_") for key in keys if key.endswith("._target_"))
     top = [key for key in keys if key.endswith("._target_") or not key.startswith(nodes)]
     return top if len(text[top].drop_duplicates()) == len(text[keys].drop_duplicates()) else keys
@@ -71,10 +64,8 @@ def told(one: pd.Series, shown: Sequence[str], keys: Sequence[str] = ()) -> str:
     found = []
     for key in shown:
         parts = ends[key].split(".")[1:]
-        names = (".".join(parts[-n:]) for n in range(1, len(parts) + 1))
-        name = next(
-            n for n in names if sum(end.endswith(f".{n}") for end in ends.values()) == 1 or f".{n}" == ends[key]
-        )
+        names = [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+        name = next((n for n in names if sum(end.endswith(f".{n}") for end in ends.values()) == 1), names[-1])
         value = _text(one.get(key))
         found.append(f"{name}={value.rsplit('.', 1)[-1] if key.endswith('._target_') else value}")
     return ", ".join(found)
@@ -94,29 +85,25 @@ def comparable(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame
     asked = question(runs)
     versions = pd.DataFrame([{m: v.get(m, 1) for m in metrics} for v in runs["metric_versions"]], index=runs.index)
     groups = pd.concat([asked, versions], axis=1).map(_text).agg("\n".join, axis=1)
-    runs, notes, part_of = runs.assign(column=""), [], {}
+    parts, notes = pd.DataFrame({"first": "", "split": ""}, runs.index), []  # of each run: the first of its column
     for _, same in runs.groupby(groups, sort=False):
         clusters, why = _by_split(same, metrics)
-        labels: list[str] = []
-        for cluster in clusters:
-            first = cluster[0]
-            labels.append(f"seed {first.seed}, split {first.split_hash[:8]}" if why else "")
-            again = labels.count(labels[-1])
-            label = labels[-1] + (f", reference rows {again}" if again > 1 else "")
-            part_of |= dict.fromkeys((run.path for run in cluster), (first.path, label))
+        seen: list[str] = []
+        for first, *others in clusters:
+            seen.append(f"seed {first.seed}, split {first.split_hash[:8]}" if why else "")
+            again = f", reference rows {seen.count(seen[-1])}" if seen.count(seen[-1]) > 1 else ""
+            parts.loc[[first.path, *(one.path for one in others)]] = [first.path, seen[-1] + again]
         notes += [f"{same['data'].iloc[0]}: one column for each split, no mean over seeds: {why}"] if why else []
-    firsts = list(dict.fromkeys(part_of[path] for path in runs.index))
-    for data in runs["data"].unique():
-        same = [(path, label) for path, label in firsts if runs.at[path, "data"] == data]
-        here = [path for path, _ in same]
-        shown = differing(asked.loc[here])
+    runs = runs.assign(column="")
+    for data, here in runs.groupby("data", sort=False).groups.items():
+        firsts = list(parts.loc[here, "first"].unique())
+        shown = differing(asked.loc[firsts])
         shown = [key for key in shown if key != "cells" or len(shown) == 1]  # follows from the other settings
-        varied = [metric for metric in metrics if versions.loc[here, metric].nunique() > 1]
-        for path, label in same:
+        varied = [metric for metric in metrics if versions.loc[firsts, metric].nunique() > 1]
+        for path in firsts:
             version = ", ".join(f"{metric} v{versions.at[path, metric]}" for metric in varied)
-            parts = [part for part in (told(asked.loc[path], shown), version, label) if part]
-            members = [one for one, (first, _) in part_of.items() if first == path]
-            runs.loc[members, "column"] = f"{data} ({'; '.join(parts)})" if parts else data
+            label = "; ".join(filter(None, (told(asked.loc[path], shown), version, parts.at[path, "split"])))
+            runs.loc[parts["first"] == path, "column"] = f"{data} ({label})" if label else data
     return runs.sort_values(["data", "column"], kind="stable"), notes
 
 
@@ -124,8 +111,7 @@ def _by_split(same: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[list[Any
     """Runs of one question in clusters with one split and the same reference rows for each seed; why they are several."""
     clusters: list[list[Any]] = []
     why = ""
-    wanted = ["path", "seed", "split_hash", "genes", "method", "headline", "scores"]
-    for run in same[wanted].itertuples(index=False):
+    for run in same[["path", "seed", "split_hash", "genes", "method", "headline", "scores"]].itertuples(index=False):
         rivals = [cluster for cluster in clusters if cluster[0].seed == run.seed]
         reasons = [next(filter(None, (_apart(other, run, metrics) for other in rival)), "") for rival in rivals]
         if "" in reasons:
@@ -143,15 +129,12 @@ def _apart(a: Any, b: Any, metrics: Sequence[str]) -> str:
         if one != two:
             return f"seed {a.seed} has {key} {str(one)[:8]} in {a.path} and {str(two)[:8]} in {b.path}"
     rows = [row for row in a.scores[a.headline] if row in b.scores[b.headline]]
-    for protocol, scores in a.scores.items():
-        for row in (row for row in rows if not owns(a.method, row) and not owns(b.method, row)):
-            for metric in metrics:
-                one, two = (
-                    s.get(row, {}).get("all", {}).get(metric, np.nan) for s in (scores, b.scores.get(protocol, {}))
-                )
-                if not agree(one, two):
-                    there = f"{row} has {metric} {one:.6g} in {a.path} and {two:.6g} in {b.path}"
-                    return f"seed {a.seed}: row {there} ({protocol})"
+    rows = [row for row in rows if not owns(a.method, row) and not owns(b.method, row)]
+    for protocol, row, metric in ((p, row, metric) for p in a.scores for row in rows for metric in metrics):
+        one, two = (x.scores.get(protocol, {}).get(row, {}).get(keys.ALL, {}).get(metric, np.nan) for x in (a, b))
+        if not agree(one, two):
+            found = f"{row} has {metric} {one:.6g} in {a.path} and {two:.6g} in {b.path}"
+            return f"seed {a.seed}: row {found} ({protocol})"
     return ""
 
 
@@ -170,22 +153,22 @@ def settings(runs: pd.DataFrame) -> tuple[pd.Series, list[str]]:
     """
     found, notes = pd.Series("", runs.index), []
     for method, same in runs.groupby("method", sort=False):
-        flat, keys = variant(same), several(same)
-        text = flat[keys].map(_text)
+        flat, shown = variant(same), several(same)
+        text = flat[shown].map(_text)
         pairs = pd.concat([same[["column", "experiment"]], text], axis=1).drop_duplicates()
-        if not keys and (others := differing(flat)):
+        if not shown and (others := differing(flat)):
             more = f" and {len(others) - 6} more" if len(others) > 6 else ""
-            names = ", ".join(key.removeprefix("config.") for key in others[:6])
+            names = ", ".join(key.removeprefix("config.").removeprefix("method.") for key in others[:6])
             notes.append(f"{method}: settings differ between data sets ({names}{more})")
-        elif len(keys) <= MOST_KEYS:
-            found[same.index] = [told(one, keys) for _, one in flat.iterrows()]
+        elif len(shown) <= MOST_KEYS:
+            found[same.index] = [told(one, shown) for _, one in flat.iterrows()]
         elif pairs["experiment"].notna().all() and not pairs.duplicated(["column", "experiment"]).any():
             found[same.index] = same["experiment"]
         else:
             usual = text.drop_duplicates().agg(lambda column: max(column, key=list(column).count))
+            departs = [[key for key in shown if one[key] != usual[key]] for _, one in text.iterrows()]
             found[same.index] = [
-                told(one, [key for key in keys if text.at[path, key] != usual[key]], keys)
-                for path, one in flat.iterrows()
+                told(one, part, shown) for part, (_, one) in zip(departs, flat.iterrows(), strict=True)
             ]
-            notes.append(f"{method}: rows name the settings that are not as in most variants, {told(usual, keys)}")
+            notes.append(f"{method}: rows name the settings that are not as in most variants, {told(usual, shown)}")
     return found, notes

@@ -12,37 +12,27 @@ import numpy as np
 import pandas as pd
 
 from scsave.errors import UserError
+from scsave.files import FOLDS, RESULTS
 
-FILE, FOLDS = "results.json", "folds"
 SCHEMA = 1  # the one that scsave.runs.record writes
 HEADLINE = "headline"  # the protocol of a task that has no others
 TEXTS = ("task", "registry", "data", "method", "split", "split_hash", "config_hash")
 OBJECTS = ("config", "scores", "info", "cost", "versions", "metric_versions")  # columns of nested values
-_NEEDED = (*TEXTS, "seed", "config", "metrics")
-_OPTIONAL = ("kind", "command", "git_commit", "device", "cells", "genes")
+_OPTIONAL = ("command", "git_commit", "device", "cells", "genes")
 # Where files lie, what data are called in prose, and the machine: no number depends on them.
 _NO_SETTING = {
     "path", "mirrors", "citation", "licence", "cache", "accelerator", "devices", "num_nodes", "num_workers", "strategy",
     "log_every", "profiler", "detect_anomaly", "options",
 }  # fmt: skip
-Wanted = str | int | Iterable[str | int] | None
 
 
-def read(
-    folders: Iterable[Path | str],
-    *,
-    task: Wanted = None,
-    data: Wanted = None,
-    method: Wanted = None,
-    experiment: Wanted = None,
-    seed: Wanted = None,
-    damaged: list[str] | None = None,
-) -> pd.DataFrame:
+def read(folders: Iterable[Path | str], damaged: list[str] | None = None, **wanted: Any) -> pd.DataFrame:
     """One line for each run below `folders` (or file named itself) that fits, indexed and sorted by its results.json.
 
     Columns: what the file says (docs/results.md), `config.<key>` for every setting, and `scores[protocol][row][group]
-    [metric]`, the headline protocol first. Texts may have shell wildcards (`experiment="paper/*"`). UserError for a folder
-    that is not there, and for a damaged file; where `damaged` is given, its line goes there and the file is left out.
+    [metric]`, the headline protocol first. `wanted`: a value or several for `task`, `data`, `method`, `experiment` or
+    `seed`; texts may have shell wildcards. UserError for a folder that is not there, and for a damaged file; where
+    `damaged` is given, its line goes there and the file is left out.
     """
     records = []
     for path in sorted({file.resolve(): file for folder in folders for file in _files(Path(folder))}.values()):
@@ -57,7 +47,6 @@ def read(
         flat = pd.json_normalize([{"config": record["config"]} for record in records])
         plain = {key: map(_plain, flat[key]) for key in flat if not _NO_SETTING & set(key.split("."))}
         runs = pd.concat([runs, pd.DataFrame(plain, dtype=object)], axis=1).set_index("path", drop=False)
-    wanted = {"task": task, "data": data, "method": method, "experiment": experiment, "seed": seed}
     for key, value in wanted.items():
         if value is not None:
             patterns = [str(one) for one in ([value] if isinstance(value, str | int) else value)]
@@ -70,7 +59,7 @@ def _files(folder: Path) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give one that holds runs (outputs/, or a part of it)")
-    return [path for path in folder.rglob(FILE) if FOLDS not in path.relative_to(folder).parts]
+    return [path for path in folder.rglob(RESULTS) if FOLDS not in path.relative_to(folder).parts]
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -79,10 +68,10 @@ def _record(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: can't be read as results.json ({error}); remove it or run it again") from None
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+    found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+    if found != SCHEMA:
         raise UserError(f"{path}: has schema {found}, this version reads {SCHEMA}; run it again")
-    if missing := [key for key in _NEEDED if key not in content]:
+    if missing := [key for key in (*TEXTS, "seed", "config", "metrics") if key not in content]:
         raise UserError(f"{path}: lacks {', '.join(missing)}; it is damaged or older than this version: run it again")
     try:
         info, config = content.get("info") or {}, dict(content["config"])
@@ -91,6 +80,7 @@ def _record(path: Path) -> dict[str, Any]:
             "path": str(path),
             **{key: str(content[key]) for key in TEXTS},
             **{key: content.get(key) for key in _OPTIONAL},
+            "kind": content.get("kind") or info.get("kind"),
             "seed": int(content["seed"]),
             "written": content.get("written") or "",
             "experiment": content.get("experiment_name") or config.get("experiment_name"),
@@ -121,6 +111,11 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def weights_folder(folder: Path) -> Path:
+    """The run's folder (weights, split.csv, logs), of which `folder` is that of some scores."""
+    return folder.parent.parent if folder.parent.name == "scores" else folder
+
+
 def owns(method: str, row: str) -> bool:
     """Whether a row is the method's own: its name, or `<name>_<route>` for routes beside the headline one."""
     return row == method or row.startswith(f"{method}_")
@@ -146,9 +141,8 @@ def values(
                         found = scores.get(row, {}).get(group, {})
                         bounds = run.info.get("intervals", {}).get(row, {}).get(group, {})
                         for metric in found if metrics is None else metrics:
-                            low, high = bounds.get(metric) or (None, None)
-                            value = found.get(metric, np.nan)
-                            yield run.path, row, owns(run.method, row), group, name, metric, value, low, high
+                            value, pair = found.get(metric, np.nan), bounds.get(metric) or (None, None)
+                            yield run.path, row, owns(run.method, row), group, name, metric, value, *pair
 
     frame = pd.DataFrame(lines(), columns=["run", "row", "own", "group", "protocol", "metric", "value", "low", "high"])
     return frame.astype({"own": bool, "value": float, "low": float, "high": float})
@@ -156,5 +150,4 @@ def values(
 
 def tidy(runs: pd.DataFrame) -> pd.DataFrame:
     """`values` of all that the files hold, each line with its run's columns and settings (as categories)."""
-    told = runs.drop(columns=list(OBJECTS)).astype("category")
-    return values(runs).join(told, on="run")
+    return values(runs).join(runs.drop(columns=list(OBJECTS)).astype("category"), on="run")

@@ -5,48 +5,44 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from scsave.errors import UserError
 from scsave.results.paper import reported
 
-PATTERN = "reproduce/*/state.json"  # below an outputs folder (docs/reproducing.md)
-DONE = "done"
+PATTERN, DONE = "reproduce/*/state.json", "done"  # below an outputs folder (docs/reproducing.md)
 WORDS = {"missing": "not run", "failed": "failed", "pending": "not run yet", "running": "not finished yet"}
-JOB = ("experiment", "task", "data", "method", "seed", "status", "reason", "seconds", "folder", "command")
-GAP = ("experiment", "task", "data", "method", "why")
+TEXTS = ("experiment", "task", "data", "method", "status", "reason", "folder", "command")
 
 
 def read_jobs(folders: Iterable[Path | str], damaged: list[str] | None = None) -> pd.DataFrame:
-    """One line for each job of each plan below `folders`, as its state has it; `plan` is the plan's name, `path` its file.
+    """One line for each job of each plan below `folders`: plan (its name), path (its file), what the state says of it.
 
     UserError for a state that can't be read; where `damaged` is given, its line goes there.
     """
-    jobs: list[dict[str, Any]] = []
+    jobs = []
     for path in sorted({path for folder in folders for path in Path(folder).glob(PATTERN)}):
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))["jobs"]
-            known = [{"plan": path.parent.name, "path": str(path), "status": job["status"]} | job for job in found]
-            jobs += [{key: job.get(key) for key in ("plan", "path", *JOB)} for job in known]
+            for job in json.loads(path.read_text(encoding="utf-8"))["jobs"]:
+                texts = {key: str(job.get(key) or "") for key in TEXTS} | {"status": job["status"]}
+                jobs.append({"plan": path.parent.name, "path": str(path), "seed": int(job.get("seed") or 0)} | texts)
+                jobs[-1]["seconds"] = float(job.get("seconds") or 0)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             line = f"{path}: can't be read as the state of a reproduction ({error!r}); run it again or remove it"
             if damaged is None:
                 raise UserError(line) from None
             damaged.append(line)
-    return pd.DataFrame(jobs, columns=["plan", "path", *JOB], dtype=object)
+    return pd.DataFrame(jobs, columns=["plan", "path", "seed", *TEXTS, "seconds"])
 
 
 def not_run(jobs: pd.DataFrame) -> pd.DataFrame:
     """Jobs without a result that have one reason, a line each: experiment, task, data, method, why, seeds, and the paper's
     numbers for SAVE there."""
-    gaps = jobs[jobs["status"].isin(list(WORDS))].fillna({"reason": "", "seed": 0, **dict.fromkeys(JOB[:4], "")})
+    gaps = jobs[jobs["status"].isin(list(WORDS))]
     gaps = gaps.assign(why=gaps["status"].map(WORDS) + gaps["reason"].map(lambda reason: reason and f": {reason}"))
-    seeds = gaps.groupby(list(GAP), sort=False)["seed"].agg(
-        lambda found: ",".join(map(str, sorted({*map(int, found)})))
-    )
-    found = seeds.rename("seeds").reset_index()
+    seeds = gaps.groupby(["experiment", "task", "data", "method", "why"], sort=False)["seed"]
+    found = seeds.agg(lambda one: ",".join(map(str, sorted(set(one))))).rename("seeds").reset_index()
     return found.assign(paper=[_paper(one.task, one.data) for one in found.itertuples()])
 
 

@@ -19,66 +19,13 @@ from markupsafe import Markup, escape
 from scsave import keys
 from scsave.files import slug
 from scsave.metrics.registry import REGISTRY
+from scsave.results.frame import weights_folder
 from scsave.results.plans import DONE
 from scsave.results.table import Table, role
-from scsave.results.table_formats import mark
-from scsave.results.table_text import (
-    CEILING_PASSED,
-    MISSING,
-    PASSED,
-    data_line,
-    entry_text,
-    paper_text,
-    row_label,
-    verdict,
-)
+from scsave.results.table_text import MISSING, data_text, entry_text, mark, paper_text, passed_line, row_label, verdict
 from scsave.results.tables import make_table, shown_metrics
 
 WIDEST, PER_RUN = 1400, 4  # pixels of a picture, pictures of a run
-TASKS = {
-    "generation": "Generation",
-    "batch_correction": "Batch correction",
-    "response": "Response to a drug, a cytokine, a disease",
-    "genetic": "Genetic perturbation",
-}
-# Row -> what it is; its kind is `scsave.results.table.role`. A baseline is described in docs/baselines.md.
-ROWS = {
-    "real": "a second sample of real cells of the same conditions, as many as there are test cells: what chance does",
-    "train_resample": "training cells of the same conditions drawn with replacement: what remembering would give",
-    "ceiling": "one random half of the real cells predicts the other: as good as the noise of half the cells allows",
-    "unintegrated": "PCA of the uncorrected cells: what no correction gives",
-    "mean": "every cell the mean of its conditions' training cells: no variation at all",
-    "no_change": "the control cells themselves: no response at all",
-    "pooled_control": "control cells whose mean is pooled with training's: no response, from a better known start",
-    "perturbed_mean": "the mean over all training perturbations, whatever is asked",
-}
-# Stem of a picture's file, or its end behind the name of a cell type -> what it shows.
-PICTURES = {
-    "umap": "UMAPs of the cells, those that a panel is not about in grey",
-    "genes": "each gene's mean, variance and share of zeros, generated against real",
-    "violins": "library size or genes that matter, a violin a sample of cells",
-    "loss": "training and validation loss of each stage against the step",
-    "types": "scores of every held-out cell type, each method between the no-skill rows and the ceiling",
-    "means": "change of gene means, predicted against real, the genes that change most named",
-    "perturbations": "predicted against real change, best, median and worst perturbation of each group",
-    "groups": "scores by group of perturbations with bootstrap 95% intervals, method beside baselines and ceiling",
-    "interactions": "double perturbations, departure of the change from the sum of the singles, predicted against real",
-    "attention": "which gene blocks look at which, and how levels of a condition change that",
-    "guidance": "quality against the guidance weight, beside the noise floor",
-    "sampling_steps": "quality against the number of sampling steps, beside the noise floor",
-    "block_size": "quality and training time against the size of a block",
-    "training_time": "quality of each method against the minutes that it trained",
-}
-COSTS = {
-    "parameters": "Parameters",
-    "steps": "Steps",
-    "seconds_fit": "Fit, s",
-    "seconds_sample": "Sample, s",
-    "cells_per_second_sample": "Cells/s sampled",
-    "seconds_total": "Whole run, s",
-    "peak_rss_mb": "Peak memory, MB",
-    "peak_device_mb": "Peak device memory, MB",
-}
 
 
 @dataclass
@@ -96,36 +43,35 @@ class Content:
 
 def page(content: Content) -> str:
     """The HTML of the report."""
-    environment = Environment(
-        loader=PackageLoader("scsave.results", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )  # fmt: skip
+    loader = PackageLoader("scsave.results", ".")
+    made = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
 
     def path(of: Path | str) -> str:
         """As the reader of this repository would type it."""
         here, root = Path(of).resolve(), content.root.resolve()
         return str(here.relative_to(root)) if here.is_relative_to(root) else str(of)
 
-    environment.filters |= {"path": path, "prose": prose, "number": number, "image": image}
-    environment.filters["anchor_metric"] = lambda key: anchor("metric", key)
-    environment.filters["resolved"] = lambda folder: str((content.root / folder).resolve())
+    made.filters |= {
+        "path": path,
+        "prose": prose,
+        "number": number,
+        "duration": duration,
+        "anchor": anchor,
+        "image": image,
+    }
     runs = content.runs.assign(id=[run_id(path) for path in content.runs.index])
-    return environment.get_template("report.html.j2").render(
+    runs = runs.sort_values(["task", "data", "method", "seed"])
+    made.globals |= {"role": role, "groups": lambda frame, *by: frame.groupby(list(by), sort=False, dropna=False)}
+    return made.get_template("report.html.j2").render(
         content=content,
-        runs=[run for _, run in runs.sort_values([*("task", "data", "method", "seed")]).iterrows()],
-        table_rows=[[f"`{row}`", role(row), what] for row, what in ROWS.items()],
-        tasks={row.task: TASKS.get(row.task, row.task.replace("_", " ").capitalize()) for row in REGISTRY.values()},
+        frame=runs,
+        runs=runs.to_dict("records"),
         metrics=list(REGISTRY.values()),
-        results=results(runs),
-        overview=overview(runs),
-        costs=costs(runs),
-        cost_names=COSTS,
-        machines=machines(runs),
-        versions=versions(runs),
-        missing=missing(content.jobs),
-        done=DONE,
-        run_of={str((content.root / Path(path).parent).resolve()): id for path, id in runs["id"].items()},
+        results=[table for _, same in runs.groupby(["registry", "data"]) for table in tables(same)],
         pictures=pictures(content, runs),
+        run_of={path(of(Path(run).parent)): id for run, id in runs["id"].items() for of in (Path, weights_folder)},
+        left=content.jobs[content.jobs["status"] != DONE],
+        versions=sorted({(name, version) for one in runs.get("versions", []) for name, version in one.items()}),
     )
 
 
@@ -147,7 +93,7 @@ def prose(text: object) -> Markup:
 def number(value: Any) -> str:
     """Thousands with commas, three digits otherwise; "–" for what is not there."""
     if not isinstance(value, int | float) or value != value:
-        return MISSING if value is None or value != value else str(value)
+        return MISSING
     return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.3g}"
 
 
@@ -155,146 +101,70 @@ def duration(seconds: float | None) -> str:
     """`95.0` is "1 min 35 s"."""
     if not seconds or seconds != seconds:
         return MISSING
-    found = [(int(seconds // 3600), "h"), (int(seconds // 60 % 60), "min"), (round(seconds % 60), "s")]
+    minutes, seconds = divmod(round(seconds), 60)
+    found = [(minutes // 60, "h"), (minutes % 60, "min"), (seconds, "s")]
     return " ".join([f"{n} {unit}" for n, unit in found if n][:2]) or "0 s"
 
 
-def results(runs: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """Registry -> its tables: one for each data set and group, methods down, every metric across."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for (registry, _), same in runs.groupby(["registry", "data"]):
-        table = make_table(same, metrics=["all"])
-        parts = groupby(range(len(table.columns)), key=lambda n, t=table: (t.columns[n].label, t.columns[n].group))
-        found.setdefault(TASKS.get(registry, registry.replace("_", " ").capitalize()), []).extend(
-            _part(table, *place, list(numbers)) for place, numbers in parts
-        )
-    return found
+def tables(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """The tables of one data set: one for each column of comparable runs and each group, methods down, metrics across."""
+    table = make_table(runs, metrics=["all"])
+    parts = groupby(range(len(table.columns)), key=lambda n: table.columns[n][:2])
+    return [_part(table, label, group, list(numbers)) for (label, group), numbers in parts]
 
 
 def _part(table: Table, label: str, group: str, numbers: list[int]) -> dict[str, Any]:
-    runs = table.runs[table.runs["column"] == label]
-    values = table.values[table.values["number"].isin(numbers) & table.values["value"].notna()]
-    numbers = [n for n in numbers if n in set(values["number"])]  # a metric that no row has is no column
-    rows, shown = [], shown_metrics(table.registry)
-    for row in table.rows_of(numbers):
-        sources = values[values["label"] == row].drop_duplicates("seed").sort_values("seed")
-        cells = [
-            {
-                "text": entry_text(table, row, n).replace(" (1)", ""),
-                "value": table.entry(row, n)["mean"],
-                "mark": mark(table, row, n),
-                "paper": paper_text(table, row, n),
-                "more": table.columns[n].metric.name not in shown,
-            }
-            for n in numbers
-        ]
-        name, of = row_label(table, row), [(run.seed, run_id(run.run)) for run in sources.itertuples()]
-        rows.append(
-            {"name": name, "settings": table.settings.get(row, ""), "role": table.rows[row], "cells": cells, "runs": of}
-        )
-    passed = list(dict.fromkeys(method for row in table.rows for n in numbers for method in table.passed(row, n)))
-    heads = [(table.columns[n].metric, table.columns[n].metric.name not in shown) for n in numbers]
-    where = [part for part in (label, group) if part]
+    runs, known = table.runs[table.runs["column"] == label], table.values[table.values["value"].notna()]
+    numbers = [n for n in numbers if n in set(known["number"])]  # a metric that no row has is no column
+    known = known[known["number"].isin(numbers)].drop_duplicates(["label", "seed"]).sort_values("seed")
+    more = {n: table.columns[n].metric.name not in shown_metrics(table.registry) for n in numbers}
+
+    def cell(row: str, n: int) -> dict[str, Any]:
+        text, paper = entry_text(table, row, n).replace(" (1)", ""), paper_text(table, row, n)
+        found = {"text": text, "value": table.entry(row, n).mean, "mark": mark(table, row, n)}
+        return found | {"paper": paper, "more": more[n]}
+
+    rows = [
+        {
+            "name": row_label(table, row),
+            "settings": table.settings.get(row, ""),
+            "role": role,
+            "cells": [cell(row, n) for n in numbers],
+            "runs": [(one.seed, run_id(one.run)) for one in known[known["label"] == row].itertuples()],
+        }
+        for row, role in table.rows_of(numbers).items()
+    ]
     return {
-        "id": anchor("table", table.registry, *where),
+        "registry": table.registry,
+        "id": anchor("table", table.registry, label, group),
         "title": label + (f", group {group}" if group != keys.ALL else ""),
-        "about": data_line(label, runs).split(": ", 1)[1],
-        "protocol": table.protocol if runs["scores"].map(len).max() > 1 else "",
-        "heads": heads,
+        "about": data_text(runs) + f", protocol {table.protocol}" * bool(runs["scores"].map(len).max() > 1),
+        "heads": [(table.columns[n].metric, more[n]) for n in numbers],
         "rows": rows,
-        "settings": any(row["settings"] for row in rows),
-        "verdict": [verdict(table, n) for n, (_, more) in zip(numbers, heads, strict=True) if not more],
-        "notes": [*table.notes, *([f"{PASSED} {', '.join(passed)} {CEILING_PASSED}"] if passed else [])],
+        "verdict": [said for n in numbers if not more[n] and (said := verdict(table, n))],
+        "notes": [*passed_line(table, numbers), *table.notes],
     }
-
-
-def overview(runs: pd.DataFrame) -> list[list[Any]]:
-    found = []
-    for (task, data, split), same in runs.groupby(["task", "data", "split"]):
-        methods, seeds = (", ".join(map(str, sorted(same[key].unique()))) for key in ("method", "seed"))
-        found.append([f"{task} on {data}", split, methods, seeds, len(same)])
-    return found
-
-
-def costs(runs: pd.DataFrame) -> list[list[Any]]:
-    """Means over the runs of each task, data set, method and machine."""
-    cost = pd.DataFrame(
-        [{key: one.get(key) for key in COSTS} for one in runs.get("cost", [])], index=runs.index, dtype=float
-    )
-    groups = runs.fillna({"device": ""}).groupby(["task", "data", "method", "device"]) if len(runs) else []
-    return [
-        [", ".join(key[:3]), len(same), *(number(value) for value in cost.loc[same.index].mean())]
-        for key, same in groups
-    ]
-
-
-def machines(runs: pd.DataFrame) -> list[list[Any]]:
-    found = runs.reindex(columns=["device", "git_commit", "written"]).fillna(
-        {"device": "unknown", "git_commit": "no repository"}
-    )
-    return [
-        [
-            device,
-            commit[:12] + commit[40:],
-            len(same),
-            *(text[:16].replace("T", " ") for text in (same.min(), same.max())),
-        ]
-        for (device, commit), same in found.groupby(["device", "git_commit"])["written"]
-    ]
-
-
-def versions(runs: pd.DataFrame) -> list[list[str]]:
-    found = pd.DataFrame(list(runs.get("versions", []))).apply(lambda column: sorted(set(column.dropna())))
-    return sorted([name, ", ".join(one)] for name, one in found.items())
-
-
-def missing(jobs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each plan: how many of its runs are done, what has no result and why, and every run."""
-    found = []
-    for (name, path), same in jobs.groupby(["plan", "path"]):
-        told = ", ".join(f"{n} {status}" for status, n in same["status"].value_counts().items())
-        left = same[same["status"] != DONE].fillna({"reason": "", "experiment": MISSING})
-        gaps = [
-            [*key[:1], n, *key[1:]]
-            for key, n in left.groupby(["experiment", "status", "reason"], sort=False).size().items()
-        ]
-        every = [job | {"took": duration(job["seconds"])} for job in same.to_dict("records")]
-        found.append(
-            {"name": name, "path": path, "told": f"{len(same)} runs planned: {told}", "gaps": gaps, "jobs": every}
-        )
-    return found
 
 
 def pictures(content: Content, runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Those over several runs first; then of each task, data set and split one run's, SAVE's where there is one."""
-    over = [path for path in content.figures if path.parent.name == "figures"]
-    found = [{"title": "", "run": None, "paths": over, "more": 0}] if over else []
-    inner = groupby([path for path in content.figures if path not in over], key=lambda path: path.parent)
-    found += [
-        {"title": of.name.replace("_", " ", 1), "run": None, "paths": list(paths), "more": 0} for of, paths in inner
+    found = [
+        {"title": "" if folder.name == "figures" else folder.name.replace("_", " ", 1), "paths": list(paths)}
+        for folder, paths in groupby(
+            sorted(content.figures, key=lambda path: (path.parent, path)), key=lambda p: p.parent
+        )
     ]
     drawn = {path.parent.name for path in content.figures}
     shown: dict[tuple[str, ...], dict[str, Any]] = {}
-    runs = runs.sort_values(["task", "data", "split", "method", "seed"])
-    for run in sorted(runs.itertuples(), key=lambda run: run.method != "save") if len(runs) else []:
+    for run in sorted(runs.to_dict("records"), key=lambda run: run["method"] != "save"):
         paths = sorted(
-            (Path(run.path).parent / "figures").glob("*.png"), key=lambda path: ("_" in path.stem, path.name)
+            (Path(run["path"]).parent / "figures").glob("*.png"), key=lambda path: ("_" in path.stem, path.name)
         )
-        if paths and not any(name.endswith(f"_{slug(run.data)}_{run.method}") for name in drawn):
-            title = f"{run.task} on {run.data} ({run.method}, split {run.split}, seed {run.seed})"
-            one = {"title": title, "run": run.id, "paths": paths[:PER_RUN], "more": len(paths[PER_RUN:])}
-            shown.setdefault((run.task, run.data, run.split), one)
-    found += [shown[key] for key in sorted(shown)]
-    return [one | {"paths": [(path, what(path.stem)) for path in one["paths"]]} for one in found]
-
-
-def what(stem: str) -> str:
-    """What a picture of this name shows, in words."""
-    for name, shown in PICTURES.items():
-        if stem == name or stem.startswith(f"{name}_"):
-            return shown
-    of, _, kind = stem.rpartition("_")
-    return f"{of.replace('_', ' ')}: {PICTURES[kind]}" if of and kind in PICTURES else stem.replace("_", " ")
+        if paths and not any(name.endswith(f"_{slug(run['data'])}_{run['method']}") for name in drawn):
+            title = "{task} on {data} ({method}, split {split}, seed {seed})".format(**run)
+            one = {"title": title, "run": run["id"], "paths": paths[:PER_RUN], "more": len(paths[PER_RUN:])}
+            shown.setdefault((run["task"], run["data"], run["split"]), one)
+    return [*found, *(shown[key] for key in sorted(shown))]
 
 
 def image(path: Path) -> dict[str, Any]:

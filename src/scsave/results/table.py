@@ -1,10 +1,11 @@
-"""What a table is made of: its rows and what each is for, its columns, costs among them, its entries and values."""
+"""What a table is made of: its rows and what each is for, its columns, costs among them, and its entries."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,8 @@ from scsave.metrics.row import Metric
 from scsave.results.paper import Reported
 
 FLOOR, AGAIN, CEILING, NO_SKILL, REPORTED = "noise floor", "training cells again", "ceiling", "no skill", "the paper's"
-ROLES = {
-    "real": FLOOR,
-    "train_resample": AGAIN,
-    "ceiling": CEILING,
-    **dict.fromkeys(("mean", "no_change", "pooled_control", "perturbed_mean", "unintegrated"), NO_SKILL),
-}
+ROLES = {"real": FLOOR, "train_resample": AGAIN, "ceiling": CEILING}
+ROLES |= dict.fromkeys(("mean", "no_change", "pooled_control", "perturbed_mean", "unintegrated"), NO_SKILL)
 ORDER = ("", NO_SKILL, FLOOR, AGAIN, CEILING, REPORTED)  # from top to bottom
 UNRANKED = (FLOOR, AGAIN, CEILING, REPORTED)
 # What a run cost, as columns: label, key of `cost`, divisor. No metrics: they say nothing of the cells and are not ranked.
@@ -34,16 +31,9 @@ COSTS = {
 def cost_rows(registry: str) -> dict[str, Metric]:
     """A row for each cost, as the metrics of the task have."""
     fixed = {"task": registry, "space": "the run's device", "best": "min", "aggregate": "pooled", "min_cells": None}
-    return {
-        name: Metric(
-            name=name,
-            label=label,
-            formula=f"cost.{key}" + (f" / {divisor:g}" if divisor != 1 else ""),
-            description="of the whole run, all its routes and folds",
-            **fixed,
-        )
-        for name, (label, key, divisor) in COSTS.items()
-    }
+    fixed["description"] = "of the whole run, all its routes and folds"
+    formulas = {name: f"cost.{key}" + f" / {by:g}" * (by != 1) for name, (_, key, by) in COSTS.items()}
+    return {name: Metric(name=name, label=COSTS[name][0], formula=said, **fixed) for name, said in formulas.items()}
 
 
 def cost_values(runs: pd.DataFrame) -> pd.DataFrame:
@@ -61,8 +51,7 @@ def role(row: str) -> str:
     return ROLES.get(row.split(" (")[0], "")
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     label: str  # the data set, with what tells it from the table's others
     group: str
     metric: Metric
@@ -73,45 +62,47 @@ class Column:
         return self.metric.name not in COSTS
 
 
+class Entry(NamedTuple):
+    """One row in one column, over seeds."""
+
+    mean: float = np.nan
+    sd: float = np.nan  # n - 1 in the denominator; NaN for one seed
+    n: int = 0  # seeds with a value
+    low: float = np.nan  # bootstrap 95% interval of a single run
+    high: float = np.nan
+    rank: int | None = None  # 1 is best; None: not ranked
+
+
 @dataclass
 class Table:
     registry: str
     protocol: str
     runs: pd.DataFrame  # those that it is made of, with the `column` that each stands in
     columns: list[Column]
-    rows: dict[str, str]  # label -> role, in order
-    settings: dict[str, str]  # label -> what tells it from other variants of its method
-    entries: pd.DataFrame  # index (label, number of the column): mean, sd, n (seeds), low, high, rank
-    values: pd.DataFrame  # a line a value: label, number, seed, value, run (its results.json)
-    paper: dict[tuple[str, int], Reported]
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
+    values: pd.DataFrame = field(default_factory=pd.DataFrame)  # a line a value: label, number, seed, value, run, ...
+    rows: dict[str, str] = field(default_factory=dict)  # label -> role, in order
+    settings: dict[str, str] = field(default_factory=dict)  # label -> what tells it from other variants of its method
+    entries: dict[tuple[str, int], Entry] = field(default_factory=dict)  # (label, number of the column)
+    paper: dict[tuple[str, int], Reported] = field(default_factory=dict)
 
-    def entry(self, row: str, number: int) -> pd.Series:
-        """mean, sd (n - 1), n, low, high, rank (1 is best, NaN: not ranked) of one row in one column."""
-        if (row, number) in self.entries.index:
-            return self.entries.loc[row, number]
-        return pd.Series({"mean": np.nan, "sd": np.nan, "n": 0, "low": np.nan, "high": np.nan, "rank": np.nan})
+    def entry(self, row: str, number: int) -> Entry:
+        return self.entries.get((row, number), Entry())
 
-    def method(self, row: str) -> str:
-        """The label of a row without the settings."""
-        return row.replace(f" ({self.settings[row]})", "") if self.settings.get(row) else row
+    def shown(self, row: str, number: int) -> float:
+        """The mean as it is shown."""
+        return round(self.entry(row, number).mean, self.columns[number].digits)
 
     def passed(self, row: str, number: int) -> list[str]:
         """The methods that are beyond this row, where it is the ceiling."""
-        column, ceiling = self.columns[number], self.entry(row, number)
-        if self.rows[row] != CEILING or not ceiling["n"] or not column.ranked:
-            return []
-        means = {
-            other: round(self.entry(other, number)["mean"], column.digits) for other, r in self.rows.items() if not r
-        }
-        return [
-            other for other, mean in means.items() if column.metric.better(mean, round(ceiling["mean"], column.digits))
-        ]
+        metric, ceiling = self.columns[number].metric, self.rows[row] == CEILING and self.entry(row, number).n
+        methods = [other for other, role in self.rows.items() if not role] if ceiling else []
+        return [other for other in methods if metric.better(self.shown(other, number), self.shown(row, number))]
 
     def parts(self, widest: int = 10) -> list[list[int]]:
         """Numbers of columns that fit beside each other; those of one data set and group stand together."""
         parts: list[list[int]] = [[]]
-        for _, group in groupby(range(len(self.columns)), key=lambda n: (self.columns[n].label, self.columns[n].group)):
+        for _, group in groupby(range(len(self.columns)), key=lambda number: self.columns[number][:2]):
             block = list(group)
             if parts[-1] and len(parts[-1]) + len(block) > widest:
                 parts.append([])
@@ -120,5 +111,5 @@ class Table:
 
     def rows_of(self, part: Sequence[int]) -> dict[str, str]:
         """The rows that have an entry, or a number of the paper, in one of the columns."""
-        here = {row for row, number in [*self.entries.index, *self.paper] if number in part}
+        here = {row for row, number in [*self.entries, *self.paper] if number in part}
         return {row: role for row, role in self.rows.items() if row in here}

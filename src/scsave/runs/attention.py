@@ -61,7 +61,7 @@ class BlockAttention:
 
     def run(self, context: Context) -> list[Path]:
         """Writes `attention.csv` and `attention.png` below the run's folder."""
-        from scsave.results.run_figures import draw_attention
+        from scsave.results.figures import draw_attention
 
         column, reference = self.chosen(context.method.fitted.conditions.names, context.columns, context.data)
         labels, weights = self.weights(context, column, reference)

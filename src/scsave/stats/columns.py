@@ -9,18 +9,16 @@ import numpy as np
 import scipy.sparse as sp
 
 from scsave import keys
+from scsave.stats.moments import group_means, row_blocks
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-# By rows: scipy's own sums, means and maxima make copies as large as the matrix, or larger.
-
 
 def column_sums(matrix: sp.csr_matrix, rows: int = 8192) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and sum of squares of each column, (G,) each."""
+    """Sum and sum of squares of each column, (G,) each, without the copies of the matrix that scipy's own make."""
     total, square = np.zeros(matrix.shape[1]), np.zeros(matrix.shape[1])
-    for start in range(0, matrix.shape[0], rows):
-        part = matrix[start : start + rows]
+    for _, part in row_blocks(matrix, size=rows):
         values = part.data.astype(np.float64)
         total += np.bincount(part.indices, values, matrix.shape[1])
         square += np.bincount(part.indices, values**2, matrix.shape[1])
@@ -30,8 +28,8 @@ def column_sums(matrix: sp.csr_matrix, rows: int = 8192) -> tuple[np.ndarray, np
 def column_max(matrix: sp.csr_matrix, rows: int = 1024) -> np.ndarray:
     """Largest value of each column of a matrix without negative ones, (G,)."""
     largest = np.zeros(matrix.shape[1], dtype=matrix.dtype)
-    for start in range(0, matrix.shape[0], rows):
-        np.maximum(largest, matrix[start : start + rows].toarray().max(axis=0), out=largest)
+    for _, part in row_blocks(matrix, size=rows):
+        np.maximum(largest, part.toarray().max(axis=0), out=largest)
     return largest
 
 
@@ -51,9 +49,9 @@ def gene_moments(train: AnnData, combination: np.ndarray) -> GeneMoments:
     counts, x, n = train.layers[keys.COUNTS], train.X, train.n_obs
     scale = np.maximum(column_max(x), 1e-6)
     total, square = column_sums(counts)
-    member = sp.csr_matrix((np.ones(n), (combination, np.arange(n))))
-    within = np.asarray((member @ counts).todense()) / np.asarray(member.sum(1))  # (combinations, G)
-    between = (np.asarray(member.sum(1)) * within**2).sum(0) / n  # (G,)
+    cells = np.bincount(combination)  # (combinations,)
+    within = group_means(counts, combination, len(cells))  # (combinations, G)
+    between = (cells[:, None] * within**2).sum(0) / n  # (G,)
     share = total / train.obs[keys.LIBRARY].sum()
     columns = (scale, column_sums(x)[0] / n / scale, share, total / n, square / n - between)
     return GeneMoments(*(column.astype(np.float32) for column in columns))

@@ -32,6 +32,7 @@ from scsave.tasks.genetic_outcome import (
     outcome_of,
     singles,
     table_of,
+    write_changes,
     write_merged,
 )
 from scsave.tasks.validation import validation_split
@@ -128,6 +129,7 @@ class Genetic(CounterfactualTask):
         outcome = outcome_of(found, arrays, info, groups, context.seed)
         write_h5ad(context.folder / PREDICTIONS, headline)
         write_text(context.folder / TABLE, table_of(outcome))
+        write_changes(context.folder, outcome)
         return outcome
 
     def without_vector(self, context: Context, scorer: GeneticScorer) -> list[str]:

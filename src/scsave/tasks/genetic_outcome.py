@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 NO_SKILL = "perturbed_mean"  # where the dynamic range begins
 CEILING = "ceiling"
-PREDICTIONS, TABLE = "predictions.h5ad", "per_perturbation.csv"
+PREDICTIONS, TABLE, CHANGES = "predictions.h5ad", "per_perturbation.csv", "changes.npz"
 
 
 def mean_changes(cells: AnnData, control: AnnData, names: list[str], key: str) -> np.ndarray:
@@ -100,6 +101,17 @@ def table_of(outcome: Outcome) -> str:
     return long.to_csv()
 
 
+def write_changes(folder: Path, outcome: Outcome) -> None:
+    """`changes.npz`, what figures are drawn from: `truth`, `change` (of the headline row) and `additive` by perturbation,
+    (P, G) each, with the names of `perturbations` and of the genes (`panel`)."""
+    arrays = outcome.arrays | {"change": outcome.arrays[f"change/{next(iter(outcome.scores))}"]}
+    partial = folder / f".{CHANGES}.{os.getpid()}.npz"
+    np.savez_compressed(
+        partial, **{key: arrays[key] for key in ("perturbations", "panel", "truth", "change", "additive")}
+    )
+    os.replace(partial, folder / CHANGES)
+
+
 def interactions(arrays: dict[str, np.ndarray]) -> dict[str, float]:
     """Pearson of predicted and observed interaction (change minus additive) over all doubles with known singles."""
     from scsave.stats.agreement import pearson
@@ -167,6 +179,7 @@ def merge_genetic(outcomes: dict[str, Outcome]) -> Outcome:
 def write_merged(folder: Path, outcome: Outcome, folds: list[str]) -> None:
     """The table of all folds, and their predicted cells in one file (the genes that all of them have)."""
     write_text(folder / TABLE, table_of(outcome))
+    write_changes(folder, outcome)
     paths = [folder / FOLDS / slug(name) / PREDICTIONS for name in folds]
     cells = [ad.read_h5ad(path) for path in paths if path.exists()]
     if cells:

@@ -7,6 +7,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scsave import keys
+from scsave.baselines.carry import repeated
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.keys import Columns
@@ -52,17 +53,6 @@ def enough(halves: tuple[AnnData, AnnData], min_cells: int) -> list[AnnData]:
     """Both halves repeated alike, so that the smaller has `min_cells` and together they keep their mean."""
     times = -(-min_cells // min(half.n_obs for half in halves))
     return [repeated(half, times) for half in halves]
-
-
-def repeated(cells: AnnData, times: int) -> AnnData:
-    """The cells `times` over, under names of their own."""
-    if times == 1:
-        return cells
-    rows = np.tile(np.arange(cells.n_obs), times)
-    obs = cells.obs.iloc[rows].copy()
-    obs.index = [f"{name}-{i // cells.n_obs}" for i, name in enumerate(obs.index)]
-    layers = {keys.COUNTS: cells.layers[keys.COUNTS][rows]}
-    return AnnData(X=cells.X[rows], obs=obs, var=cells.var.copy(), layers=layers, uns=dict(cells.uns))
 
 
 def joined(cells: list[AnnData]) -> AnnData:

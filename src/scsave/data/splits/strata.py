@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from scsave.errors import UserError, listed
+from scsave.stats.resample import rank_within
 
 MAX_NUMERIC_LEVELS = 20  # a numeric column with more values than this does not define strata
 
@@ -28,13 +29,6 @@ def combinations(
     codes = table.groupby(used, observed=True, sort=sort, dropna=False).ngroup().to_numpy()
     first = np.unique(codes, return_index=True)[1]
     return codes, table.iloc[first].reset_index(drop=True)
-
-
-def rank_within(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Random rank of each cell within its stratum, 0 to size - 1, (N,)."""
-    order, rank = rng.permutation(len(codes)), np.empty(len(codes), dtype=np.int64)
-    rank[order] = pd.Series(order).groupby(codes[order]).cumcount()
-    return rank
 
 
 def draw_share(codes: np.ndarray, shares: list[float], min_cells: int, rng: np.random.Generator) -> np.ndarray:
