@@ -51,9 +51,8 @@ def attempts(each: Iterable[tuple[Callable, Path, object]]) -> list[Path]:
 
 
 def draw(name: str, out: Path, runs: pd.DataFrame) -> list[Path]:
-    from scsave.results.run_figures import draw_integrated, draw_run
-
-    from scsave.results.figures import SWEEPS, draw_sweep, draw_time
+    from scsave.results.figures import draw_integrated, draw_run
+    from scsave.results.sweeps import SWEEPS, draw_sweep, draw_time
 
     if name in SWEEPS:
         return draw_sweep(out, name, SWEEPS[name], runs)
@@ -92,7 +91,8 @@ def run(arguments: list[str]) -> None:
         raise UserError(
             f"{', '.join(map(str, options.folders))}: no fitting results.json there; run python train.py first"
         )
-    from scsave.results.figures import SWEEPS, formats
+    from scsave.results.style import formats
+    from scsave.results.sweeps import SWEEPS
 
     known = {name: f"runs that differ in {one.key} alone" for name, one in SWEEPS.items()} | NEEDS
     if lost := [name for name in options.only or [] if name not in known]:

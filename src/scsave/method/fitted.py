@@ -28,6 +28,7 @@ from scsave.models.model import SAVEModel
 from scsave.models.networks import Velocity
 
 METHOD = "save"  # in a checkpoint: which method's it is
+ABOUT = ("source", "blocking", "library_range", "perturbation", "control", "cell_type", "batch", "technical", "leave")
 
 
 def vectors_of(space: TextSpace | None, conditions: Conditions) -> Vectors:
@@ -109,6 +110,11 @@ class Fitted:
     def genes(self) -> list[str]:
         return list(self.network.blocks.genes)
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """Of `info` what goes into `uns` of the cells that the model makes."""
+        return {name: self.info[name] for name in ABOUT if self.info.get(name) is not None}
+
     def fresh_velocity(self, seed: int) -> Velocity:
         """A velocity network of this model's shape with weights drawn by `seed`."""
         with torch.random.fork_rng(devices=[]):
@@ -143,7 +149,7 @@ class Fitted:
         """Mean expression of latents (N, L * d) under the decoder's columns in `obs` (absent ones masked)."""
         values = on(self.conditions.encode(obs), self.device)
         size = torch.as_tensor(library, dtype=torch.float32).to(self.device)
-        return decoded(self.network, self.latent(latent), size, values, None, obs, self.info)
+        return decoded(self.network, self.latent(latent), size, values, None, obs, self.about)
 
     # --- files ---
     def save(self, folder: str | Path) -> Path:

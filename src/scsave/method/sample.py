@@ -48,7 +48,7 @@ def generate(
         "sampling_evaluations": max(evaluations),
     }
     found = sp.vstack(counts, format="csr"), sp.vstack(log1p, format="csr"), np.concatenate(library)
-    return as_cells(model.network, *found, obs, {"what": "generated cells"} | model.info)
+    return as_cells(model.network, *found, obs, {"what": "generated cells"} | model.about)
 
 
 def _unit(
@@ -83,7 +83,7 @@ def translate(model: Fitted, cells: AnnData, target: pd.DataFrame, seed: int = 0
     z, library = network.from_flow(flowed(model, noise, wanted)[0])
     rng = torch.Generator(model.device).manual_seed(seed) if draw else None
     library = library.clamp(*model.info["library_range"]).round()
-    return decoded(network, z, library, wanted, rng, target, model.info)
+    return decoded(network, z, library, wanted, rng, target, model.about)
 
 
 def flowed(model: Fitted, x_0: torch.Tensor, values: Values, guided_by: Any = None) -> tuple[torch.Tensor, int]:
