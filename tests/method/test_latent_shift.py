@@ -2,22 +2,18 @@ import numpy as np
 import pytest
 
 from scsave import keys
-from scsave.baselines.latent_shift import LatentShift
+from scsave.components import build
+from scsave.compose import compose, plain
 from scsave.errors import UserError
 from tests.baselines.cells import mean, response_cells
+
+SMALL = ["backbone.width=16", "backbone.depth=1", "blocking=random", "blocking.n_blocks=2"]
 
 
 @pytest.fixture(scope="module")
 def fitted():
-    from scsave.blocking.schemes import Random
-    from scsave.models.backbone import AttentionBackbone
-    from scsave.models.likelihoods import NegativeBinomial
-
     data, source, split = response_cells()
-    backbone = AttentionBackbone(width=16, depth=1, heads=2, latent_width=3, velocity_width=16, velocity_depth=1)
-    method = LatentShift(
-        backbone=backbone, likelihood=NegativeBinomial(), blocking=Random(n_blocks=2), steps=300, learning_rate=3e-3
-    )
+    method = build(plain(compose(["method=latent_shift", *SMALL]))["method"], "method")
     method.fit(data, split, source, 0)
     here = (data.obs["cell_type"] == "type3").to_numpy()
     treated = (data.obs["condition"] == "treated").to_numpy()
@@ -46,7 +42,7 @@ def test_the_shift_is_the_mean_of_the_types_latent_changes(fitted):
     method, _, _ = fitted
     data, _, split = response_cells()
     train = data[split.train]
-    z, obs = method._encode(train), train.obs
+    z, obs = method.model.encode(train), train.obs
     at = {
         key: z[rows].mean(axis=0)
         for key, rows in obs.groupby(["cell_type", "condition"], observed=True).indices.items()
@@ -67,8 +63,10 @@ def test_drawn_cells_are_counts_and_follow_the_seed(fitted):
 
 def test_budget_and_mistakes(fitted):
     method, control, _ = fitted
-    assert method.cost["steps"] == 300
-    assert method.cost["parameters"] > 0
+    assert set(method.model.info["parts"]) == {"autoencoder"}
+    assert method.cost["steps"] > 0
+    networks = method.model.network.parameters()
+    assert 0 < method.cost["parameters"] < sum(p.numel() for p in networks)
     with pytest.raises(UserError, match="it has: shift, decode"):
         method.respond(control, "treated", 0, "fly")
     with pytest.raises(UserError, match="levels seen in training: treated"):
