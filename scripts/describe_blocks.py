@@ -10,8 +10,11 @@ from pathlib import Path
 
 from scsave.components import build
 from scsave.compose import compose, plain
+from scsave.errors import UserError
 from scsave.files import write_json
 from scsave.runs.main import entry, register_resolvers
+
+MOST_BLOCKS = 1000  # that are described one by one
 
 
 def run(arguments: list[str]) -> None:
@@ -41,6 +44,8 @@ def run(arguments: list[str]) -> None:
     # distances in the same vectors, whatever the scheme
     known = *build(first["vectors"], "vectors").bind(train).lookup(*named), describe.Sets(member, titles, match.found)
     blocks = [build(config["blocking"], "blocking")(context) for config in (first, *others)]
+    if (most := max(one.n_blocks for one in blocks)) > MOST_BLOCKS:
+        raise UserError(f"{most} blocks are too many to describe one by one; ask for at most {MOST_BLOCKS}")
     tables = [describe.describe(one, *known) for one in blocks]
     rows = [describe.summary(table, one) | {"ari": describe.agreement(blocks[0], one)}
             for (table, _), one in zip(tables, blocks, strict=True)]  # fmt: skip

@@ -13,10 +13,10 @@ from anndata import AnnData
 from pydantic import Field
 
 from scsave import keys
-from scsave.baselines.combinations import combinations
 from scsave.baselines.levels import Levels
 from scsave.baselines.predicted import predicted_cells, target_obs
 from scsave.data.splits.split import Split
+from scsave.data.splits.strata import combinations
 from scsave.keys import Columns
 
 if TYPE_CHECKING:
@@ -71,10 +71,7 @@ class LatentShift(Levels):
 
         options = options or FitOptions()
         setup = FitOptions(networks="autoencoder", trainer=options.trainer)
-        gene_ids = list(train.var[keys.GENE_ID]) if keys.GENE_ID in train.var else None
-        blocks = self.blocking(
-            BlockingContext(list(train.var_names), train, columns.organism, gene_ids, options.cache, seed)
-        )
+        blocks = self.blocking(BlockingContext.of(train, columns.organism, options.cache, seed))
         self.conditions = Conditions.fit(train.obs, [columns.batch] if columns.batch else [])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
