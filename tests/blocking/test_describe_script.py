@@ -20,7 +20,7 @@ def test_table_figure_and_comparison_are_written(tmp_path):
     done = describe_blocks("blocking=semantic", "data=pbmc68k", "--against", "random", "--out", "blocks", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "blocks").iterdir()} == {
-        "blocks.csv", "enriched.csv", "blocks.json", "summary.json", "blocks.png"
+        "blocks.csv", "enriched.csv", "blocks.json", "summary.json"
     }  # fmt: skip
     blocks = GeneBlocks.from_dict(json.loads((tmp_path / "blocks" / "blocks.json").read_text()))
     assert (blocks.scheme, blocks.n_blocks) == ("semantic", 6)

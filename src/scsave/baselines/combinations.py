@@ -9,22 +9,9 @@ import numpy as np
 import pandas as pd
 
 from scsave.data.perturbations import parse
+from scsave.data.splits.strata import combinations
 from scsave.errors import UserError
 from scsave.stats.moments import group_means
-
-
-def combinations(obs: pd.DataFrame, columns: list[str]) -> tuple[np.ndarray, pd.DataFrame]:
-    """Code of each cell's combination, (N,), and the combinations, one a row, in order of appearance.
-
-    Raises UserError where a condition column is not in `obs`.
-    """
-    if absent := [column for column in columns if column not in obs]:
-        raise UserError(f"conditions: no column {', '.join(absent)}; columns given: {', '.join(map(str, obs.columns))}")
-    if not columns:
-        return np.zeros(len(obs), dtype=np.int64), pd.DataFrame(index=[0])
-    codes = obs.groupby(columns, observed=True, sort=False, dropna=False).ngroup().to_numpy()  # (N,)
-    first = pd.Series(np.arange(len(obs))).groupby(codes).first().to_numpy()
-    return codes, obs[columns].iloc[first].reset_index(drop=True)
 
 
 @dataclass(frozen=True)
@@ -53,7 +40,7 @@ class CombinationMeans:
         control: str | None = None,
     ) -> CombinationMeans:
         """From `values` (N, D), dense or sparse, of the training cells and their `obs`."""
-        codes, table = combinations(obs, columns)
+        codes, table = combinations(obs, columns, None, sort=False)
         means, sizes = group_means(values, codes, len(table)), np.bincount(codes, minlength=len(table))
         return cls(columns, table, sizes, means, gene_column, control)
 

@@ -13,9 +13,10 @@ from pydantic import Field
 
 from scsave import keys
 from scsave.baselines.base import Baseline
-from scsave.baselines.combinations import CombinationMeans, combinations
+from scsave.baselines.combinations import CombinationMeans
 from scsave.baselines.predicted import as_obs, predicted_cells
 from scsave.data.splits.split import Split
+from scsave.data.splits.strata import combinations
 from scsave.keys import Columns
 
 
@@ -48,7 +49,7 @@ class Mean(Generation):
         self._closed_form(self.means.means.size + self.library.means.size, train.n_obs)
 
     def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:
-        codes, wanted = combinations(obs, self.means.columns)
+        codes, wanted = combinations(obs, self.means.columns, None, sort=False)
         means, library = self.means.predict(wanted)[0], self.library.predict(wanted)[0]  # (W, G), (W, 1)
         rows = sp.csr_matrix(np.maximum(means, 0), dtype=np.float32)[codes]  # (N, G)
         return predicted_cells(rows, obs, np.maximum(library[codes, 0], 1.0), self.var, self.name)
@@ -70,7 +71,7 @@ class TrainResample(Generation):
 
     def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:
         rng = np.random.default_rng(seed)
-        codes, wanted = combinations(obs, self.columns)
+        codes, wanted = combinations(obs, self.columns, None, sort=False)
         rows = np.empty(len(obs), dtype=np.int64)
         have = self.train.obs[self.columns].astype(str).to_numpy()
         for code, combination in enumerate(wanted.astype(str).to_numpy()):
@@ -106,7 +107,7 @@ class PcaGaussian(Generation):
         library = np.log(train.obs[keys.LIBRARY].to_numpy(np.float64))
         values = np.column_stack([self.pca.transform(train.X), library])  # (N, P + 1)
         self.means = self._by_combination(values, train, columns)
-        codes, _ = combinations(train.obs, columns.conditions)
+        codes, _ = combinations(train.obs, columns.conditions, None, sort=False)
         centred = values - self.means.means[codes]
         groups, width = len(self.means.table), values.shape[1]
         parts = [centred[codes == group] for group in range(groups)]
@@ -121,7 +122,7 @@ class PcaGaussian(Generation):
 
     def generate(self, obs: pd.DataFrame, seed: int) -> AnnData:
         rng = np.random.default_rng(seed)
-        codes, wanted = combinations(obs, self.means.columns)
+        codes, wanted = combinations(obs, self.means.columns, None, sort=False)
         means, place = self.means.predict(wanted)  # (W, P + 1)
         values = np.empty((len(obs), means.shape[1]))
         for code, (mean, where) in enumerate(zip(means, place, strict=True)):

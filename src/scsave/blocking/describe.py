@@ -1,20 +1,16 @@
-"""Description of blocks: size, cohesion, central genes, enriched gene sets, expression, and how alike two schemes are."""
+"""Description of blocks: how alike their genes are, their central genes, enriched gene sets, and how alike schemes are."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from scipy import sparse
 
 from scsave.blocking.blocks import GeneBlocks
 from scsave.blocking.transport import barycentres
-from scsave.data.gene_selection import variable_genes
 
 ALPHA = 0.05  # false discovery rate at which a set counts as enriched
-SHOWN = 40  # blocks that fit on a page
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +29,11 @@ def cohesion(vectors: np.ndarray, found: np.ndarray, blocks: GeneBlocks) -> pd.D
     vectors (G, d). Pairs are not counted one by one: of n genes g and m genes h with sums s_g, s_h,
     sum_ij ||g_i - h_j||^2 = m sum ||g_i||^2 + n sum ||h_j||^2 - 2 s_g s_h.
     """
-    n_blocks = blocks.n_blocks
     known, block = vectors[found].astype(np.float64), blocks.assignment[found]
-    count = np.bincount(block, minlength=n_blocks).astype(float)
-    total = np.zeros((n_blocks, known.shape[1]))
+    count = np.bincount(block, minlength=blocks.n_blocks).astype(float)
+    total = np.zeros((blocks.n_blocks, known.shape[1]))
     np.add.at(total, block, known)
-    square = np.bincount(block, weights=(known**2).sum(1), minlength=n_blocks)
+    square = np.bincount(block, weights=(known**2).sum(1), minlength=blocks.n_blocks)
     all_total, all_square, others = total.sum(0), square.sum(), count.sum() - count
     with np.errstate(invalid="ignore", divide="ignore"):
         within = 2 * (count * square - (total**2).sum(1)) / (count * (count - 1))
@@ -68,34 +63,16 @@ def enrichment(blocks: GeneBlocks, sets: Sets) -> pd.DataFrame:
     from scipy.stats import false_discovery_control, hypergeom
 
     places = np.flatnonzero(sets.universe)
-    belongs = sparse.csr_array(
-        (np.ones(len(places)), (places, blocks.assignment[places])), shape=(blocks.n_genes, blocks.n_blocks)
-    )
-    overlap = (sparse.csr_array(sets.member) @ belongs).toarray()  # (S, L)
-    size = overlap.sum(1, keepdims=True)
-    drawn = np.asarray(belongs.sum(0)).ravel()[None, :]
+    belongs = np.eye(blocks.n_blocks)[blocks.assignment] * np.asarray(sets.universe)[:, None]  # (G, L)
+    overlap = sparse.csr_array(sets.member) @ belongs  # (S, L)
+    size, drawn = overlap.sum(1, keepdims=True), belongs.sum(0)
     p = hypergeom.sf(overlap - 1, len(places), size, drawn)
     rows, columns = np.indices(p.shape).reshape(2, -1)
-    table = pd.DataFrame(
-        {
-            "block": columns,
-            "set": np.asarray(sets.titles, dtype=object)[rows],
-            "overlap": overlap.ravel().astype(int),
-            "expected": (size * drawn / max(len(places), 1)).ravel(),
-            "p": p.ravel(),
-            "q": false_discovery_control(p.ravel()),
-        }
-    )
+    table = pd.DataFrame({"block": columns, "set": np.asarray(sets.titles, dtype=object)[rows]})
+    table["overlap"] = overlap.ravel().astype(int)
+    table["expected"] = (size * drawn / max(len(places), 1)).ravel()
+    table["p"], table["q"] = p.ravel(), false_discovery_control(p.ravel())
     return table.sort_values(["p", "block", "set"], kind="stable", ignore_index=True)
-
-
-def expression(blocks: GeneBlocks, data: AnnData, variable: np.ndarray) -> pd.DataFrame:
-    """Per block: mean log1p expression over genes and cells, mean share of cells that express a gene, and the share of
-    its genes that are `variable` (G,) bool. Columns of `data` in the order of the blocks' genes."""
-    mean = np.asarray(data.X.mean(0)).ravel()
-    seen = np.asarray((sparse.csr_matrix(data.X) > 0).mean(0)).ravel()
-    table = pd.DataFrame({"mean_expression": mean, "detected": seen, "variable": np.asarray(variable, dtype=float)})
-    return table.groupby(blocks.assignment).mean()
 
 
 def agreement(first: GeneBlocks, second: GeneBlocks) -> float:
@@ -105,35 +82,20 @@ def agreement(first: GeneBlocks, second: GeneBlocks) -> float:
     return float(adjusted_rand_score(first.assignment, second.reindex(first.genes).assignment))
 
 
-def describe(
-    blocks: GeneBlocks,
-    data: AnnData,
-    vectors: np.ndarray,
-    found: np.ndarray,
-    sets: Sets | None = None,
-    n_genes: int = 10,
-    n_sets: int = 3,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row a block with everything above; and the enrichment table (empty without sets).
+def describe(blocks: GeneBlocks, vectors: np.ndarray, found: np.ndarray, sets: Sets, n_sets: int = 3) -> tuple:
+    """One row a block with everything above; and the enrichment table.
 
     vectors (G, d) are those that distances are measured in, the same whatever the scheme, so that schemes compare.
     """
-    variable = np.zeros(data.n_vars, dtype=bool)
-    variable[variable_genes(data, np.arange(data.n_obs), min(2000, data.n_vars // 2))] = True
-    table = pd.DataFrame(
-        {"size": blocks.sizes, "with_vector": np.bincount(blocks.assignment, weights=found).astype(int)}
-    )
-    table = table.join(cohesion(vectors, found, blocks)).join(expression(blocks, data, variable))
-    table["central_genes"] = [", ".join(genes) for genes in central_genes(vectors, found, blocks, n_genes)]
-    enriched = pd.DataFrame(columns=["block", "set", "overlap", "expected", "p", "q"])
-    table["enriched_sets"], table["top_sets"] = 0, ""
-    if sets is not None:
-        enriched = enrichment(blocks, sets)
-        called = enriched[enriched["q"] < ALPHA]
-        table["enriched_sets"] = called["block"].value_counts().reindex(table.index, fill_value=0)
-        label = called["set"] + " (" + called["overlap"].astype(str) + ", q " + called["q"].map("{:.0e}".format) + ")"
-        top = label.groupby(called["block"]).agg(lambda values: "; ".join(values[:n_sets]))
-        table["top_sets"] = top.reindex(table.index).fillna("")
+    known = np.bincount(blocks.assignment, weights=found).astype(int)
+    table = pd.DataFrame({"size": blocks.sizes, "with_vector": known}).join(cohesion(vectors, found, blocks))
+    table["central_genes"] = [", ".join(genes) for genes in central_genes(vectors, found, blocks)]
+    enriched = enrichment(blocks, sets)
+    called = enriched[enriched["q"] < ALPHA]
+    table["enriched_sets"] = called["block"].value_counts().reindex(table.index, fill_value=0)
+    label = called["set"] + " (" + called["overlap"].astype(str) + ", q " + called["q"].map("{:.0e}".format) + ")"
+    top = label.groupby(called["block"]).agg(lambda values: "; ".join(values[:n_sets]))
+    table["top_sets"] = top.reindex(table.index).fillna("")
     return table.rename_axis("block"), enriched
 
 
@@ -141,40 +103,5 @@ def summary(table: pd.DataFrame, blocks: GeneBlocks) -> dict[str, Any]:
     """The scheme in a few numbers: mean cohesion weighted by genes with a vector, and enriched sets a block."""
     weight = table["with_vector"] * table["cohesion"].notna()
     mean = float((table["cohesion"].fillna(0) * weight).sum() / weight.sum()) if weight.sum() else float("nan")
-    return {
-        "scheme": blocks.scheme,
-        "n_blocks": blocks.n_blocks,
-        "block_size": blocks.block_size,
-        "coverage": blocks.info.get("coverage"),
-        "cohesion": mean,
-        "enriched_sets": float(table["enriched_sets"].mean()),
-    }
-
-
-def draw_blocks(table: pd.DataFrame, blocks: GeneBlocks, summaries: pd.DataFrame, path: Path) -> None:
-    """A figure at `path`: one row a block (the first 40) of `describe`; the last panel compares schemes' `summary`."""
-    from matplotlib.figure import Figure
-
-    shown = table.head(SHOWN)
-    figure = Figure(figsize=(14, 2.2 + 0.32 * len(shown)), layout="constrained")
-    *axes, last = figure.subplots(1, 4, width_ratios=[3, 2, 2, 2])
-    first = [sets.split(" (")[0] or "no set enriched" for sets in shown["top_sets"]]
-    labels = [f"{block}: {name} [{size}]" for block, name, size in zip(shown.index, first, shown["size"], strict=True)]
-    titles = {
-        "cohesion": "cohesion (1 - within / between)",
-        "mean_expression": "mean log1p expression",
-        "variable": "share of variable genes",
-    }
-    for axis, (column, title) in zip(axes, titles.items(), strict=True):
-        axis.barh(range(len(shown)), shown[column].fillna(0), color="#4477aa")
-        axis.set_title(title, fontsize=9)
-        axis.set_yticks(range(len(shown)), labels if axis is axes[0] else [""] * len(shown), fontsize=8)
-    last.barh(range(len(summaries)), summaries["cohesion"].fillna(0), color="#aa7744")
-    names = [f"{row.scheme} (ARI {row.ari:.2f})" for row in summaries.itertuples()]
-    last.set_yticks(range(len(summaries)), names, fontsize=8)
-    last.set_title("mean cohesion, by scheme", fontsize=9)
-    for axis in (*axes, last):
-        axis.invert_yaxis()
-    more = f", the first {SHOWN} shown" if len(table) > SHOWN else ""
-    figure.suptitle(f"{blocks.scheme}: {blocks.n_genes} genes in {blocks.n_blocks} blocks{more}", fontsize=11)
-    figure.savefig(path, dpi=150)
+    numbers = {"n_blocks": blocks.n_blocks, "block_size": blocks.block_size, "coverage": blocks.info.get("coverage")}
+    return {"scheme": blocks.scheme, **numbers, "cohesion": mean, "enriched_sets": float(table["enriched_sets"].mean())}

@@ -47,7 +47,7 @@ def fit(
     plan = build(nodes["training"], "training")
     plan.check_guidance(nodes["sampling"].get("guidance", 1.0))
     technical = technical_columns(columns, train.obs)
-    blocks = build(nodes["blocking"], "blocking")(_context(train, columns, options, seed))
+    blocks = build(nodes["blocking"], "blocking")(BlockingContext.of(train, columns.organism, options.cache, seed))
     space, sets = _gene_sets(nodes, train, data, columns)
     names = every_column(columns, technical) if options.conditions is None else options.conditions
     conditions = Conditions.fit(train.obs, names, sets)
@@ -144,18 +144,6 @@ def occurring(obs: pd.DataFrame, conditions: Conditions, sets: dict[str, Any]) -
         return []
     table = obs[names].astype(str).value_counts().sort_index().reset_index(name="cells")
     return [row | {"cells": int(row["cells"])} for row in table.to_dict("records")]
-
-
-def _context(train: AnnData, columns: Columns, options: FitOptions, seed: int) -> BlockingContext:
-    gene_ids = list(train.var[keys.GENE_ID]) if keys.GENE_ID in train.var else None
-    return BlockingContext(
-        genes=list(train.var_names),
-        train=train,
-        organism=columns.organism,
-        gene_ids=gene_ids,
-        cache=options.cache,
-        seed=seed,
-    )
 
 
 def _gene_sets(
