@@ -1,17 +1,15 @@
-"""trainer=ddp: the same model and the same cells on any number of processes, scored once."""
+"""trainer=ddp: the same model on any number of processes, scored once."""
 
 import json
 
 import anndata
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from scsave.method.units import UNIT, Request, sampled, units_of
 
-from scsave import SAVE
+from scsave import SAVE, keys
 from scsave.errors import UserError
-from scsave.method.sample import asked
+from scsave.method.sample import UNIT
 from scsave.runs.processes import Crew, own_processes, rank_zero
 from scsave.runs.run import run
 
@@ -27,22 +25,13 @@ def model(tiny, tmp_path):
     return SAVE.load(tmp_path / "run")
 
 
-def test_units_are_the_same_whoever_makes_them(model):
-    n = 2 * UNIT + 40
-    obs = asked(model, n, {"cell_type": "type_A"})
-    request = Request(n, model.conditions.encode(obs), seed=5, guidance=1.0)
-    whole = sampled(model, request)
-    assert whole.counts.shape == (n, len(model.genes))
-    for size in (2, 3, 4):
-        shares = [units_of(model, request, rank, size) for rank in range(size)]
-        dealt = [shares[k % size][k // size] for k in range(3)]
-        assert [unit.counts.shape[0] for unit in dealt] == [UNIT, UNIT, 40]
-        stacked = np.concatenate([unit.counts.toarray() for unit in dealt])
-        assert (stacked == whole.counts.toarray()).all()
-        assert (np.concatenate([unit.library for unit in dealt]) == whole.library).all()
-    first, second = whole.counts[:UNIT].toarray(), whole.counts[UNIT : 2 * UNIT].toarray()
-    assert (first != second).any()  # units draw from streams of their own
-    assert (sampled(model, Request(n, request.values, 6, 1.0)).counts != whole.counts).nnz
+def test_cells_are_drawn_a_unit_at_a_time_from_streams_of_their_own(model):
+    n, condition = 2 * UNIT + 40, {"cell_type": "type_A"}
+    whole = model.generate(n, condition, seed=5).layers[keys.COUNTS].toarray()
+    assert whole.shape == (n, len(model.genes))
+    assert (model.generate(UNIT, condition, seed=5).layers[keys.COUNTS].toarray() == whole[:UNIT]).all()
+    assert (whole[:UNIT] != whole[UNIT : 2 * UNIT]).any()
+    assert (model.generate(n, condition, seed=6).layers[keys.COUNTS].toarray() != whole).any()
 
 
 def test_a_crew_names_the_process_that_failed(tmp_path):
@@ -90,7 +79,7 @@ def test_a_launcher_s_worker_can_t_start_processes(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_share_the_sampling(tmp_path):
+def test_two_processes_train_as_one_and_score_once(tmp_path):
     """One sweep of two seeds: jobs that start and end their processes one after the other, beside one on one process."""
     states, scores = {}, {}
     for name, more in (
@@ -105,16 +94,17 @@ def test_two_processes_train_as_one_and_share_the_sampling(tmp_path):
         found = sorted((tmp_path / name).rglob("results.json"))
         assert len(found) == jobs
         for path in found:
-            model = SAVE.load(path.parent)
+            folder = path.parents[2]  # <weights>/scores/<task>-<hash>/results.json
+            model = SAVE.load(folder)
             cells = anndata.read_h5ad(path.parent / "generated.h5ad")
             assert cells.n_obs > UNIT
             assert cells.obs_names.is_unique
-            # what the processes made together is what one process makes of the same checkpoint
+            # what was scored is what one process makes of the checkpoint
             seed = json.loads(path.read_text())["seed"]
-            alone = model.generate(cells.obs[model.conditions.names], seed=seed)
+            alone = model.generate(cells.obs[list(model.conditions)], seed=seed)
             assert (alone.X != cells.X).nnz == 0
             if seed == 0:
-                states[name] = torch.load(path.parent / "checkpoints/model.ckpt", weights_only=True)["state"]
+                states[name] = torch.load(folder / "checkpoints/model.ckpt", weights_only=True)["state"]
                 scores[name] = cells.layers["counts"].mean()
     for key, value in states["one"].items():
         torch.testing.assert_close(states["two"][key], value, rtol=1e-3, atol=1e-4, msg=key)

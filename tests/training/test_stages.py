@@ -12,7 +12,7 @@ from scsave.errors import UserError
 from scsave.flow.paths import CFM
 from scsave.training.loader import StepNoise
 from scsave.training.plan import Joint, TwoStage
-from scsave.training.stages import AutoencoderStage, JointStage, Step, masked
+from scsave.training.stages import AutoencoderStage, FlowStage, JointStage, Step, masked
 from tests.conftest import ROOT
 from tests.models.test_model import model_of
 
@@ -94,21 +94,22 @@ def test_a_task_runs_the_stages_that_it_needs():
     assert run(TwoStage(), "none") == run(Joint(), "none") == []
 
 
-def test_a_config_may_add_stages_behind_those_of_its_plan():
+def test_a_plan_may_have_stages_behind_its_own(monkeypatch):
     class Last(AutoencoderStage):
         name, number = "last", 4
 
     assert [s.name for s in TwoStage(then=JointStage(steps=7, then=Last(steps=9))).stages()][2:] == ["joint", "last"]
-    node, joint = {"_target_": "scsave.training.plan.TwoStage"}, "scsave.training.stages.JointStage"
-    plan = build(node | {"then": {"_target_": joint, "steps": 7}}, "training")
-    assert [s.steps for s in plan.stages()] == [700, 1200, 7]
     for further, words in (
-        ({"_target_": joint, "steps": 0}, r"training\.then\.steps"),
-        ({"_target_": "scsave.flow.paths.CFM", "sigma": 0.0}, r"training\.then: CFM is no stage"),
-        ({"_target_": "scsave.training.stages.FlowStage", "steps": 7}, "has a stage flow already"),
+        (CFM(), r"training\.then: CFM is no stage"),
+        (FlowStage(steps=7), "has a stage flow already; its stages: autoencoder, flow, flow"),
     ):
         with pytest.raises(UserError, match=words):
-            build(node | {"then": further}, "training")
+            TwoStage(then=further)
+    plan, joint = "scsave.training.plan.TwoStage", "scsave.training.stages.JointStage"
+    monkeypatch.setattr("scsave.components.registry", lambda slot: {plan, joint})  # as if a YAML named both
+    assert build({"_target_": plan, "then": {"_target_": joint, "steps": 7}}, "training").stages()[2].steps == 7
+    with pytest.raises(UserError, match=r"training\.then\.steps"):
+        build({"_target_": plan, "then": {"_target_": joint, "steps": 0}}, "training")
 
 
 OPTIONS = ("training/*.yaml", "objective/*.yaml", "likelihood/*.yaml", "backbone/save.yaml", "trainer/cpu.yaml")
