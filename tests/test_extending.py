@@ -20,8 +20,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from scsave.runs.main import register_resolvers, run_dir
 from scsave.errors import UserError
-from scsave.results.collect import collect
-from scsave.results.tables import make_table, registries
+from scsave.results.frame import read
+from scsave.results.tables import make_table
 from scsave.runs.run import run
 from scsave.runs.config import validated
 
@@ -30,8 +30,8 @@ with initialize_config_dir(str(Path("configs").absolute()), version_base="1.3"):
     for overrides in json.loads(sys.argv[1]):
         cfg = compose("train", overrides)
         run(cfg, Path(cfg.paths.outputs) / run_dir(cfg))
-    by_registry = registries(collect(["outputs"]))
-    print("table:", *make_table(by_registry["augmentation"]).rows)
+    runs = read(["outputs"])
+    print("table:", *make_table(runs[runs["registry"] == "augmentation"]).rows)
     for override in json.loads(sys.argv[2]):
         try:
             validated(compose("train", override))
