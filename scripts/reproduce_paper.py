@@ -30,7 +30,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="run these experiments only")
     parser.add_argument("--more", nargs="+", default=[], metavar="KEY=VALUE", help="overrides for every job")
     parser.add_argument("--launcher", help="a Hydra launcher: joblib, submitit_slurm, submitit_local, ray")
-    parser.add_argument("--workers", type=int, default=cpu_count(), help="jobs at once (default: one a core)")
+    parser.add_argument("--workers", type=int, help="jobs at once (default: one a core, 1 with trainer=gpu)")
     parser.add_argument("--threads", default="1", help="of each job (default 1)")
     parser.add_argument("--dry", action="store_true", help="list what would run and run nothing")
     parser.add_argument("--retry", action="store_true", help="run failed jobs again")
@@ -56,7 +56,8 @@ def main() -> None:
         with FileLock(home / ".lock", timeout=0):
             driver = Driver(jobs, home, ROOT, options.only, options.retry, sweep=bool(options.launcher))
             driver.leave_out(fetch=not options.dry)
-            raise SystemExit(driver.plan() if options.dry else driver.run(options.workers))
+            workers = options.workers or (1 if "trainer=gpu" in options.more else cpu_count())
+            raise SystemExit(driver.plan() if options.dry else driver.run(workers))
     except Timeout:
         raise UserError(f"{home}: another reproduction of that name is running") from None
 

@@ -17,7 +17,6 @@ from scsave.compose import compose
 from scsave.runs.run import run
 
 SOURCE = str(Path(__file__).resolve().parents[1] / "src" / "scsave")
-CELLS = ("AnnData", "csr_matrix", "Tensor", "Posterior", "CellRows", "RawCells")
 
 
 def stops(call: Callable[[], Any], followed: Callable[[Any], bool], first: str = "", last: str = "") -> list[str]:
@@ -32,8 +31,8 @@ def stops(call: Callable[[], Any], followed: Callable[[Any], bool], first: str =
             if frame.f_code.co_name == last:
                 raise GeneratorExit  # the first loss: nothing on the way catches this
 
-    sys.setprofile(profile)
     with suppress(GeneratorExit):
+        sys.setprofile(profile)
         call()
     sys.setprofile(None)
     return list(found)
@@ -41,28 +40,25 @@ def stops(call: Callable[[], Any], followed: Callable[[Any], bool], first: str =
 
 def cells(value: Any) -> bool:
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
-    return type(value).__name__ in CELLS or any(map(cells, inside))
+    named = ("AnnData", "csr_matrix", "Tensor", "Posterior", "CellRows", "RawCells")
+    return type(value).__name__ in named or any(map(cells, inside))
 
 
 def all_stops(folder: Path) -> dict[str, list[str]]:
     """Of a batch of the packaged cells, and of the W1 distance of a baseline on them."""
-    given = [f"paths.outputs={folder}", f"paths.cache={folder}", "blocking=random", "figures=false"]
-    mean = compose([*given, "method=mean", "force=true"])
+    given = [f"paths.outputs={folder}", f"paths.cache={folder}", "blocking=random", "figures=false", "force=true"]
     batch = stops(lambda: run(compose(given), folder / "save"), cells, last="losses")
-    run(mean, folder / "mean")
-    score = json.loads(next((folder / "mean").rglob("results.json")).read_text())["metrics"]["mean"]["all"]["w1"]
 
-    def holds(value: Any) -> bool:
-        return repr(score) in (value.to_csv() if hasattr(value, "to_csv") else repr(value))
+    def score() -> str:
+        run(compose([*given, "method=mean"]), folder / "mean")
+        found = json.loads(next((folder / "mean").rglob("results.json")).read_text())
+        make_tables.run([str(folder), "--metrics", "w1"])
+        return repr(found["metrics"]["mean"]["all"]["w1"])
 
-    table = ["--metrics", "w1", str(folder)]
-    return {
-        "batch": batch,
-        "score": stops(lambda: (run(mean, folder / "mean"), make_tables.run(table)), holds, "score"),
-    }
+    number, text = score(), lambda value: value.to_csv() if hasattr(value, "to_csv") else repr(value)
+    return {"batch": batch, "score": stops(score, lambda value: number in text(value), first="score")}
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as where:
-        for what, found in all_stops(Path(where)).items():
-            print(f"{what}:", *found, sep="\n  ")
+        print(json.dumps(all_stops(Path(where)), indent=1))
