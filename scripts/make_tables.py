@@ -92,12 +92,16 @@ def run(arguments: list[str]) -> None:
         print(path)
 
 
+def folder_of(experiment: str) -> str:
+    return experiment.rpartition("/")[0]
+
+
 def belongs(gaps: pd.DataFrame, name: str, same: pd.DataFrame) -> pd.Series:
     """Which gaps are the table's: those of its task, and of its experiment or folder of experiments."""
     task, registry = same["task"].iloc[0], same["registry"].iloc[0]
-    folders = gaps["experiment"].str.rpartition("/")[0]
+    folders = gaps["experiment"].map(folder_of)
     if name == registry:  # a table across experiments: of those that it has
-        return (gaps["task"] == task) & folders.isin(same["experiment"].fillna("").str.rpartition("/")[0])
+        return (gaps["task"] == task) & folders.isin(same["experiment"].fillna("").map(folder_of))
     named = [
         name in (table_name(e, registry), table_name(f, registry))
         for e, f in zip(gaps["experiment"], folders, strict=True)
