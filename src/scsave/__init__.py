@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["SAVE", "__version__"]
 
 # POT imports every array library that it finds, jax among them, which takes seconds and is not used
