@@ -1,7 +1,9 @@
 """Compose the real config tree and run it on small simulated cells."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,8 +21,19 @@ CELLS = [
 ]
 NETWORK = [
     "backbone.width=16", "backbone.depth=1", "backbone.heads=2", "backbone.latent_width=2", "backbone.velocity_width=16",
-    "backbone.velocity_depth=1", "sampling.solver.steps=3", "trainer.limit_steps=4", "figures=false",
+    "backbone.velocity_depth=1", "sampling.solver.steps=3", "trainer.limit_steps=4", "training.trust_steps=3",
+    "training.trust_groups=2", "figures=false",
 ]  # fmt: skip
+
+
+def scores(run: Path) -> Path:
+    """The one folder of scores of a run."""
+    (found,) = run.glob("scores/*/results.json")
+    return found.parent
+
+
+def results(run: Path) -> dict[str, Any]:
+    return json.loads((scores(run) / "results.json").read_text())
 
 
 @pytest.fixture(autouse=True)

@@ -89,6 +89,8 @@ def extend(
     parts = options.parts
     if {"noise", "cells"} & (parts - have):  # one network: it learns both again
         done, parts = done - {"flow"}, parts | have
+        if options.folder is not None:  # the finished stage's checkpoint would be taken for this one's
+            (options.folder / "flow.ckpt").unlink(missing_ok=True)
     log.info("this model lacks %s: training it", ", ".join(sorted(options.parts - have)))
     _train(model, plan, train, val, columns, seed, replace(options, parts=parts, done=frozenset(done)))
 

@@ -1,21 +1,17 @@
-"""The processes of a distributed run: which of them this is, and what the others do while the first one scores."""
+"""The processes of a distributed run: which of them this is, and what a job may start and has to end."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from scsave.errors import UserError
 
 # What Lightning sets in the process that starts the others.
 _LAUNCHED = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
-_PATIENCE = timedelta(days=2)  # the others wait for as long as scoring takes
 
 
 def rank_zero() -> bool:
@@ -64,57 +60,3 @@ def leave() -> None:
 
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
-
-
-class Crew:
-    """All processes of a run after training: the first asks, each does its share of the work."""
-
-    def __init__(self, group: Any, rank: int, size: int):
-        self.group, self.rank, self.size = group, rank, size
-
-    @classmethod
-    def of_run(cls) -> Crew | None:
-        """None outside of distributed training. Has to be called by every process."""
-        import torch.distributed as dist
-
-        if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
-            return None
-        return cls(dist.new_group(backend="gloo", timeout=_PATIENCE), dist.get_rank(), dist.get_world_size())
-
-    def ask(self, work: Callable[..., list[Any]], request: Any) -> list[Any]:
-        """Rank 0: what `work(request, rank, size)`, a list, gave on every process, dealt out in turn: 0, 1, 2, 0, 1, ..."""
-        import torch.distributed as dist
-
-        dist.broadcast_object_list([request], src=0, group=self.group)
-        shares: list[Any] = [None] * self.size
-        dist.gather_object(self._share(work, request), shares, dst=0, group=self.group)
-        for rank, (_, failed) in enumerate(shares):
-            if failed:
-                raise RuntimeError(f"process {rank} of {self.size} failed:\n{failed}")
-        done = [iter(made) for made, _ in shares]
-        return [next(done[k % self.size]) for k in range(sum(len(made) for made, _ in shares))]
-
-    def serve(self, work: Callable[..., list[Any]]) -> None:
-        """The other ranks: do the work that rank 0 asks for until it is done."""
-        import torch.distributed as dist
-
-        while True:
-            asked = [None]
-            dist.broadcast_object_list(asked, src=0, group=self.group)
-            if asked[0] is None:
-                return
-            dist.gather_object(self._share(work, asked[0]), None, dst=0, group=self.group)
-
-    def dismiss(self) -> None:
-        """Rank 0: no more work. Silent where the others are gone."""
-        import torch.distributed as dist
-
-        with contextlib.suppress(RuntimeError):
-            dist.broadcast_object_list([None], src=0, group=self.group)
-
-    def _share(self, work: Callable[..., list[Any]], request: Any) -> tuple[list[Any], str | None]:
-        # a process that fails still answers, or all would wait for it
-        try:
-            return work(request, self.rank, self.size), None
-        except Exception:
-            return [], traceback.format_exc()

@@ -136,7 +136,8 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
         if name and rank_zero():
             print(f"fold {len(done) + 1} of {len(folds)}: {name} held out{time_left(started, len(done), len(folds))}")
         below = Path(FOLDS) / slug(name) if name else Path()
-        fold = read_fold(scores / below) if name and not config.force else None
+        anew = config.force or config.mode == "evaluate"
+        fold = read_fold(scores / below) if name and not anew else None
         if fold is None:
             split = split_of(cells, source.roles, config.seed)
             data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
@@ -218,8 +219,9 @@ def run_fold(
     if rank_zero():
         print(f"{task.name} on {columns.name}: {data.n_obs} cells x {data.n_vars} genes, {split.describe()}")
     options = fit_options(cfg, config, task, method, columns, data[split.train], folder)
-    if config.force or not restored(method, data, split, folder, options.trainer.device):
-        if config.mode == "evaluate":
+    evaluated = config.mode == "evaluate"  # it trains nothing anew, whatever `force` says
+    if (config.force and not evaluated) or not restored(method, data, split, folder, options.trainer.device):
+        if evaluated:
             raise UserError(
                 f"ckpt={folder}: no trained model there (a method that keeps none is trained again instead)"
             )

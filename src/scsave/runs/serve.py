@@ -131,7 +131,7 @@ def integrate(config: RunConfig, folder: Path, model: Fitted) -> None:
     """The cells of `data.path` embedded, and their expression corrected.
 
     How the run read its data (or another option of the group that the command picks) is how the new file is read, and its
-    `task.route` and `task.reference` hold unless the command says task=batch_correction.
+    `task.reference` holds unless the command says task=batch_correction.
     """
     from scsave.data.read import rejoined
     from scsave.method.integrate import describe, integrate
@@ -141,7 +141,7 @@ def integrate(config: RunConfig, folder: Path, model: Fitted) -> None:
     node = config.data if any(o.startswith("data=") for o in overrides()) else run["data"]
     task = config.task if any(o.startswith("task=") for o in overrides()) else run["task"]
     cells = new_cells(node, given, model.conditions, Path(config.paths.cache))
-    found = integrate(model, cells, task.get("reference"), task.get("route") or "decode")
+    found = integrate(model, cells, task.get("reference"))
     found.obs = rejoined(found.obs, Path(given["path"]))
     path = written(folder / "integrated.h5ad", found)
     print(f"{describe(model, cells, found)}: {path}")
