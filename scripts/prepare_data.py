@@ -1,7 +1,7 @@
 """Download, check, prepare and cache a data set, as train.py does on first use; --info prints what is in it.
 
 python scripts/prepare_data.py data=pbmc_ifn [data.path=<local copy>] [split=...] [--info]
-python scripts/prepare_data.py data=h5ad data.path=my.h5ad --info     # columns, levels, layers, and a command to begin with
+python scripts/prepare_data.py my.h5ad --info     # data=h5ad data.path=my.h5ad: columns, levels, layers, and a command to begin with
 python scripts/prepare_data.py data=all
 Any other setting of configs/train.yaml can be overridden the same way.
 """
@@ -89,6 +89,8 @@ def main() -> None:
         print(__doc__)
         return
     info = len(overrides) < len(sys.argv) - 1
+    if files := [arg for arg in overrides if "=" not in arg]:
+        overrides = ["data=h5ad", f"data.path='{files[0]}'", *(arg for arg in overrides if "=" in arg)]
     if ALL not in overrides:
         prepare(overrides, info)
         return
