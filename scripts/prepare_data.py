@@ -1,7 +1,7 @@
 """Download, check, prepare and cache a data set, as train.py does on first use; --info prints what is in it.
 
 python scripts/prepare_data.py data=pbmc_ifn [data.path=<local copy>] [split=...] [--info]
-python scripts/prepare_data.py my.h5ad --info     # data=h5ad data.path=my.h5ad: columns, levels, layers, and a command to begin with
+python scripts/prepare_data.py my.h5ad --info     # its columns, levels, layers, and a command to begin with
 python scripts/prepare_data.py data=all
 Any other setting of configs/train.yaml can be overridden the same way.
 """

@@ -29,11 +29,7 @@ def integrate(model: Fitted, cells: AnnData, reference: str | None = None) -> An
     head.
     """
     started, network = time.perf_counter(), model.network
-    if network.head is None or not model.trained("head"):
-        raise UserError(
-            "this model has no integration head: it needs a technical column (data.batch_key or data.nuisance), and "
-            "training for task=batch_correction"
-        )
+    check_head(model)
     given = technical_levels(model, reference)
     z = torch.from_numpy(model.encode(cells)).to(model.device)  # (N, L * d)
     library = torch.as_tensor(cells.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
@@ -54,6 +50,15 @@ def integrate(model: Fitted, cells: AnnData, reference: str | None = None) -> An
     }
     model.cost["seconds_integrate"] = time.perf_counter() - started
     return out
+
+
+def check_head(model: Fitted) -> None:
+    """UserError for a model whose integration head is not trained."""
+    if model.network.head is None or not model.trained("head"):
+        raise UserError(
+            "this model has no integration head: it needs a technical column (data.batch_key or data.nuisance), and "
+            "training for task=batch_correction"
+        )
 
 
 def technical_levels(model: Fitted, reference: str | None) -> pd.DataFrame:

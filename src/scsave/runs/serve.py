@@ -134,9 +134,10 @@ def integrate(config: RunConfig, folder: Path, model: Fitted) -> None:
     `task.reference` holds unless the command says task=batch_correction.
     """
     from scsave.data.read import rejoined
-    from scsave.method.integrate import describe, integrate
+    from scsave.method.integrate import check_head, describe, integrate
     from scsave.runs.new_cells import new_cells
 
+    check_head(model)
     run, given = stored(config), override_values("data")
     node = config.data if any(o.startswith("data=") for o in overrides()) else run["data"]
     task = config.task if any(o.startswith("task=") for o in overrides()) else run["task"]
