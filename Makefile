@@ -20,13 +20,13 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/uv
-	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --compile-bytecode --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
 setup: $(STAMP)  ## make .venv with every pinned dependency (EXTRAS=dev,baselines,text,sweep adds more)
 
 setup-conda:  ## install into the active conda environment (conda env create -f environment.yml; conda activate scsave)
-	python -m uv pip install --quiet --system --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	python -m uv pip install --quiet --compile-bytecode --system --constraint constraints.txt --editable '.[$(EXTRAS)]'
 
 demo: $(STAMP)  ## train SAVE on 700 packaged PBMCs, generate cells, score and draw them: python train.py
 	$(BIN)/python train.py
