@@ -26,7 +26,8 @@ def batches(n=360, genes=40):
 def scored():
     """One data set for all slow tests, since jax compiles anew for every shape: 240 labelled cells of 360."""
     cells, corrected = batches()
-    scorer = IntegrationScorer(cells, "batch", "type", unlabelled_batches=["b3"], n_components=10)
+    held = np.arange(0, cells.n_obs, 7)
+    scorer = IntegrationScorer(cells, "batch", "type", unlabelled_batches=["b3"], n_components=10, held_out=held)
     embeddings = {
         "good": IntegrationScorer(corrected, "batch", "type", n_components=10).unintegrated,
         "noise": np.random.default_rng(0).normal(size=(cells.n_obs, 10)),
@@ -56,6 +57,9 @@ def test_every_row_of_the_registry_is_emitted(scored):
     missing = {name for name, value in found["noise"]["all"].items() if np.isnan(value)}
     assert missing == {"marker_fold_change", "marker_fold_change_slope", "de_batch_agreement"}
     assert np.isfinite(list(found["good"]["all"].values())).all()
+    transfer = {name: found[name]["all"]["transfer_accuracy"] for name in ("good", "noise")}
+    assert transfer["good"] > 0.95
+    assert abs(transfer["noise"] - 0.5) < 0.25  # two types, as many cells of each
     # its embedding is the PCA of its expression, so that both rows say the same
     assert found["good (expression)"]["all"] == pytest.approx(found["good"]["all"], abs=1e-3)
 

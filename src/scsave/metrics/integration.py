@@ -29,6 +29,7 @@ OF_EXPRESSION = " (expression)"  # the row of a method's corrected expression, a
 OF_COMPONENTS = " (components)"  # the row of its softened components
 OF_CORRECTED = (OF_EXPRESSION, OF_COMPONENTS)
 FEWEST_CELLS = 100  # scIB looks at 90 neighbours
+NEIGHBOURS = 15  # that say what type a held-out cell is
 BIO = {
     "isolated_labels": "isolated_labels",
     "nmi_ari_cluster_labels_kmeans_nmi": "kmeans_nmi",
@@ -52,7 +53,8 @@ class IntegrationScorer:
 
     Cells without a label, and those of `unlabelled_batches`, whose labels are not to be trusted, count for iLISI and PCR
     only; everything else is measured on the others. Without `label_key` no cell has a label: all but iLISI and PCR is
-    NaN. Above `max_cells`, all rows are scored on one random subset. Raises what `check` raises.
+    NaN. Above `max_cells`, all rows are scored on one random subset. `held_out`: positions of cells that the method did not
+    learn from, for `transfer_accuracy`. Raises what `check` raises.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class IntegrationScorer:
         n_components: int = 50,
         seed: int = 0,
         max_cells: int = 20_000,
+        held_out: np.ndarray | None = None,
     ):
         self.rows = subsample(data.n_obs, max_cells, seed)
         self.obs_names, self.genes = data.obs_names, list(data.var_names)
@@ -71,6 +74,7 @@ class IntegrationScorer:
         self.batch, self.label, self.labelled = checked_labels(
             data.obs.iloc[self.rows], batch_key, label_key, unlabelled_batches
         )
+        self._held_out = np.isin(self.rows, [] if held_out is None else held_out)
         self._batch_codes = pd.factorize(self.batch[self.labelled], sort=True)[0]
         self._label_codes = pd.factorize(self.label[self.labelled], sort=True)[0]
         x = expression(data, "uncorrected cells")[self.rows]
@@ -167,7 +171,20 @@ class IntegrationScorer:
                 everyone = self._benchmark(embeddings, np.ones(len(self.batch), dtype=bool), with_labels=False)
                 labelled = labelled.assign(**{name: everyone[name] for name in WITHOUT_LABELS})
         values = labelled.rename(columns=BIO | BATCH)[[*BIO.values(), *BATCH.values()]].to_dict("index")
-        return {name: one | totals(one) | {"silhouette_batch": unmixed[name]} for name, one in values.items()}
+        found = {name: {"transfer_accuracy": self._transferred(x)} for name, x in embeddings.items()}
+        return {
+            name: one | totals(one) | {"silhouette_batch": unmixed[name]} | found[name] for name, one in values.items()
+        }
+
+    def _transferred(self, embedding: np.ndarray) -> float:
+        """Share of held-out cells that their neighbours among the others call rightly; NaN where no cell is held out."""
+        from sklearn.neighbors import KNeighborsClassifier
+
+        known, asked = self.labelled & ~self._held_out, self.labelled & self._held_out
+        if not asked.any() or known.sum() < NEIGHBOURS:
+            return NAN
+        model = KNeighborsClassifier(NEIGHBOURS).fit(embedding[known], self.label[known])
+        return float(model.score(embedding[asked], self.label[asked]))
 
     def _benchmark(self, embeddings: dict[str, np.ndarray], cells: np.ndarray, with_labels: bool) -> pd.DataFrame:
         """The library's table, embedding x metric, not scaled between embeddings."""

@@ -87,6 +87,7 @@ class BatchCorrection:
             n_components=self.n_components,
             seed=context.seed,
             max_cells=self.max_cells,
+            held_out=context.split.test,
         )
         if columns.cell_type is None:
             log.info("no cell types are named (data.cell_type_key): of the scores only iLISI and PCR can be computed")
