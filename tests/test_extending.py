@@ -20,8 +20,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from scsave.runs.main import register_resolvers, run_dir
 from scsave.errors import UserError
-from scsave.results.collect import collect
-from scsave.results.tables import make_table, registries
+from scsave.results.frame import read
+from scsave.results.tables import make_table
 from scsave.runs.run import run
 from scsave.runs.config import validated
 
@@ -30,8 +30,8 @@ with initialize_config_dir(str(Path("configs").absolute()), version_base="1.3"):
     for overrides in json.loads(sys.argv[1]):
         cfg = compose("train", overrides)
         run(cfg, Path(cfg.paths.outputs) / run_dir(cfg))
-    by_registry = registries(collect(["outputs"]))
-    print("table:", *make_table(by_registry["augmentation"]).rows)
+    runs = read(["outputs"])
+    print("table:", json.dumps(list(make_table(runs[runs["registry"] == "augmentation"]).rows)))
     for override in json.loads(sys.argv[2]):
         try:
             validated(compose("train", override))
@@ -101,8 +101,8 @@ def test_every_command_runs(extended):
     done = python(extended, "-c", DRIVER, json.dumps(jobs), json.dumps(wrong))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "refused: objective.spread=-1: input should be greater than 0" in done.stdout
-    (table,) = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("table: ")]
-    assert sorted(table) == ["majority", "pca_gaussian", "real", "scsave"]
+    (table,) = [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("table: ")]
+    assert sorted(table) == ["majority", "pca_gaussian", "real", "save"]
     runs = [json.loads(path.read_text()) for path in (extended / "outputs").rglob("results.json")]
     assert len(runs) == len(jobs)
     together = next(r for r in runs if r["data"] == "count_table" and r["task"] == "augmentation")
