@@ -22,7 +22,10 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def trained(tiny, folder):
     if not folder.exists():
-        run(tiny("analysis=attention", "blocking=coexpression", "blocking.n_blocks=3", "backbone.velocity=attention"), folder)
+        run(
+            tiny("analysis=attention", "blocking=coexpression", "blocking.n_blocks=3", "backbone.velocity=attention"),
+            folder,
+        )
     return folder
 
 

@@ -143,7 +143,9 @@ def test_a_file_of_new_cells_is_embedded_by_a_checkpoint(trained, embed, capsys)
     assert "no column batch in obs, so no cell's batch is known" in capsys.readouterr().out
     asked.obs["batch"] = "new"
     embed(folder, asked)
-    assert "20 cells of a batch that training did not have: their batch effect was never seen" in capsys.readouterr().out
+    assert (
+        "20 cells of a batch that training did not have: their batch effect was never seen" in capsys.readouterr().out
+    )
     model, mine = SAVE.load(folder), AnnData(X=asked.layers[keys.COUNTS], obs=asked.obs, var=asked.var)
     assert np.allclose(model.integrate(mine).obsm[keys.LATENT], found.obsm[keys.LATENT], atol=1e-5)  # from Python
     bare = asked[:, :40].copy()
@@ -290,7 +292,7 @@ def test_a_batch_of_one_cell_is_refused(method, tiny, tmp_path, monkeypatch):
     ("overrides", "message"),
     [
         (["data.nuisance=[cell_type]"], "data.nuisance=cell_type: what is to be kept can't be a nuisance"),
-        (["data.nuisance=[site]"], "data.nuisance=site: not among the columns that are read .*data.keep=.site."),
+        (["data.nuisance=[site]"], "no column 'site' in obs; columns present: cell_type, batch, treatment"),
     ],
 )
 def test_a_technical_column_that_can_t_be_one_is_named(overrides, message, tiny, tmp_path):
@@ -321,6 +323,7 @@ def test_data_without_batches_is_refused_with_those_that_have_them(composed, tmp
         run(composed(*TASK, "data=pbmc68k"), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_cells_without_types_are_corrected_all_the_same(tiny, tmp_path, no_scib, caplog):
     caplog.set_level("INFO")
     run(tiny(*TASK, "data.cell_type_key=null", "data.conditions=[batch]", "figures=true"), tmp_path / "run")

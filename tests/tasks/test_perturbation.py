@@ -131,7 +131,9 @@ def test_a_planted_effect_is_found_on_a_type_that_never_had_it(composed, tmp_pat
 def test_the_flow_from_cells_finds_a_planted_effect(composed, tmp_path):
     cells = ["data=simulated", "data.n_cells=1500", "data.n_genes=80", "data.n_types=5", "data.effect_sd=1.5"]
     few = ["training.autoencoder_steps=500", "training.flow_steps=600", "training.trust_steps=100", "backbone.width=32"]
-    cfg = composed(*cells, *TASK, *few, "data.type_specific=0.05", "blocking=random", "task.hold_out=type_A", "figures=false")
+    cfg = composed(
+        *cells, *TASK, *few, "data.type_specific=0.05", "blocking=random", "task.hold_out=type_A", "figures=false"
+    )
     run(cfg, tmp_path / "run")
     found = results(tmp_path / "run")["metrics"]
     assert found["save"]["all"]["pcc_delta"] > 0.8

@@ -13,7 +13,6 @@ from ..conftest import CELLS, NETWORK
 from ..test_cli import train
 
 
-
 @pytest.mark.parametrize(
     ("environment", "first"),
     [
