@@ -1,7 +1,6 @@
 """logger=wandb without an account: what the files of an offline run say, read back."""
 
 import json
-import json
 import re
 
 import numpy as np

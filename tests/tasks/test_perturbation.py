@@ -147,6 +147,7 @@ def test_the_flow_from_cells_finds_a_planted_effect(composed, tmp_path):
         (["task.target=nothing"], "task.target=nothing: not a level of treatment; levels: stimulated"),
         (["data.control=nobody"], "data.control=nobody is no level of .treatment.; levels: control, stimulated"),
         (["task.route=teleport"], "task.route=teleport: method=save has between, generate, translate, transfer"),
+        (["task.routes=[generate, translat]"], "task.routes=translat: method=save has between, generate, translate, tr"),
         (["task.route=transfer", "task.hold_out=type_A"], "route=transfer: not defined: the decoder is not told the"),
         (["data.cell_type_key=null"], "names no column of them"),
         (["split=leave_out", "split.column=cell_type", "split.level=type_A", "split.where={treatment: control}"],
