@@ -70,7 +70,7 @@ def test_evaluation_of_a_trained_run_gives_the_same_numbers(tiny, tmp_path):
     run(tiny(*TASK, "task.hold_out=type_A"), tmp_path / "run")
     before, folder = results(tmp_path / "run"), scores(tmp_path / "run")
     shutil.rmtree(folder)
-    run(tiny("mode=evaluate", f"ckpt={tmp_path / 'run'}", *TASK), tmp_path / "x")
+    run(tiny("mode=evaluate", f"ckpt={tmp_path / 'run'}", *TASK, "task.hold_out=type_A"), tmp_path / "x")
     after = results(tmp_path / "run")
     assert scores(tmp_path / "run") == folder
     assert after["metrics"] == before["metrics"]
