@@ -54,7 +54,8 @@ def test_cfg_job_prints_the_resolved_config():
     [
         (["data=nothing"], "Could not find 'data/nothing'"),
         (["colour=red"], "colour: unknown key"),
-        (["baseline=mean_shift", "figures=false"], "baseline=mean_shift is for perturbation"),
+        (["baseline=none"], "baseline: this is called method (baseline=none is method=save) now"),
+        (["method=mean_shift", "figures=false"], "method=mean_shift is for perturbation"),
         (["data=h5ad", "data.path=absent.h5ad", "data.conditions=[a]"], "absent.h5ad"),
         (["data.path=my.h5ad"], "data=h5ad for a file of your own, data=pbmc68k for a copy of that set"),
         (["mode=generate", "ckpt=nowhere"], "ckpt=nowhere: no such file or folder"),

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scsave.runs.build import make_method
 
+from scsave import SAVE
 from scsave.components import build
 from scsave.data.gene_selection import select_genes
 from scsave.errors import UserError
 from scsave.runs.config import validated
 from scsave.runs.reproduce import expand, experiments
+from scsave.runs.weights import fit_options
 
 from .conftest import CELLS, ROOT
 
@@ -34,8 +35,9 @@ def fitted(cfg, tmp_path: Path):
     cells = source.load(Path(config.paths.cache))
     split = build(config.split, "split")(cells, source.roles, config.seed)
     data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
-    method = make_method(cfg, config, task, source.roles, data, tmp_path / "run")
-    method.fit(data, split, source.roles, config.seed)
+    method = build(config.method, "method")
+    options = fit_options(cfg, config, task, method, source.roles, data[split.train], tmp_path / "run")
+    method.fit(data, split, source.roles, config.seed, options)
     return method, data
 
 
@@ -45,7 +47,7 @@ def test_every_option_trains_and_generates(choice, tiny, tmp_path, monkeypatch):
     more = ["logger.offline=true"] if choice == "logger=wandb" else []
     cells = ["data=pbmc68k"] if choice in KNOWING else CELLS  # simulated genes have no texts
     method, data = fitted(tiny(choice, *more, "trainer.limit_steps=1", cells=cells), tmp_path)
-    cells = method.generate(data.obs[method.conditions.names][:7], seed=0)
+    cells = method.generate(data.obs[method.fitted.conditions.names][:7], seed=0)
     assert cells.shape == (7, data.n_vars)
     assert np.isfinite(cells.X.data).all()
     assert (cells.X.data >= 0).all()
@@ -72,7 +74,7 @@ def test_options_compose_and_fit_the_schema(choice, composed):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["+backbone.widht=3"], "backbone.widht: unknown key; backbone takes: additive_prior, depth, heads"),
+        (["+backbone.widht=3"], "backbone.widht: unknown key; backbone takes: additive_prior, condition_width"),
         (["training.batch_size=many"], "training.batch_size='many': input should be a valid integer"),
         (
             ["data.conditions=batch"],
@@ -88,8 +90,9 @@ def test_options_compose_and_fit_the_schema(choice, composed):
         (["+colour=red"], "colour: unknown key; the config takes: analysis, backbone"),
         (["mode=generate"], "mode=generate needs a trained model: ckpt="),
         (["resume=a", "ckpt=b"], "resume and ckpt are both set"),
-        (["backbone._target_=os.system"], "expected a class of scsave"),
-        (["backbone._target_=scsave.models.backbone.Nothing"], "no such class"),
+        (["backbone._target_=os.system"], "backbone._target_='os.system': not a class of the group backbone"),
+        (["backbone._target_=scsave.models.backbone.Nothing"], "not a class of the group backbone"),
+        (["+backbone.widht=3"], "did you mean backbone.width?"),
         (["sampling.solver.method=magic"], "sampling.solver.method='magic': input should be 'euler'"),
     ],
 )
@@ -115,9 +118,9 @@ def test_rules_across_keys(overrides, words, tiny, tmp_path):
 
 def test_guidance_takes_a_number_or_one_a_condition(tiny, tmp_path):
     method, data = fitted(tiny("sampling.guidance={cell_type: 1.5, batch: 0.5}"), tmp_path)
-    obs = data.obs[method.conditions.names][:5]
+    obs = data.obs[method.fitted.conditions.names][:5]
     per_condition = method.generate(obs, seed=0)
-    plain = method.generate(obs, seed=0, guidance=1.0)
-    again = method.generate(obs, seed=0, guidance=1.0)
+    plain, again = (SAVE(method.fitted).sampling(guidance=1.0).generate(obs, seed=0) for _ in range(2))
     assert (plain.X != again.X).nnz == 0
+    assert (plain.X != per_condition.X).nnz > 0
     assert torch.isfinite(torch.from_numpy(per_condition.X.data)).all()

@@ -31,7 +31,7 @@ with initialize_config_dir(str(Path("configs").absolute()), version_base="1.3"):
         cfg = compose("train", overrides)
         run(cfg, Path(cfg.paths.outputs) / run_dir(cfg))
     runs = read(["outputs"])
-    print("table:", *make_table(runs[runs["registry"] == "augmentation"]).rows)
+    print("table:", json.dumps(list(make_table(runs[runs["registry"] == "augmentation"]).rows)))
     for override in json.loads(sys.argv[2]):
         try:
             validated(compose("train", override))
@@ -101,8 +101,8 @@ def test_every_command_runs(extended):
     done = python(extended, "-c", DRIVER, json.dumps(jobs), json.dumps(wrong))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "refused: objective.spread=-1: input should be greater than 0" in done.stdout
-    (table,) = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("table: ")]
-    assert sorted(table) == ["majority", "pca_gaussian", "real", "scsave"]
+    (table,) = [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("table: ")]
+    assert sorted(table) == ["majority", "pca_gaussian", "real", "save"]
     runs = [json.loads(path.read_text()) for path in (extended / "outputs").rglob("results.json")]
     assert len(runs) == len(jobs)
     together = next(r for r in runs if r["data"] == "count_table" and r["task"] == "augmentation")

@@ -11,6 +11,8 @@ from scsave.errors import UserError
 from scsave.runs.attention import attention_of, long_table
 from scsave.runs.run import run
 
+from ..conftest import scores
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -20,12 +22,15 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def trained(tiny, folder):
     if not folder.exists():
-        run(tiny("analysis=attention", "blocking=coexpression", "blocking.n_blocks=3"), folder)
+        run(
+            tiny("analysis=attention", "blocking=coexpression", "blocking.n_blocks=3", "backbone.velocity=attention"),
+            folder,
+        )
     return folder
 
 
 def test_a_run_writes_attention_by_level_and_its_change_from_the_reference(trained):
-    table = pd.read_csv(trained / "attention.csv")
+    table = pd.read_csv(scores(trained) / "attention.csv")
     assert set(table["network"]) == {"encoder", "decoder", "velocity"}
     assert {"half 1", "half 2"} <= set(table["level"])
     sums = table.groupby(["network", "layer", "level", "block"])["weight"].sum()
@@ -35,14 +40,14 @@ def test_a_run_writes_attention_by_level_and_its_change_from_the_reference(train
     reference = table["level"].iloc[0]
     assert (table.loc[table["level"] == reference, "change"] == 0).all()
     assert table.loc[~table["level"].isin([reference]), "change"].abs().max() > 0
-    assert (trained / "figures" / "attention.png").stat().st_size > 5000
+    assert (scores(trained) / "figures" / "attention.png").stat().st_size > 5000
 
 
 def test_the_mean_is_that_of_the_layer_on_its_own_input(trained):
-    model = SAVE.load(trained)
-    cells = anndata.read_h5ad(trained / "generated.h5ad")
+    model = SAVE.load(trained).model
+    cells = anndata.read_h5ad(scores(trained) / "generated.h5ad")
     found = attention_of(model, cells, ["encoder"], seed=0)
-    inner = model.model
+    inner = model.network
     counts = torch.from_numpy(cells[:, model.genes].layers["counts"].toarray())
     library = torch.from_numpy(cells.obs["library_size"].to_numpy(np.float32))
     x = torch.nn.functional.pad(inner.scaled(counts, library), (0, 1))[:, inner.gather].unflatten(1, (3, -1))
@@ -67,7 +72,7 @@ def test_change_is_from_the_first_level():
         ),
         (["analysis.reference=nothing"], "analysis.reference=nothing: no such level of treatment: control"),
         (["backbone=mlp", "backbone.width=16", "backbone.depth=1"], "no attention between blocks"),
-        (["baseline=mean"], "needs a trained SAVE"),
+        (["method=mean"], "needs a trained SAVE"),
     ],
 )
 def test_what_cannot_be_looked_at_is_refused(tiny, tmp_path, overrides, message):

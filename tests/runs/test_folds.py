@@ -1,19 +1,20 @@
 import numpy as np
 
+from scsave.files import slug
 from scsave.protocol import Outcome
-from scsave.runs.folds import Fold, merged_record, read_fold, slug, time_left, write_fold
+from scsave.runs.folds import Fold, merged_record, read_fold, time_left, write_fold
 
 
 def test_a_fold_comes_back_as_it_was(tmp_path):
-    scores = {"scsave": {"all": {"pcc": 0.5, "w1": float("nan")}}}
-    outcome = Outcome(scores=scores, info={"n": 3}, registry="response", arrays={"delta": np.arange(3.0)})
+    scores = {"save": {"all": {"pcc": 0.5, "w1": float("nan")}}}
+    outcome = Outcome(scores=scores, info={"n": 3}, validation={"pcc": 0.1}, arrays={"delta": np.arange(3.0)})
     write_fold(tmp_path / "a", Fold(outcome, {"split_hash": "x", "cost": {"steps": 2}}))
     found = read_fold(tmp_path / "a")
-    assert found.outcome.scores["scsave"]["all"]["pcc"] == 0.5
-    assert np.isnan(found.outcome.scores["scsave"]["all"]["w1"])
+    assert found.outcome.scores["save"]["all"]["pcc"] == 0.5
+    assert np.isnan(found.outcome.scores["save"]["all"]["w1"])
     assert (found.outcome.arrays["delta"] == np.arange(3)).all()
     assert found.record == {"split_hash": "x", "cost": {"steps": 2}}
-    assert found.outcome.registry == "response"
+    assert found.outcome.validation == {"pcc": 0.1}
     assert read_fold(tmp_path / "b") is None
 
 

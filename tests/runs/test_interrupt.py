@@ -1,6 +1,5 @@
 """Ctrl-C as a user presses it: a signal to the process, a checkpoint, a line that says how to go on, and going on."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import time
 
 import pytest
 
-from .conftest import CELLS, NETWORK, ROOT, clean_environment
+from ..conftest import CELLS, NETWORK, ROOT, clean_environment, results
 
 LONG = [n for n in NETWORK if not n.startswith("trainer.limit_steps")]
 
@@ -42,7 +41,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
     assert "stopped in stage autoencoder at step" in said[0]
     (folder,) = {path.parent.parent for path in tmp_path.glob("outputs/*/*/*/*/checkpoints/autoencoder.ckpt")}
     assert f"python train.py resume={folder}" in said[0]
-    assert not (folder / "results.json").exists()
+    assert not list(folder.rglob("results.json"))
 
     (folder / "config.yaml").write_text(  # as if the stage had been 60 steps longer than where it was stopped
         (folder / "config.yaml")
@@ -54,7 +53,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
         cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads((folder / "results.json").read_text())["cost"]["steps"] == step(err) + 64
+    assert results(folder)["cost"]["steps"] == step(err) + 64
 
 
 def step(err: str) -> int:

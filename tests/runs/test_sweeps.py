@@ -15,7 +15,6 @@ import optuna
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
-from scsave.runs.build import make_method
 
 from scsave import keys
 from scsave.components import build
@@ -27,6 +26,7 @@ from scsave.runs.config import validated
 from scsave.runs.main import one_line, register_resolvers
 from scsave.runs.run import run
 from scsave.runs.search import study_name, study_storage, tpe, trials_left
+from scsave.runs.weights import fit_options
 
 from ..conftest import CELLS, NETWORK, ROOT, clean_environment
 from ..test_cli import train
@@ -34,26 +34,25 @@ from ..test_cli import train
 GENES = ["data=simulated_perturbseq", "data.n_cells=1500", "data.n_genes=60", "data.n_targets=16", "data.n_doubles=12"]
 TASKS = {
     "generation": ([], CELLS),
-    "levels": (["task=perturbation", "task.routes=[response]"], CELLS),
-    "genes": (
-        ["task=perturbation", "task.routes=[response]", "task.perturbation_cells=30"],
-        [*GENES, "blocking=random"],
-    ),
+    "levels": (["task=perturbation", "method=type_process"], CELLS),
+    "genes": (["task=perturbation", "task.perturbation_cells=30"], [*GENES, "blocking=random"]),
 }
 
 
 def context_of(cfg, folder) -> Context:
     """A fitted method and its cells, as a run hands them to its task."""
     config = validated(cfg)
-    task, source = build(config.task, "task"), build(config.data, "data")
+    source = build(config.data, "data")
+    task = build(config.task, "task").for_kind(source.roles.kind)
     cells, strategy = source.load(folder / "cache"), build(config.split, "split")
     if hasattr(strategy, "folds"):
         strategy = next(iter(strategy.folds(cells, source.roles).values()))
     split = strategy(cells, source.roles, config.seed)
     data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
-    method = make_method(cfg, config, task, source.roles, data, folder)
-    method.fit(data, split, source.roles, config.seed)
-    return Context(data=data, columns=source.roles, split=split, method=method, folder=folder, seed=0, figures=False)
+    method = build(config.method, "method")
+    options = fit_options(cfg, config, task, method, source.roles, data[split.train], folder)
+    method.fit(data, split, source.roles, config.seed, options)
+    return Context(data=data, columns=source.roles, split=split, method=method, folder=folder, seed=0)
 
 
 def poisoned(context: Context, cells: np.ndarray) -> None:
@@ -69,9 +68,10 @@ def poisoned(context: Context, cells: np.ndarray) -> None:
 def test_no_test_cell_enters_what_a_sweep_optimises(name, tiny, tmp_path):
     overrides, cells = TASKS[name]
     cfg = tiny(*overrides, cells=cells)
-    context, task = context_of(cfg, tmp_path), build(validated(cfg).task, "task")
+    context = context_of(cfg, tmp_path)
+    task = build(validated(cfg).task, "task").for_kind(context.columns.kind)
     clean = task.validate(context)
-    assert set(task.validation_metrics(context.source)) <= set(clean)
+    assert set(task.validation_metrics(context.method)) <= set(clean)
     assert any(np.isfinite(v) for v in clean.values())
     poisoned(context, context.split.test)
     assert task.validate(context) == pytest.approx(clean, nan_ok=True, rel=0)
@@ -95,13 +95,10 @@ def score_or_refusal(task, context: Context) -> dict[str, float]:
             "sweep_metric=nothing: task=generation has no such validation score; it has: w1, w2",
         ),
         (["task=batch_correction", "sweep_metric=w1"], "task=batch_correction has no validation score"),
-        (["task=perturbation", "sweep_metric=w1"], "it has: pcc, r2"),
-        (
-            ["task=perturbation", "task.route=transfer", "sweep_metric=pcc"],
-            "task.route=transfer has no validation score",
-        ),
-        (["baseline=pca_gaussian", "split.val=0", "sweep_metric=w1"], "has 0 validation cells; raise split.val"),
-        (["baseline=pca_gaussian", "split.val=0.05", "sweep_metric=c2st_auc"], "no value on the validation cells"),
+        (["task=perturbation", "method=type_process", "sweep_metric=w1"], "it has: pcc, r2"),
+        (["task=perturbation", "sweep_metric=pcc"], "method=save has no validation score for levels"),
+        (["method=pca_gaussian", "split.val=0", "sweep_metric=w1"], "has 0 validation cells; raise split.val"),
+        (["method=pca_gaussian", "split.val=0.05", "sweep_metric=c2st_auc"], "no value on the validation cells"),
     ],
 )
 def test_what_has_no_validation_score_is_named(overrides, words, tiny, tmp_path):
@@ -172,7 +169,7 @@ def test_a_job_that_slurm_starts_again_goes_on(tiny, tmp_path, monkeypatch, stop
     run(tiny("trainer.log_every=1"), folder)
     steps = [row.split(",") for row in (folder / "logs/flow.1/metrics.csv").read_text().splitlines()]
     assert steps[1][steps[0].index("step")] == "2"  # it went on
-    run(tiny("trainer.log_every=1"), folder)  # a finished run begins anew
+    run(tiny("trainer.log_every=1", "force=true"), folder)  # a finished run begins anew
     assert {path.name for path in (folder / "logs").iterdir()} == {"autoencoder", "flow"}
 
 
@@ -260,7 +257,7 @@ def test_a_killed_search_goes_on_where_it_was(tmp_path):
 @pytest.mark.slow
 def test_submitit_runs_jobs_in_processes_of_its_own(tmp_path):
     done = train(
-        "-m", *CELLS, *NETWORK, "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10", "baseline=pca_gaussian",
+        "-m", *CELLS, *NETWORK, "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10", "method=pca_gaussian",
         "seed=0,1", f"paths.outputs={tmp_path}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

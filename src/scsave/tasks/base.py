@@ -46,11 +46,14 @@ class CounterfactualTask:
 
     def routes_of(self, method: Method) -> list[str]:
         """Ways of predicting that are scored, the headline first. UserError for one that the method lacks."""
-        wanted = [name for name in (self.route, *(self.routes or [])) if name is not None]
-        found = [name for name in dict.fromkeys(wanted) if name in method.routes]
-        if self.route is not None and len(method.routes) > 1 and self.route not in method.routes:
-            raise UserError(f"task.route={self.route}: method={method.name} has {', '.join(method.routes)}")
-        return found or list(method.routes[:1])
+        further = self.routes or []
+        if len(method.routes) > 1:  # a baseline has one way only, whatever the task names
+            for key, asked in (("route", [self.route] if self.route is not None else []), ("routes", further)):
+                if unknown := [name for name in asked if name not in method.routes]:
+                    has = ", ".join(method.routes)
+                    raise UserError(f"task.{key}={unknown[0]}: method={method.name} has {has}")
+        headline = self.route if self.route in method.routes else method.routes[0]
+        return list(dict.fromkeys([headline, *(name for name in further if name in method.routes)]))
 
     def parts(self, method: Method) -> frozenset[str]:
         needed = {method.needs(route) for route in self.routes_of(method)} - {None}
