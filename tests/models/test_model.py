@@ -7,11 +7,11 @@ import torch
 
 from scsave.blocking.blocks import GeneBlocks
 from scsave.data.conditions import Conditions
-from scsave.models.backbone import AttentionBackbone, MLPBackbone
+from scsave.models.backbone import AttentionBackbone, MLPBackbone, MLPMixing
 from scsave.models.conditions import ConditionEncoder
 from scsave.models.likelihoods import Gaussian, NegativeBinomial
 from scsave.models.model import SAVEModel
-from scsave.models.networks import Attention, Block, BlockLinear, ConditionedBlock, MLPMixing, Posterior
+from scsave.models.networks import Attention, Block, BlockLinear, ConditionedBlock, Posterior
 
 OBS = pd.DataFrame({"cell_type": ["B", "T", "B", "NK"], "dose": [0.0, 1.0, 2.0, 5.0]})
 SMALL = {"width": 16, "depth": 2, "heads": 2, "latent_width": 3, "velocity_width": 16, "velocity_depth": 2}

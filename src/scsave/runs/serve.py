@@ -141,7 +141,7 @@ def integrate(config: RunConfig, folder: Path, model: Fitted) -> None:
     node = config.data if any(o.startswith("data=") for o in overrides()) else run["data"]
     task = config.task if any(o.startswith("task=") for o in overrides()) else run["task"]
     cells = new_cells(node, given, model.conditions, Path(config.paths.cache))
-    found = integrate(model, cells, task.get("reference"), task.get("route") or "decode")
+    found = integrate(model, cells, task.get("reference"))
     found.obs = rejoined(found.obs, Path(given["path"]))
     path = written(folder / "integrated.h5ad", found)
     print(f"{describe(model, cells, found)}: {path}")
