@@ -100,6 +100,7 @@ def extend(
 def _train(
     model: Fitted, plan: Plan, train: AnnData, val: AnnData, columns: Columns, seed: int, options: FitOptions
 ) -> None:
+    plan.check_parts(options.parts)
     conditions = model.conditions
     group, _ = combinations(train.obs, conditions.names)
     rows = _rows(train, conditions, group, pairs_of(train.obs, columns) if "cells" in options.parts else None)

@@ -16,7 +16,7 @@ from anndata import AnnData
 
 from scsave import __version__
 from scsave.blocking.blocks import GeneBlocks
-from scsave.components import Node, build
+from scsave.components import Node, build, check_nested
 from scsave.data import stored_control
 from scsave.data.conditions import Conditions, GeneSet
 from scsave.flow.guidance import Weight
@@ -175,6 +175,8 @@ class Fitted:
     def load(cls, where: str | Path, device: str | torch.device = "cpu") -> Fitted:
         """From a run directory or a checkpoint file. UserError where it is missing, damaged or another method's."""
         content = read_checkpoint(where, METHOD)
+        for name, node in content["nodes"].items():  # all of them, before any is built
+            check_nested(node, name)
         space = None
         if content["space"] is not None:
             space = TextSpace(vectors=build(content["nodes"]["vectors"], "vectors"), size=1)

@@ -31,8 +31,8 @@ class AttentionBackbone:
     projection: Literal["per_block", "shared"] = "per_block"
     additive_prior: bool = True  # sets of genes: a shift additive over the genes, in the decoder and in the flow
     level_shift: bool = True  # each level of the decoder's conditions shifts each gene, beside adaptive LayerNorm
-    head_width: Positive = 128
-    head_size: Positive = 20  # numbers of the embedding of batch correction
+    head_width: Positive = 256
+    head_size: Positive = 30  # numbers of the embedding of batch correction
     told: list[str] | None = None  # columns that the decoder is given; null: the technical ones (data.nuisance)
 
     def __post_init__(self):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from scsave.keys import TARGET_SUM
 
@@ -84,6 +85,41 @@ class ScaledBernoulli(Scaled):
         return self.mean() if self.draw == "mean" else torch.bernoulli(self.mean(), generator=rng)
 
 
+class NegativeBinomialLogProb(torch.autograd.Function):
+    """log p of counts (N, G) summed over the genes, (N,), with both gradients in closed form: one pass, no graph.
+
+    With s = mu + theta: d log p / d log mu = theta (x - mu) / s, and d log p / d theta =
+    psi(x + theta) - psi(theta) - log(s / theta) + (mu - x) / s. The gamma terms vanish at x = 0, which is most of a cell.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, log_mean: Tensor, log_theta: Tensor, x: Tensor) -> Tensor:
+        theta, mean = log_theta.exp(), log_mean.exp()  # (G,), (N, G)
+        total = mean + theta  # (N, G)
+        log_ratio = torch.log1p(mean / theta)  # (N, G): log(s / theta)
+        place = x.flatten().nonzero()[:, 0]  # (M,)
+        genes = place % len(theta)
+        seen, own = x.take(place), theta.take(genes)  # (M,) each
+        gamma = torch.lgamma(seen + own) - torch.lgamma(theta).take(genes) - torch.lgamma(seen + 1)
+        gamma += seen * (log_mean.take(place) - log_theta.take(genes) - log_ratio.take(place))
+        log_prob = (log_ratio @ -theta).index_add_(0, place // len(theta), gamma.to(log_ratio.dtype))  # (N,)
+        over = mean.sub_(x).div_(total)  # (N, G): (mu - x) / s
+        by_theta = None
+        if ctx.needs_input_grad[1]:
+            by_theta = over - log_ratio  # (N, G)
+            gamma = torch.digamma(seen + own) - torch.digamma(theta).take(genes)
+            by_theta.view(-1).index_add_(0, place, gamma.to(by_theta.dtype))
+        ctx.save_for_backward(over, theta, by_theta)
+        return log_prob
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        over, theta, by_theta = ctx.saved_tensors
+        by_theta = None if by_theta is None else (weight @ by_theta) * theta  # (G,)
+        return over * -theta * weight[:, None], by_theta, None
+
+
 @dataclass(frozen=True)
 class NegativeBinomialCounts:
     """Counts with mean mu and inverse dispersion theta: variance mu + mu^2 / theta."""
@@ -94,6 +130,8 @@ class NegativeBinomialCounts:
     space: ClassVar[Space] = "counts"
 
     def log_prob(self, target: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and (self.log_mean.requires_grad or self.log_theta.requires_grad):
+            return NegativeBinomialLogProb.apply(self.log_mean, self.log_theta, target)  # (N,)
         return self._log_pmf(target).sum(-1)  # (N,)
 
     def _log_pmf(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from scsave.components import Node, check, wrong_value
 from scsave.errors import UserError
 
 COMPONENTS = (
-    "task", "data", "split", "blocking", "backbone", "likelihood", "objective", "training", "method", "trainer", "logger",
+    "task", "data", "split", "vectors", "blocking", "backbone", "likelihood", "objective", "training", "method", "trainer", "logger",
 )  # fmt: skip
 
 
@@ -89,6 +89,8 @@ def validated(cfg: DictConfig) -> RunConfig:
         check(getattr(config, name), name)
     if config.analysis:
         check(config.analysis, "analysis")
+    for name, node in (config.callbacks.extra or {}).items():
+        check(node, f"callbacks.extra.{name}")
     check(config.sampling.solver, "sampling.solver")
     if config.resume and config.ckpt:
         raise UserError("resume and ckpt are both set; resume goes on with a run, ckpt uses a finished one: give one")

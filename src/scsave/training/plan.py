@@ -53,7 +53,7 @@ class Plan:
     latent_noise: Weight = 1.0
     pairing: Literal["ot", "objective"] = "ot"
     leave: Share | None = None
-    trust_groups: Positive = 4
+    trust_groups: Annotated[int, Field(ge=2)] = 4
     trust_steps: Positive = 400
     trust_cells: Positive = 300
     head_kl_weight: Weight = 1.0
@@ -81,6 +81,14 @@ class Plan:
 
     def own_stages(self) -> list[Stage]:
         return []
+
+    def check_parts(self, parts: frozenset[str]) -> None:
+        """UserError where a part is asked for that no stage of this plan trains."""
+        if missing := sorted(parts - frozenset().union(*(stage.gives for stage in self.stages()))):
+            raise UserError(
+                f"training: no stage of {type(self).__name__} trains the part {missing[0]} that the task asks for; use "
+                "training=two_stage, or a route from noise (task.route=generate)"
+            )
 
     def check_guidance(self, guidance: float | dict[str, float]) -> None:
         """UserError where guidance needs a field that this plan does not train."""
@@ -123,10 +131,15 @@ class TwoStage(Plan):
 
 @dataclass(kw_only=True)
 class Joint(Plan):
-    """The paper's sum of reconstruction, KL and flow matching, the flow seeing detached latents."""
+    """The paper's sum of reconstruction, KL and flow matching, the flow seeing detached latents; then the head."""
 
     steps: Positive = 4000
     flow_lr: Rate = 1e-3
+    head_steps: Positive = 2000
+    head_lr: Rate = 2e-3
 
     def own_stages(self) -> list[Stage]:
-        return [JointStage(steps=self.steps, batch_size=self.batch_size, lr=self.lr)]
+        return [
+            JointStage(steps=self.steps, batch_size=self.batch_size, lr=self.lr),
+            HeadStage(steps=self.head_steps, batch_size=256, lr=self.head_lr),
+        ]

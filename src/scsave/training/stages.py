@@ -56,6 +56,7 @@ class Stage:
     number: ClassVar[int]  # keys the random draws: two stages of a plan must not share it
     reads: ClassVar[Literal["cells", "latents"]] = "cells"  # latents: cached posteriors of a finished autoencoder
     needed_for: ClassVar[frozenset[str]] = frozenset(PARTS)  # left out where none of these parts is asked for
+    gives: ClassVar[frozenset[str]] = frozenset()  # parts that are trained when it has run
     lr_key: ClassVar[str] = "training.lr"  # what to lower when the loss is not finite
 
     def length(self, n: int) -> int:
@@ -86,6 +87,7 @@ class AutoencoderStage(Stage):
 
     converges: bool = True
     name, number = "autoencoder", 1
+    gives = frozenset({"autoencoder"})
 
     def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
         return model.autoencoder()
@@ -99,7 +101,8 @@ class FlowStage(Stage):
     """Flow matching on cached posteriors: from noise, from control cells, or both."""
 
     name, number = "flow", 2
-    reads, needed_for, lr_key = "latents", frozenset({"noise", "cells"}), "training.flow_lr"
+    reads, lr_key = "latents", "training.flow_lr"
+    needed_for = gives = frozenset({"noise", "cells"})
 
     def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
         return [model.velocity]
@@ -121,7 +124,8 @@ class HeadStage(Stage):
     """The integration head on cached posteriors."""
 
     name, number = "head", 5
-    reads, needed_for, lr_key = "latents", frozenset({"head"}), "training.head_lr"
+    reads, lr_key = "latents", "training.head_lr"
+    needed_for = gives = frozenset({"head"})
 
     def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
         return [model.head] if model.head is not None else []
@@ -140,6 +144,7 @@ class JointStage(Stage):
     """The paper's sum: reconstruction + KL + flow matching, the flow seeing detached latents."""
 
     name, number = "joint", 3
+    gives = frozenset({"autoencoder", "noise"})
 
     def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
         return [*model.autoencoder(), model.velocity]
