@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-import scsave
 from scsave.errors import UserError
 
 FOLDER = "gene_vectors"
@@ -18,7 +17,7 @@ VECTORS, NAMES, SETS = "human_minilm_go.npz", "human_names.tsv.gz", "human_go_se
 @cache
 def packaged_file(name: str) -> Path:
     """Path of a packaged file: `<package>/gene_vectors` of a wheel, or `data/gene_vectors` of the checkout."""
-    package = Path(scsave.__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     places = [package / FOLDER, package.parents[1] / "data" / FOLDER]
     for place in places:
         if (place / name).is_file():
