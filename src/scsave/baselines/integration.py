@@ -62,10 +62,10 @@ class Harmony(Integration):
     n_components: Annotated[int, Field(gt=0)] = 50
     max_iterations: Annotated[int, Field(gt=0)] = 10
     name: str = "harmony"
-    needs: ClassVar[Needs] = Needs("harmonypy", "harmonypy")
+    package: ClassVar[Needs] = Needs("harmonypy", "harmonypy")
 
     def embed(self, data: AnnData, batch: pd.Series, seed: int) -> tuple[np.ndarray, None]:
-        harmonypy = require(self.needs, self.name)
+        harmonypy = require(self.package, self.name)
         components = fit_pca(data.X, self.n_components, seed).transform(data.X)  # (N, d)
         meta = pd.DataFrame({"batch": batch.to_numpy()})
         result = harmonypy.run_harmony(
@@ -86,10 +86,10 @@ class Scanorama(Integration):
     n_components: Annotated[int, Field(gt=0)] = 100
     neighbours: Annotated[int, Field(gt=0)] = 20
     name: str = "scanorama"
-    needs: ClassVar[Needs] = Needs("scanorama", "scanorama")
+    package: ClassVar[Needs] = Needs("scanorama", "scanorama")
 
     def embed(self, data: AnnData, batch: pd.Series, seed: int) -> tuple[np.ndarray, sp.csr_matrix]:
-        scanorama = require(self.needs, self.name)
+        scanorama = require(self.package, self.name)
         codes, levels = pd.factorize(batch, sort=True)
         rows = [np.flatnonzero(codes == code) for code in range(len(levels))]
         genes = list(data.var_names)

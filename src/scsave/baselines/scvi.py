@@ -49,7 +49,7 @@ class Scvi(Baseline):
     batch_size: Positive = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     name: str = "scvi"
-    needs: ClassVar[Needs] = Needs("scvi", "scvi-tools")
+    package: ClassVar[Needs] = Needs("scvi", "scvi-tools")
 
     @property
     def tasks(self) -> frozenset[str]:
@@ -60,7 +60,7 @@ class Scvi(Baseline):
         return ("shift",) if self.task == "perturbation" else ()
 
     def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:
-        scvi = require(self.needs, self.name)
+        scvi = require(self.package, self.name)
         scvi.settings.seed, scvi.settings.verbosity = seed, 40
         self.settings, self.key = scvi.settings, columns.perturbation
         self.covariates, self.numeric = self._covariates(data, columns)

@@ -51,7 +51,7 @@ class TextVectors(VectorSource):
 class SentenceTransformerVectors(TextVectors):
     """Any local folder or hub name of a sentence-transformers model; `packaged` needs the extra `text`, no network."""
 
-    needs: ClassVar[Needs] = Needs("sentence_transformers", "sentence-transformers", "text")
+    package: ClassVar[Needs] = Needs("sentence_transformers", "sentence-transformers", "text")
     model: str = "packaged"
     batch_size: Annotated[int, Field(gt=0)] = 64
     device: str | None = None

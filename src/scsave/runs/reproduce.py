@@ -131,7 +131,7 @@ def unavailable(group: str, node: str, folder: str, fetch: bool) -> str | None:
 
     cfg, what = OmegaConf.create(node), "dataset" if group == "data" else group
     target = get_class(cfg._target_) if cfg.get("_target_") else None
-    needs = getattr(target, "needs", None)
+    needs = getattr(target, "package", None)
     if isinstance(needs, Needs) and not importlib.util.find_spec(needs.module):
         return f"package missing: {needs.package} (make setup EXTRAS=dev,{needs.extra})"
     if cfg.get("path") and not Path(cfg.path).exists():
