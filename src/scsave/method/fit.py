@@ -101,6 +101,7 @@ def _train(
     model: Fitted, plan: Plan, train: AnnData, val: AnnData, columns: Columns, seed: int, options: FitOptions
 ) -> None:
     conditions = model.conditions
+    plan.check_parts(options.parts)
     group, _ = combinations(train.obs, conditions.names)
     rows = _rows(train, conditions, group, pairs_of(train.obs, columns) if "cells" in options.parts else None)
     val_rows = _rows(select_cells(val, np.flatnonzero(conditions.knows(val.obs))), conditions)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from scsave.errors import UserError
 from scsave.training.stages import (
+    PARTS,
     AutoencoderStage,
     FlowStage,
     HeadStage,
@@ -61,6 +62,8 @@ class Plan:
     val_every: Positive = 200
     then: Any = None
 
+    trains: ClassVar[frozenset[str]] = frozenset(PARTS)
+
     def __post_init__(self):
         if not isinstance(self.then, Stage | None):
             raise UserError(f"training.then: {type(self.then).__name__} is no stage (scsave.training.stages.Stage)")
@@ -81,6 +84,14 @@ class Plan:
 
     def own_stages(self) -> list[Stage]:
         return []
+
+    def check_parts(self, parts: frozenset[str]) -> None:
+        """UserError for a part of a model that no stage of this plan trains."""
+        if parts - self.trains:
+            raise UserError(
+                f"training={type(self).__name__.lower()} trains no flow from control cells; use training=two_stage, or a "
+                "route from noise (task.route=generate)"
+            )
 
     def check_guidance(self, guidance: float | dict[str, float]) -> None:
         """UserError where guidance needs a field that this plan does not train."""
@@ -123,10 +134,16 @@ class TwoStage(Plan):
 
 @dataclass(kw_only=True)
 class Joint(Plan):
-    """The paper's sum of reconstruction, KL and flow matching, the flow seeing detached latents."""
+    """The paper's sum of reconstruction, KL and flow matching, the flow seeing detached latents; then the integration head."""
 
     steps: Positive = 4000
     flow_lr: Rate = 1e-3
+    head_steps: Positive = 2000
+    head_lr: Rate = 2e-3
+    trains = frozenset({"autoencoder", "noise", "head"})
 
     def own_stages(self) -> list[Stage]:
-        return [JointStage(steps=self.steps, batch_size=self.batch_size, lr=self.lr)]
+        return [
+            JointStage(steps=self.steps, batch_size=self.batch_size, lr=self.lr),
+            HeadStage(steps=self.head_steps, batch_size=256, lr=self.head_lr),
+        ]
