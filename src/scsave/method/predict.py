@@ -105,7 +105,7 @@ def predict_sets(
     cells.uns[keys.UNS]["absent_genes"] = int(absent.sum())
     for name, part in parts.items():
         change = np.asarray(part.X.mean(axis=0)).ravel() - before  # (G,)
-        order = np.argsort(-np.abs(np.where(absent, 0, change)), kind="stable")[:SHOWN]
+        order = np.argsort(-np.where(absent, -1.0, np.abs(change)), kind="stable")[:SHOWN]  # absent genes last
         table.loc[name, "cells"] = part.n_obs
         table.loc[name, "change"] = float(np.linalg.norm(change[~absent]))
         table.loc[name, "strongest"] = ", ".join(f"{known.genes[g]} {change[g]:+.2f}" for g in order)
