@@ -105,9 +105,9 @@ def test_the_integration_head_leaves_the_batch_out_and_keeps_the_cell():
     torch.manual_seed(0)
     n, conditions = 400, CONDITIONS.subset(["batch"])
     batch, signal = torch.arange(n) % 2, torch.randn(n, 2)
-    latent = torch.cat([signal, signal.roll(1, 1)], 1) * 2 + 6.0 * batch[:, None]
-    values, logvar = {"batch": batch}, torch.full((n, 4), -6.0)
-    head = IntegrationHead(4, conditions, 32, 3)
+    latent = 2 * signal @ torch.randn(2, 16) + 3.0 * batch[:, None]
+    values, logvar = {"batch": batch}, torch.full((n, 16), -6.0)
+    head = IntegrationHead(16, conditions, 32, 3)
     head.mean, head.std = latent.mean(0), latent.std(0)
     model = SimpleNamespace(head=head, decoder_conditions=SimpleNamespace(conditions=conditions))
 
@@ -124,7 +124,7 @@ def test_the_integration_head_leaves_the_batch_out_and_keeps_the_cell():
     optimiser = torch.optim.Adam(head.parameters(), lr=3e-3)
     for number in range(400):
         optimiser.zero_grad()
-        losses(number, True, head_kl_weight=0.05)["loss"].backward()
+        losses(number, True, head_kl_weight=1.0)["loss"].backward()
         optimiser.step()
     head.requires_grad_(False)
 
@@ -132,10 +132,10 @@ def test_the_integration_head_leaves_the_batch_out_and_keeps_the_cell():
         """Distance of the means of the batches, in spreads."""
         return ((x[batch == 0].mean(0) - x[batch == 1].mean(0)) / x.std(0)).abs().max()
 
-    assert gap(latent) > 1.5
-    assert gap(head.encode(latent).mu) < 0.5
+    assert gap(latent) > 1.0
+    assert gap(head.encode(latent).mu) < 0.5 * gap(latent)
     own = head.corrected(latent, values)
-    assert (own - latent).square().mean() < 0.2 * latent.var(0).mean()
+    assert (own - latent).square().mean() < 0.25 * latent.var(0).mean()
     moved = head.corrected(latent, {"batch": torch.zeros_like(batch)})
-    assert gap(moved) < 0.5
+    assert gap(moved) < 0.5 * gap(latent)
     torch.testing.assert_close(moved[batch == 0], own[batch == 0])
