@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
+from scsave.models.distributions import NegativeBinomialCounts
 from scsave.models.likelihoods import (
     Bernoulli,
     Gaussian,
@@ -77,6 +78,41 @@ def test_gradient_of_the_sparse_gamma_terms_is_that_of_the_dense_formula():
     dense = torch.distributions.NegativeBinomial(theta.exp().expand(N, G), logits=log_mean - theta)
     dense.log_prob(counts).sum().backward()
     torch.testing.assert_close(sparse, theta.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_the_closed_form_of_the_negative_binomial_is_autograd_s():
+    rng = torch.Generator().manual_seed(3)
+    log_mean = torch.randn(6, G, generator=rng, dtype=torch.float64) * 2
+    log_theta = torch.linspace(-5, 7, G, dtype=torch.float64)
+    counts = torch.poisson(log_mean.exp(), generator=rng)
+    weight = torch.rand(6, generator=rng, dtype=torch.float64)  # cells need not count alike
+    found = []
+    for closed in (True, False):
+        mean, theta = log_mean.clone().requires_grad_(), log_theta.clone().requires_grad_()
+        cells = NegativeBinomialCounts(mean, theta, torch.ones(6))
+        log_prob = cells.log_prob(counts) if closed else cells._log_pmf(counts).sum(-1)
+        (log_prob * weight).sum().backward()
+        found.append((log_prob.detach(), mean.grad, theta.grad))
+    for ours, autograd in zip(*found, strict=True):
+        torch.testing.assert_close(ours, autograd, rtol=1e-6, atol=1e-6)
+    frozen = log_mean.clone().requires_grad_()
+    NegativeBinomialCounts(frozen, log_theta, torch.ones(6)).log_prob(counts).sum().backward()
+    unweighted = NegativeBinomialCounts(mean := log_mean.clone().requires_grad_(), log_theta, torch.ones(6))
+    unweighted._log_pmf(counts).sum().backward()
+    torch.testing.assert_close(frozen.grad, mean.grad, rtol=1e-6, atol=1e-6)
+
+
+def test_the_closed_form_passes_through_the_softmax():
+    head, out, library, counts = made(NegativeBinomial())
+    grads = []
+    for closed in (True, False):
+        leaf = out.double().requires_grad_()
+        head.double().zero_grad()
+        cells = head(leaf, library.double())
+        (cells.log_prob(counts.double()) if closed else cells._log_pmf(counts.double()).sum(-1)).mean().backward()
+        grads.append((leaf.grad, head.log_theta.grad.clone()))
+    for ours, autograd in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, autograd, rtol=1e-6, atol=1e-9)
 
 
 def test_the_softmax_leaves_room_for_genes_that_were_not_selected():

@@ -99,7 +99,7 @@ def test_cell_types_are_never_looked_at(tiny, tmp_path, no_scib, monkeypatch):
 def test_the_joint_loss_has_a_head_too_and_no_flow_from_cells(tiny, tmp_path, no_scib):
     run(tiny(*TASK, "training=joint"), tmp_path / "run")
     assert results(tmp_path / "run")["cost"]["head_steps"] > 0
-    with pytest.raises(UserError, match="training=joint trains no flow from control cells"):
+    with pytest.raises(UserError, match="no stage of Joint trains the part cells"):
         run(tiny("task=perturbation", "task.hold_out=type_A", "training=joint"), tmp_path / "other")
 
 

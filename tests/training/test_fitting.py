@@ -1,5 +1,7 @@
 """A stage's checkpoint holds weights and averages of one step; resumed training is training that never stopped."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -8,12 +10,10 @@ from lightning.pytorch.callbacks import Callback
 
 from scsave.errors import UserError
 from scsave.flow.paths import CFM
-from scsave.training import fitting
 from scsave.training.fitting import fit_stages
 from scsave.training.loader import CellRows
 from scsave.training.options import FitOptions
 from scsave.training.plan import Joint, TwoStage
-from scsave.training.trainer import TrainerOptions
 from tests.models.test_model import OBS, model_of
 
 STEPS = 11
@@ -117,7 +117,7 @@ def test_a_loss_that_is_not_finite_ends_training_in_one_line(name, key, tmp_path
     class Spoil(Callback):
         def on_train_batch_start(self, trainer, module, *args):
             if trainer.global_step == 6:
-                module.model.velocity.head.bias.data[0] = float("nan")
+                module.model.velocity.field.head.bias.data[0] = float("nan")
 
     model, _ = model_of()
     data = rows(model.conditions)
@@ -137,30 +137,25 @@ def test_a_stage_checkpoint_of_an_older_version_is_refused_in_one_line(tmp_path)
 
 
 def test_everything_is_computed_on_the_trainer_s_device(monkeypatch):
-    """A machine without a GPU: what asks for a device is told `meta`, and what it asked is written down."""
-    meant, seen, to = torch.device("meta"), [], torch.nn.Module.to
-    latents, averaging = fitting.LatentRows, fitting.Averaging
+    """On a machine without a GPU: latents, average and model are asked for on the device that the options name."""
+    asked = []
+    to = torch.nn.Module.to
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *a, **k: asked.append(a[0]) or to(self, "cpu"))
+    from scsave.training import fitting
 
-    def cached(model, cells, device):
-        seen.append(("latents", device))
-        return latents(model, cells, torch.device("cpu"))
-
-    def averaged(decay, device):
-        seen.append(("average", device))
-        return averaging(decay, torch.device("cpu"))
-
-    def moved(module, *args, **kwargs):
-        if args[:1] == (meant,):
-            seen.append(("model", meant))
-            return module
-        return to(module, *args, **kwargs)
-
-    monkeypatch.setattr(TrainerOptions, "device", property(lambda self: meant))
-    monkeypatch.setattr(fitting, "LatentRows", cached)
-    monkeypatch.setattr(fitting, "Averaging", averaged)
-    monkeypatch.setattr(torch.nn.Module, "to", moved)
+    meant = torch.device("meta")
+    monkeypatch.setattr(fitting.TrainerOptions, "device", meta := property(lambda self: meant))
+    assert meta.fget(None) is meant
+    seen = []
+    latents = fitting.LatentRows
+    monkeypatch.setattr(
+        fitting, "LatentRows", lambda m, c, device: seen.append(device) or latents(m, c, torch.device("cpu"))
+    )
+    averaging = fitting.Averaging
+    monkeypatch.setattr(fitting, "Averaging", lambda decay, device: seen.append(device) or averaging(decay, "cpu"))
     model, _ = model_of()
     data = rows(model.conditions)
-    fit_stages(model, PLANS["flow"], CFM(), data, data, FitOptions(), seed=5)
-    order = ["model", "latents", "latents", "average", "model"]  # training and validation cells; left on the device
-    assert seen == [(what, meant) for what in order]
+    plan = dataclasses.replace(PLANS["flow"], calibrate_dispersion=False)
+    fit_stages(model, plan, CFM(), data, data, FitOptions(), seed=5)
+    assert seen == [meant] * 3  # latents of training and validation cells, the average
+    assert asked.count(meant) == 2  # the model before it encodes, and at the end

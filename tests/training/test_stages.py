@@ -11,8 +11,9 @@ from scsave.components import build
 from scsave.errors import UserError
 from scsave.flow.paths import CFM
 from scsave.training.loader import StepNoise
+from scsave.training.losses import Step, autoencoder_losses, masked, thin
 from scsave.training.plan import Joint, TwoStage
-from scsave.training.stages import AutoencoderStage, FlowStage, JointStage, Step, masked
+from scsave.training.stages import PARTS, AutoencoderStage, FlowStage, JointStage, Length
 from tests.conftest import ROOT
 from tests.models.test_model import model_of
 
@@ -21,7 +22,18 @@ COUNTS = torch.arange(44.0).view(4, 11) % 7 + 1  # no zero among them
 
 def step_of(model, training=True, **weights):
     noise = StepNoise((0, 1, 2), 0, 1, torch.device("cpu"))
-    return Step(model, CFM(), TwoStage(**weights), noise, number=0, steps=1, training=training, mean=lambda x: x)
+    return Step(
+        model,
+        CFM(),
+        TwoStage(**weights),
+        noise,
+        number=0,
+        steps=1,
+        training=training,
+        parts=frozenset(PARTS),
+        rows=None,
+        mean=lambda x: x,
+    )
 
 
 def seen(rate, training):
@@ -37,7 +49,7 @@ def seen(rate, training):
     model.encode = lambda scaled: shown.append(scaled) or encode(scaled)
     model.likelihood.forward = likelihood
     batch = {"counts": COUNTS, "library": torch.full((4,), 50.0), "values": values}
-    AutoencoderStage(steps=1).losses(step_of(model, training, input_dropout=rate), batch)
+    AutoencoderStage(steps=1).losses(step_of(model, training, input_dropout=rate, thinning=1.0), batch)
     return shown[0], model.scaled(COUNTS, batch["library"]), targets[0]
 
 
@@ -58,7 +70,7 @@ def test_nothing_is_hidden_in_validation_nor_without_it():
 def test_columns_are_masked_each_for_itself_and_all_together():
     model, _ = model_of()
     n = 20_000
-    alone = masked(step_of(model, mask_rate=0.2), n)
+    alone = masked(step_of(model, mask_rate=0.2, joint_mask_rate=0.0), n)
     assert alone.shape == (n, 2)
     assert alone.float().mean(0).tolist() == pytest.approx([0.2, 0.2], abs=0.01)
     assert alone.all(1).float().mean().item() == pytest.approx(0.2**2, abs=0.01)
@@ -74,7 +86,7 @@ def test_guidance_needs_a_field_that_is_trained():
     TwoStage(mask_rate=0.0).check_guidance(1.0)
     TwoStage(mask_rate=0.0, joint_mask_rate=0.1).check_guidance(2.0)
     for plan, weight in (
-        (TwoStage(mask_rate=0.0), 2.0),
+        (TwoStage(mask_rate=0.0, joint_mask_rate=0.0), 2.0),
         (
             TwoStage(mask_rate=0.0, joint_mask_rate=0.1),
             {"batch": 2.0},
@@ -85,31 +97,107 @@ def test_guidance_needs_a_field_that_is_trained():
 
 
 def test_a_task_runs_the_stages_that_it_needs():
-    def run(plan, networks):
-        return [stage.name for stage in plan.stages() if stage.needed(networks)]
+    def run(plan, *parts):
+        return [stage.name for stage in plan.stages() if stage.needed(frozenset(parts))]
 
-    assert run(TwoStage(), "flow") == ["autoencoder", "flow"]
+    assert run(TwoStage(), "autoencoder", "noise") == run(TwoStage(), "cells") == ["autoencoder", "flow"]
     assert run(TwoStage(), "autoencoder") == ["autoencoder"]
-    assert run(Joint(), "autoencoder") == run(Joint(), "flow") == ["joint"]
-    assert run(TwoStage(), "none") == run(Joint(), "none") == []
+    assert run(TwoStage(), "autoencoder", "head") == ["autoencoder", "head"]
+    assert run(Joint(), "autoencoder") == run(Joint(), "noise") == ["joint"]
+    assert run(Joint(), "head") == ["joint", "head"]
+    assert run(TwoStage()) == run(Joint()) == []
 
 
-def test_a_plan_may_have_stages_behind_its_own(monkeypatch):
+def test_a_part_that_no_stage_trains_is_refused():
+    TwoStage().check_parts(frozenset(PARTS))
+    Joint().check_parts(frozenset({"autoencoder", "noise", "head"}))
+    with pytest.raises(UserError, match="no stage of Joint trains the part cells"):
+        Joint().check_parts(frozenset({"autoencoder", "cells"}))
+
+
+def test_a_config_may_add_stages_behind_those_of_its_plan():
     class Last(AutoencoderStage):
-        name, number = "last", 4
+        name, number = "last", 6
 
-    assert [s.name for s in TwoStage(then=JointStage(steps=7, then=Last(steps=9))).stages()][2:] == ["joint", "last"]
+    stages = TwoStage(then=JointStage(steps=7, then=Last(steps=9))).stages()
+    assert [stage.name for stage in stages] == ["autoencoder", "flow", "head", "joint", "last"]
     for further, words in (
         (CFM(), r"training\.then: CFM is no stage"),
-        (FlowStage(steps=7), "has a stage flow already; its stages: autoencoder, flow, flow"),
+        (FlowStage(steps=7), "has a stage flow already"),
     ):
         with pytest.raises(UserError, match=words):
             TwoStage(then=further)
-    plan, joint = "scsave.training.plan.TwoStage", "scsave.training.stages.JointStage"
-    monkeypatch.setattr("scsave.components.registry", lambda slot: {plan, joint})  # as if a YAML named both
-    assert build({"_target_": plan, "then": {"_target_": joint, "steps": 7}}, "training").stages()[2].steps == 7
-    with pytest.raises(UserError, match=r"training\.then\.steps"):
-        build({"_target_": plan, "then": {"_target_": joint, "steps": 0}}, "training")
+    with pytest.raises(UserError, match=r"training\.cool_from: no stage flw; the stages are autoencoder, flow, head"):
+        TwoStage(cool_from={"flw": 3})
+
+
+def test_a_length_is_passes_within_bounds_or_the_steps_themselves():
+    length = Length(None, passes=10, least=50, most=400)
+    assert length.of(1280, 128) == 100
+    assert length.of(130, 128) == 50  # at least
+    assert length.of(10**6, 128) == 400  # at most
+    assert length.of(60, 128) == 50  # fewer cells than a batch: a pass is one step
+    assert Length(None, 70, 50, 400).of(60, 128) == 70
+    assert Length(7, 10, 50, 400).of(10**6, 128) == 7
+    stage = AutoencoderStage(steps=length, batch_size=64)
+    assert stage.length(640) == 100
+    assert AutoencoderStage(steps=3).length(640) == 3
+
+
+def thinned(training, p=0.3, n=4000, each=40):
+    model, _ = model_of()
+    counts = torch.zeros(n, 11)
+    counts[:, :6] = each
+    kept, share = thin(step_of(model, training, thinning=p), counts)
+    return counts, kept, share
+
+
+def test_thinning_keeps_each_molecule_with_the_probability_of_its_cell():
+    counts, kept, share = thinned(training=True)
+    assert (kept <= counts).all()
+    assert torch.equal(kept, kept.round())
+    assert (kept[:, 6:] == 0).all()
+    assert 0.3 <= share.min() < 0.31
+    assert 0.99 < share.max() <= 1.0
+    rate = kept.sum(1) / counts.sum(1)  # of 240 molecules
+    assert (rate - share).mean().abs() < 0.002
+    z = (rate - share) / (share * (1 - share) / 240).clamp(min=1e-6).sqrt()
+    assert z.std().item() == pytest.approx(1.0, abs=0.05)  # binomial spread
+
+
+def test_validation_keeps_half():
+    counts, kept, share = thinned(training=False)
+    assert (share == 0.5).all()
+    assert (kept.sum() / counts.sum()).item() == pytest.approx(0.5, abs=0.003)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_decoder_is_asked_for_all_counts_and_in_validation_for_the_other_half(training):
+    model, values = model_of()
+    asked, head = [], model.likelihood.forward
+
+    def likelihood(out, library):
+        cells = head(out, library)
+        log_prob = lambda target: asked.append((target, library)) or cells.log_prob(target)  # noqa: E731
+        return SimpleNamespace(space=cells.space, log_prob=log_prob)
+
+    model.likelihood.forward = likelihood
+    batch = {"counts": COUNTS, "library": torch.full((4,), 50.0), "values": values}
+    weights = {"thinning": 0.3, "kl_weight": 1.0}
+    losses, _ = autoencoder_losses(step_of(model, training, **weights), batch)
+    (target, library), (kept, _) = asked[0], thin(after_noise(model, training, **weights), COUNTS)
+    if training:
+        assert torch.equal(target, COUNTS)
+        assert torch.equal(library, batch["library"])
+    else:
+        assert torch.equal(target, COUNTS - kept)
+        assert torch.equal(library, batch["library"] / 2)
+        torch.testing.assert_close(losses["loss"], losses["reconstruction"] / 11)  # no KL in the score
+
+
+def after_noise(model, training, **weights):
+    """A step whose draws of thinning are those of the loss: thinning is the first thing that is drawn."""
+    return step_of(model, training, **weights)
 
 
 OPTIONS = ("training/*.yaml", "objective/*.yaml", "likelihood/*.yaml", "backbone/save.yaml", "trainer/cpu.yaml")

@@ -15,8 +15,8 @@ from scsave.components import Node, check, wrong_value
 from scsave.errors import UserError
 
 COMPONENTS = (
-    "task", "data", "split", "vectors", "blocking", "backbone", "likelihood", "objective", "training", "method",
-    "trainer", "logger",
+    "task", "data", "split", "vectors", "blocking", "backbone", "likelihood", "objective", "training", "method", "trainer",
+    "logger",
 )  # fmt: skip
 
 

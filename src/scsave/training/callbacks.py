@@ -113,7 +113,7 @@ class Convergence(Callback):
     def on_validation_end(self, trainer: L.Trainer, module: StageModule) -> None:
         """Before the cooldown gains are counted; in it the weights of the best score are kept."""
         score = trainer.callback_metrics.get(f"{module.name}/val_loss")
-        if score is None or self.patience is None or trainer.sanity_checking:
+        if score is None or self.patience is None or not module.scored(trainer.global_step):
             return
         score = float(score)
         if score < self.best - self.tolerance * abs(self.best) or not math.isfinite(self.best):
@@ -157,6 +157,7 @@ class StageCheckpoint(Callback):
     """Keeps `<folder>/<stage>.ckpt`: every `every` steps, at the last, and when the run is asked to stop.
 
     Written beside and renamed (Lightning's own is not), so that a kill while it is written leaves the older one whole.
+    At a step that is validated it is written after the validation, which a resumed run would not make up for.
     """
 
     def __init__(self, folder: Path, every: int):
@@ -166,13 +167,24 @@ class StageCheckpoint(Callback):
         return self.folder / f"{stage}.ckpt"
 
     def on_train_batch_end(self, trainer: L.Trainer, module: StageModule, *args: Any) -> None:
+        validated = sum(trainer.num_val_batches) > 0 and trainer.global_step % module.plan.val_every == 0
+        if self._due(trainer) and not validated:
+            self._write(trainer, module)
+
+    def on_validation_end(self, trainer: L.Trainer, module: StageModule) -> None:
+        if self._due(trainer) and module.scored(trainer.global_step):
+            self._write(trainer, module)
+
+    def _due(self, trainer: L.Trainer) -> bool:
         ends = trainer.should_stop or trainer.global_step >= trainer.max_steps
-        if ends or trainer.global_step % self.every == 0:
-            path = self.path(module.name)
-            trainer.save_checkpoint(path.with_suffix(".partial"))
-            if trainer.is_global_zero:
-                os.replace(path.with_suffix(".partial"), path)
-            trainer.strategy.barrier("stage checkpoint")
+        return ends or trainer.global_step % self.every == 0
+
+    def _write(self, trainer: L.Trainer, module: StageModule) -> None:
+        path = self.path(module.name)
+        trainer.save_checkpoint(path.with_suffix(".partial"))
+        if trainer.is_global_zero:
+            os.replace(path.with_suffix(".partial"), path)
+        trainer.strategy.barrier("stage checkpoint")
 
 
 class Speed(ThroughputMonitor):

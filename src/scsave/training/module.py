@@ -128,6 +128,10 @@ class StageModule(L.LightningModule):
             return round(self.steps * (1 - share)), self.steps
         return self.cool_from, min(self.steps, math.ceil(self.cool_from / (1 - share)))
 
+    def scored(self, step: int) -> bool:
+        """Does a validation after `step` steps count? Lightning makes one more where a run is asked to stop."""
+        return step % self.plan.val_every == 0 or step >= self.cooling()[1]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["scsave_format"] = FORMAT
 

@@ -84,10 +84,10 @@ class Plan:
 
     def check_parts(self, parts: frozenset[str]) -> None:
         """UserError where a part is asked for that no stage of this plan trains."""
-        if parts - frozenset().union(*(stage.gives for stage in self.stages())):
+        if missing := sorted(parts - frozenset().union(*(stage.gives for stage in self.stages()))):
             raise UserError(
-                f"training={type(self).__name__.lower()} trains no flow from control cells; use training=two_stage, or a "
-                "route from noise (task.route=generate)"
+                f"training: no stage of {type(self).__name__} trains the part {missing[0]} that the task asks for; use "
+                "training=two_stage, or a route from noise (task.route=generate)"
             )
 
     def check_guidance(self, guidance: float | dict[str, float]) -> None:
