@@ -168,14 +168,12 @@ def test_scvi_corrects_to_a_reference_batch_and_refuses_one_that_it_lacks():
 
 
 @pytest.mark.parametrize("make", [Pca, Harmony, Scanorama])
-def test_embeddings_refuse_a_reference_or_a_route_that_they_do_not_have(make):
+def test_embeddings_refuse_a_reference_that_they_do_not_have(make):
     data, source, split = batches()
     method = make()
     method.fit(data, split, source, 0)
     with pytest.raises(UserError, match=f"method={method.name} has no choice of reference: leave task.reference=one"):
         method.integrate(data, 0, reference="one")
-    with pytest.raises(UserError, match=f"method={method.name} has no choice of route: leave task.route=translate"):
-        method.integrate(data, 0, route="translate")
 
 
 def test_a_missing_package_is_answered_with_the_install_command(monkeypatch):

@@ -32,7 +32,7 @@ class Integration(Baseline):
         self.cost = {"parameters": 0, "steps": 0, "cells_seen": 0}
 
     def integrate(self, data: AnnData, seed: int, reference: str | None = None) -> AnnData:
-        """The cells with an embedding of all batches together; UserError for a reference or a route."""
+        """The cells with an embedding of all batches together; UserError for a reference."""
         self._no_choice(reference=reference)
         started = time.perf_counter()
         embedding, expression = self.embed(data, data.obs[self.batch_key].astype(str), seed)

@@ -70,7 +70,7 @@ class LatentShift(Levels):
         from scsave.training.plan import TwoStage
 
         options = options or FitOptions()
-        setup = FitOptions(networks="autoencoder", trainer=options.trainer)
+        setup = FitOptions(parts=frozenset({"autoencoder"}), trainer=options.trainer)
         gene_ids = list(train.var[keys.GENE_ID]) if keys.GENE_ID in train.var else None
         blocks = self.blocking(
             BlockingContext(list(train.var_names), train, columns.organism, gene_ids, options.cache, seed)
