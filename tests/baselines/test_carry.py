@@ -106,6 +106,6 @@ def test_a_repeated_control_cell_is_one_observation(control):
     once, often = (to_pooled(cells, mean, variance, 295) for cells in (few, repeated(few, 40)))
     np.testing.assert_allclose(often, once, atol=1e-4)  # float32 means
     share = once @ (mean - means(few)) / np.square(mean - means(few)).sum()
-    assert share > 0.9
+    assert share > 0.8  # 200 observations would give 0.6 at most
     alike = to_pooled(control[:100].copy(), mean, variance, 295)
     assert alike @ (mean - means(control[:100])) / np.square(mean - means(control[:100])).sum() < 0.8
