@@ -84,7 +84,7 @@ def test_repeated_cells_meet_a_mean_that_a_handful_can_not_and_say_whose_repeats
     few, change = control[:5].copy(), np.full(60, 0.1)
     many = repeated(few, 60)
     assert (many.n_obs, observed(many), observed(few)) == (300, 5, 5)
-    assert means(many) == pytest.approx(means(few), abs=1e-6)
+    assert means(many) == pytest.approx(means(few), abs=1e-4)  # float32
     assert many.obs_names.is_unique
 
     def carried(cells):
@@ -102,10 +102,10 @@ def test_repeated_cells_meet_a_mean_that_a_handful_can_not_and_say_whose_repeats
 
 def test_a_repeated_control_cell_is_one_observation(control):
     """However often five cells are repeated, their mean is pooled with training's as that of five cells."""
-    few, mean, variance = control[:5].copy(), means(control), np.full(60, 0.5)
+    few, mean, variance = control[:5].copy(), means(control), control.X.toarray().var(axis=0)
     once, often = (to_pooled(cells, mean, variance, 295) for cells in (few, repeated(few, 40)))
-    np.testing.assert_allclose(often, once, atol=1e-6)
+    np.testing.assert_allclose(often, once, atol=1e-4)  # float32 means
     share = once @ (mean - means(few)) / np.square(mean - means(few)).sum()
-    assert share > 0.9
+    assert share > 0.8  # 200 observations would give 0.6 at most
     alike = to_pooled(control[:100].copy(), mean, variance, 295)
     assert alike @ (mean - means(control[:100])) / np.square(mean - means(control[:100])).sum() < 0.8

@@ -128,7 +128,7 @@ def test_pictures_of_an_integration(tmp_path):
     run = Run(tmp_path, ["task=batch_correction"])
     cells = AnnData(obs=run.cells.obs)
     points = np.random.default_rng(0).normal(size=(cells.n_obs, 6)).astype(np.float32)
-    cells.obsm |= {keys.LATENT: points, keys.COMPONENTS: points[:, :4], keys.UNCORRECTED: points.copy()}
+    cells.obsm.update({keys.LATENT: points, keys.COMPONENTS: points[:, :4], keys.UNCORRECTED: points.copy()})
     cells.obsm[keys.UNCORRECTED][::3] = np.nan  # cells that were not scored
     write_h5ad(run.scores / "integrated.h5ad", cells)
     run.record({"save": {"total": 1.0}}, task="batch_correction", registry="batch_correction", info={})

@@ -149,7 +149,12 @@ def _part(table: Table, label: str, group: str, numbers: list[int]) -> dict[str,
 def pictures(content: Content, runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Those over several runs first; then of each task, data set and split one run's, SAVE's where there is one."""
     found = [
-        {"title": "" if folder.name == "figures" else folder.name.replace("_", " ", 1), "paths": list(paths)}
+        {
+            "title": "" if folder.name == "figures" else folder.name.replace("_", " ", 1),
+            "paths": list(paths),
+            "run": None,
+            "more": 0,
+        }
         for folder, paths in groupby(
             sorted(content.figures, key=lambda path: (path.parent, path)), key=lambda p: p.parent
         )
