@@ -167,7 +167,9 @@ def settings(runs: pd.DataFrame) -> tuple[pd.Series, list[str]]:
         else:
             once = text.drop_duplicates()  # of values that as many variants have, the one of more runs
             usual = once.agg(
-                lambda column: max(column, key=lambda value: (sum(column == value), sum(text[column.name] == value)))
+                lambda column, text=text: max(
+                    column, key=lambda value: (sum(column == value), sum(text[column.name] == value))
+                )
             )
             departs = [[key for key in shown if one[key] != usual[key]] for _, one in text.iterrows()]
             found[same.index] = [
