@@ -98,6 +98,8 @@ def folder_of(experiment: str) -> str:
 
 def belongs(gaps: pd.DataFrame, name: str, same: pd.DataFrame) -> pd.Series:
     """Which gaps are the table's: those of its task, and of its experiment or folder of experiments."""
+    if gaps.empty:
+        return pd.Series(index=gaps.index, dtype=bool)
     task, registry = same["task"].iloc[0], same["registry"].iloc[0]
     folders = gaps["experiment"].map(folder_of)
     if name == registry:  # a table across experiments: of those that it has

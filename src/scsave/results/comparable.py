@@ -165,7 +165,12 @@ def settings(runs: pd.DataFrame) -> tuple[pd.Series, list[str]]:
         elif pairs["experiment"].notna().all() and not pairs.duplicated(["column", "experiment"]).any():
             found[same.index] = same["experiment"]
         else:
-            usual = text.drop_duplicates().agg(lambda column: max(column, key=list(column).count))
+            once = text.drop_duplicates()  # of values that as many variants have, the one of more runs
+            usual = once.agg(
+                lambda column, text=text: max(
+                    column, key=lambda value: (sum(column == value), sum(text[column.name] == value))
+                )
+            )
             departs = [[key for key in shown if one[key] != usual[key]] for _, one in text.iterrows()]
             found[same.index] = [
                 told(one, part, shown) for part, (_, one) in zip(departs, flat.iterrows(), strict=True)
