@@ -183,6 +183,8 @@ def test_a_run_is_refused_on_a_changed_file(tiny, tmp_path):
         with pytest.raises(UserError, match=r"split.csv|were trained on other data") as caught:
             run(tiny("mode=evaluate", f"ckpt={tmp_path}/run"), tmp_path / "x")
         assert "\n" not in str(caught.value)
+        with pytest.raises(UserError, match="were trained on other data"):  # nor is it said to be done
+            run(tiny(cells=[*own, "blocking=random"]), tmp_path / "run")
 
 
 @pytest.mark.parametrize("training", ["two_stage", "joint"])

@@ -40,7 +40,7 @@ from scsave.runs.naming import (
 from scsave.runs.processes import own_processes, rank_zero
 from scsave.runs.record import device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, use
-from scsave.runs.weights import CHECKPOINTS, SPLIT, fit_options, fitted, job_of, restored
+from scsave.runs.weights import CHECKPOINTS, SPLIT, file_as_it_was, fit_options, fitted, job_of, restored
 from scsave.tasks.validation import check_sweep_metric, loss, over_folds
 
 log = logging.getLogger("scsave")
@@ -122,7 +122,8 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     if config.sweep_metric:
         optimised = check_sweep_metric(config.sweep_metric, task, build(config.method, "method"))
     scores = scores_folder(folder, cfg)
-    if config.mode == "train" and not cfg.resume and not config.force and (scores / RESULTS).is_file():
+    finished = config.mode == "train" and not cfg.resume and not config.force and (scores / RESULTS).is_file()
+    if finished and file_as_it_was(source, folder, cache):
         return show_done(scores, optimised)
     source = source.fitted(cache)
     task.check(source.roles)  # the file that is there may lack what the set usually has

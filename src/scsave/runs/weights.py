@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scsave import keys
 from scsave.components import build
+from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.files import whole_folder, write_json
@@ -71,6 +72,14 @@ def restored(method: Method, data: AnnData, split: Split, folder: Path, device: 
     cost = folder / COST
     method.cost.update(json.loads(cost.read_text(encoding="utf-8")) if cost.is_file() else {})
     return True
+
+
+def file_as_it_was(source: DataSource, folder: Path, cache: Path) -> bool:
+    """Whether the run in `folder` was trained on the local file as it is now; True where that can't be asked."""
+    known = [_trained_on(path.parent) for path in folder.rglob(TRAINED_ON)]
+    if not known or source.path is None or not Path(source.path).is_file():
+        return True
+    return all(one["checksum"] == source.checksum(cache) for one in known)
 
 
 def fitted(method: Method, data: AnnData, split: Split, columns: Columns, config: RunConfig, options: Any,
