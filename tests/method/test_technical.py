@@ -15,7 +15,9 @@ from scsave.method.technical import every_column, technical_columns
 
 
 def columns(*nuisance):
-    return Columns("t", ["condition"], "type", "batch", "condition", "ctrl", nuisance=list(nuisance) or None, carried=["x"])
+    return Columns(
+        "t", ["condition"], "type", "batch", "condition", "ctrl", nuisance=list(nuisance) or None, carried=["x"]
+    )
 
 
 def table(**more):

@@ -41,7 +41,9 @@ def test_six_strata_and_a_distance_make_a_regression_that_does_not_extrapolate()
     trust = trust_of(scores.tolist(), distances.tolist())
     for at in distances:
         assert expected_accuracy(trust, at)["expected_pcc"] == pytest.approx(np.tanh(1.5 - 0.4 * math.log(at)))
-    assert expected_accuracy(trust, 100.0)["expected_pcc"] == pytest.approx(expected_accuracy(trust, 8.0)["expected_pcc"])
+    assert expected_accuracy(trust, 100.0)["expected_pcc"] == pytest.approx(
+        expected_accuracy(trust, 8.0)["expected_pcc"]
+    )
     assert expected_accuracy(trust)["expected_pcc"] == pytest.approx(np.tanh(np.arctanh(scores).mean()))
     five = trust_of(scores[:5].tolist(), distances[:5].tolist())
     assert expected_accuracy(five, 1.0) == expected_accuracy(five)

@@ -37,5 +37,5 @@ def test_a_damaged_file_is_refused_by_its_sum(tmp_path):
     raw = bytearray((tmp_path / "model.ckpt").read_bytes())
     raw[len(raw) // 2] ^= 1
     (tmp_path / "model.ckpt").write_bytes(raw)
-    with pytest.raises(UserError, match="its sha256 is not the one in model.sha256"):
+    with pytest.raises(UserError, match=r"its sha256 is not the one in model\.sha256"):
         read_checkpoint(tmp_path, "save")

@@ -46,7 +46,9 @@ def folder_of(below):
 
 
 def finished(below, *more):
-    done = subprocess.run(command(below, *more), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command(below, *more), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     folder = folder_of(below)
     (results,) = folder.glob("scores/*/results.json")

@@ -22,7 +22,18 @@ COUNTS = torch.arange(44.0).view(4, 11) % 7 + 1  # no zero among them
 
 def step_of(model, training=True, **weights):
     noise = StepNoise((0, 1, 2), 0, 1, torch.device("cpu"))
-    return Step(model, CFM(), TwoStage(**weights), noise, number=0, steps=1, training=training, parts=frozenset(PARTS), rows=None, mean=lambda x: x)
+    return Step(
+        model,
+        CFM(),
+        TwoStage(**weights),
+        noise,
+        number=0,
+        steps=1,
+        training=training,
+        parts=frozenset(PARTS),
+        rows=None,
+        mean=lambda x: x,
+    )
 
 
 def seen(rate, training):

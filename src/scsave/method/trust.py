@@ -53,7 +53,11 @@ def settle(model: Fitted, plan: Plan, rows: Rows, train: AnnData, seed: int) -> 
             found[name] = _scores(refitted, plan, pairs, name, train, seed)
     table = np.array([[found[name][leave] for leave in LEAVE] for name in names])  # (T, 5)
     mean = np.nanmean(table, axis=0)
-    best = int(np.nan_to_num(mean, nan=-1.0).argmax()) if plan.leave is None else int(np.abs(np.array(LEAVE) - plan.leave).argmin())
+    best = (
+        int(np.nan_to_num(mean, nan=-1.0).argmax())
+        if plan.leave is None
+        else int(np.abs(np.array(LEAVE) - plan.leave).argmin())
+    )
     leave, apart = LEAVE[best] if plan.leave is None else plan.leave, distances(model, latents, pairs, names)
     trust = {n: {"pcc": float(p), "distance": float(d)} for n, p, d in zip(names, table[:, best], apart, strict=True)}
     log.info("training strata held out in turn: change-PCC %.3f on average at leave=%s", mean[best], leave)
