@@ -37,6 +37,7 @@ from scsave.method.sample import generate
 from scsave.runs.record import device_name, git_commit, versions
 from scsave.training.loader import StepNoise
 from scsave.training.module import StageModule
+from scsave.training.stages import PARTS
 
 ROOT = Path(__file__).resolve().parents[1]
 ATEN = torch.ops.aten
@@ -64,7 +65,8 @@ class Bench:
         blocks = GeneBlocks(tuple(f"g{i}" for i in range(genes)), np.arange(genes) % -(-genes // block), "bench", {})
         conditions = Conditions.fit(self.obs, list(self.obs))
         self.model = Fitted.assemble(nodes, blocks, conditions, list(self.obs), None, seed=0).to(device)
-        self.model.info = {"library_range": (1.0, 1e6), "networks": "flow"}
+        levels = self.obs.drop_duplicates().to_dict("list")  # technical columns are drawn from them
+        self.model.info = {"library_range": (1.0, 1e6), "parts": list(PARTS), "levels": levels}
         counts = torch.poisson(torch.full((n, genes), 0.1)).to(device)
         values = {name: v.to(device) for name, v in conditions.encode(self.obs).items()}
         group = torch.zeros(n, dtype=torch.long, device=device)
@@ -76,7 +78,7 @@ class Bench:
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """Each stage's name and one optimiser step of it."""
         for stage in self.plan.stages():
-            module = StageModule(self.model.network, stage, self.plan, self.model.sampler.objective, 0, stage.steps)
+            module = StageModule(self.model.network, stage, self.plan, self.model.sampler.objective, 0, steps=1000)
             optimizer = module.to(self.device).configure_optimizers()["optimizer"]
             noise = StepNoise((0,), 0, 1, torch.device(self.device))
 

@@ -31,7 +31,7 @@ def test_the_products_computed_again_are_those_of_the_step(bench):
 
 def test_sections_give_ratios(bench):
     steps = dict(bench.step(SMALL, "cpu", sizes=(60,)))
-    assert list(steps) == ["autoencoder, 60 genes", "flow, 60 genes"]
+    assert list(steps) == ["autoencoder, 60 genes", "flow, 60 genes", "head, 60 genes"]
     assert all(row["ratio"] == row["seconds"] / row["matmuls"] > 1 for row in steps.values())
     sizes = dict(bench.attention(SMALL, "cpu", genes=60))
     assert sizes["K=3200"]["of K=3200"] == 1
