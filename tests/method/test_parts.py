@@ -45,7 +45,9 @@ def made(*parts):
     config = plain(compose(TINY))
     nodes = {name: config[name] for name in NODES} | {"gene_vectors": config["method"]["gene_vectors"]}
     data, places = cells(), np.arange(240)
-    split = Split("test", places[:200], places[200:220], places[220:])
+    split = Split(
+        {keys.TRAIN: places[:200], keys.VAL: places[200:220], keys.TEST: places[220:]}, np.array(data.obs_names), "test"
+    )
     model = fit(nodes, data, split, COLUMNS, 0, FitOptions(parts=frozenset(parts)))
     return model, (nodes, data, split, COLUMNS, 0)
 
