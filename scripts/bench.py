@@ -66,7 +66,7 @@ class Bench:
         conditions = Conditions.fit(self.obs, list(self.obs))
         self.model = Fitted.assemble(nodes, blocks, conditions, list(self.obs), None, seed=0).to(device)
         levels = self.obs.drop_duplicates().to_dict("list")  # technical columns are drawn from them
-        self.model.info = {"library_range": (1.0, 1e6), "parts": list(PARTS), "levels": levels}
+        self.model.info = {"library_range": (1.0, 1e6), "parts": list(PARTS), "levels": levels, "technical": []}
         counts = torch.poisson(torch.full((n, genes), 0.1)).to(device)
         values = {name: v.to(device) for name, v in conditions.encode(self.obs).items()}
         group = torch.zeros(n, dtype=torch.long, device=device)
