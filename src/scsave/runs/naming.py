@@ -12,6 +12,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from scsave.errors import UserError
 from scsave.files import whole_folder
@@ -24,6 +26,15 @@ _NEITHER = (
 )  # fmt: skip
 # What changes scores only: a task asks for parts of a model, which are added to the weights that are there.
 _SCORES_ONLY = ("sampling", "task")
+
+
+def read_config(path: Path) -> DictConfig:
+    """The config that a run wrote; UserError for a file that is no plain YAML."""
+    try:
+        return OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"{path}: no config that a run wrote ({said}); give the folder of a run of your own") from None
 
 
 def training_hash(cfg: DictConfig) -> str:

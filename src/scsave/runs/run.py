@@ -33,6 +33,7 @@ from scsave.runs.naming import (
     config_hash,
     named_on_command_line,
     overrides,
+    read_config,
     scores_folder,
     sweep_arguments,
     training_hash,
@@ -101,7 +102,7 @@ def stored(folder: Path, cfg: DictConfig) -> DictConfig:
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"{folder}: no {CONFIG} there; give the folder that a run wrote (outputs/<task>/<data>/...)")
-    found = OmegaConf.load(path)
+    found = read_config(path)
     for key in _OF_THE_CALL:
         # a resumed run logs where it did, draws what it would have, and scores as it was to
         of_the_run = key in ("task", "sampling", "trainer") or key == "logger" or (key == "figures" and cfg.resume)

@@ -14,7 +14,7 @@ from scsave.components import build
 from scsave.errors import UserError
 from scsave.files import whole_folder, write_h5ad, write_text
 from scsave.runs.config import RunConfig
-from scsave.runs.naming import checkpoint_run, named_on_command_line, override_values, overrides
+from scsave.runs.naming import checkpoint_run, named_on_command_line, override_values, overrides, read_config
 
 if TYPE_CHECKING:
     from scsave.method.fitted import Fitted
@@ -163,7 +163,7 @@ def stored(config: RunConfig) -> dict[str, Any]:
         raise UserError(
             f"data.path={config.data.get('path')}: {path} is missing, and with it how the run read its data"
         )
-    return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    return OmegaConf.to_container(read_config(path), resolve=True)
 
 
 USES = {"generate": generate, "predict": predict, "integrate": integrate}
