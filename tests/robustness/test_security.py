@@ -134,6 +134,6 @@ def test_a_payload_in_the_config_of_a_run_folder_is_refused(place, name, config,
 
 def test_a_config_of_a_run_folder_makes_no_objects(config, tmp_path):
     (tmp_path / "config.yaml").write_text(f"task: !!python/object/apply:os.system ['touch {tmp_path}/mark']\n")
-    with pytest.raises(UserError, match="no config that a run wrote .*could not determine a constructor"):
+    with pytest.raises(UserError, match=r"no config that a run wrote .*could not determine a constructor"):
         stored(tmp_path, OmegaConf.create(config | {"resume": str(tmp_path)}))
     assert not (tmp_path / "mark").exists()
