@@ -17,6 +17,7 @@ from scsave.data.catalog import data_with
 from scsave.errors import UserError
 from scsave.files import write_h5ad
 from scsave.keys import Columns
+from scsave.metrics.integration import IntegrationScorer
 from scsave.metrics.row import Metric
 from scsave.protocol import Context, Method, Outcome
 
@@ -74,10 +75,9 @@ class BatchCorrection:
                 f"task.reference={self.reference}: not a level of {columns.batch}; levels: "
                 f"{', '.join(sorted(batches.index))}"
             )
+        IntegrationScorer.check(obs, columns, self.unlabelled_batches)
 
     def run(self, context: Context) -> Outcome:
-        from scsave.metrics.integration import IntegrationScorer
-
         data, columns, method = context.data, context.columns, context.method
         scorer = IntegrationScorer(
             data,
