@@ -102,7 +102,6 @@ def _train(
 ) -> None:
     plan.check_parts(options.parts)
     conditions = model.conditions
-    plan.check_parts(options.parts)
     group, _ = combinations(train.obs, conditions.names)
     rows = _rows(train, conditions, group, pairs_of(train.obs, columns) if "cells" in options.parts else None)
     val_rows = _rows(select_cells(val, np.flatnonzero(conditions.knows(val.obs))), conditions)
