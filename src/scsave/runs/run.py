@@ -46,20 +46,9 @@ from scsave.tasks.validation import check_sweep_metric, loss, over_folds
 
 log = logging.getLogger("scsave")
 CONFIG = "config.yaml"
-# Of a run that is used again, what this call decides; the last three where the command line names them.
-_OF_THE_CALL = (
-    "analysis",
-    "paths",
-    "logger",
-    "mode",
-    "ckpt",
-    "resume",
-    "figures",
-    "force",
-    "task",
-    "sampling",
-    "trainer",
-)
+# Of a run that is used again: what this call always decides, and what it decides where the command line names it.
+_OF_THE_CALL = ("analysis", "paths", "mode", "ckpt", "resume", "figures", "force")
+_WHERE_NAMED = ("logger", "task", "sampling", "trainer")
 
 
 def run(cfg: DictConfig, folder: Path) -> float | None:
@@ -98,18 +87,16 @@ def requeued(folder: Path) -> bool:
 
 
 def stored(folder: Path, cfg: DictConfig) -> DictConfig:
-    """The config that a run directory was made with, and of this call's what `_OF_THE_CALL` lists."""
+    """The config that a run directory was made with, and of this call's what it decides."""
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"{folder}: no {CONFIG} there; give the folder that a run wrote (outputs/<task>/<data>/...)")
     found = read_config(path)
-    for key in _OF_THE_CALL:
-        # a resumed run logs where it did, draws what it would have, and scores as it was to
-        of_the_run = key in ("task", "sampling", "trainer") or key == "logger" or (key == "figures" and cfg.resume)
-        if key in ("task", "sampling", "trainer") and cfg.resume:
-            continue
-        if not of_the_run or named_on_command_line(key):
-            found[key] = cfg.get(key)
+    always, where_named = set(_OF_THE_CALL), set(_WHERE_NAMED)
+    if cfg.resume:  # it is scored as it was to, and logs and draws as the run did unless it is told otherwise
+        always, where_named = always - {"figures"}, {"logger", "figures"}
+    for key in always | {key for key in where_named if named_on_command_line(key)}:
+        found[key] = cfg.get(key)
     return found
 
 
