@@ -286,8 +286,8 @@ class Velocity(nn.Module):
         shift = x.new_zeros(()) if self.shift is None else self.shift(values)  # (N, L * d + 1)
         x = x if self.shift is None else x - t[:, None] * shift  # (N, L * d + 1)
         s = self.conditions(values, len(x)) + self.time(t)  # (N, e)
-        if cells is not None:
-            s = s + cells[:, None] * self.source  # (N, e)
-            if len(self.shifts) > 1:
-                shift = shift + cells[:, None] * self.shifts[values[self.perturbation]]  # (N, L * d + 1)
+        # from noise it adds 0, so that no parameter is left without a gradient, which DDP would wait for
+        s = s + (x.new_zeros(len(x)) if cells is None else cells)[:, None] * self.source  # (N, e)
+        if cells is not None and len(self.shifts) > 1:
+            shift = shift + cells[:, None] * self.shifts[values[self.perturbation]]  # (N, L * d + 1)
         return shift + leave * self.field(x, s)  # (N, L * d + 1)
