@@ -54,7 +54,13 @@ def test_two_processes_train_as_one(tmp_path):
         ("two", ["-m", "trainer=ddp", "trainer.devices=2", "seed=0,1"]),
     ):
         # what thinning draws differs between processes, and a batch of all cells has to be even
-        small = [*CELLS, *NETWORK, "training.thinning=1", "training.flow_batch_size=64", f"paths.outputs={tmp_path / name}"]
+        small = [
+            *CELLS,
+            *NETWORK,
+            "training.thinning=1",
+            "training.flow_batch_size=64",
+            f"paths.outputs={tmp_path / name}",
+        ]
         done = train(*more, *small, "sweep_metric=energy")
         assert done.returncode == 0, done.stderr
         jobs = 1 if name == "one" else 2
@@ -70,3 +76,13 @@ def test_two_processes_train_as_one(tmp_path):
     for key, value in states["one"].items():
         torch.testing.assert_close(states["two"][key], value, rtol=1e-3, atol=1e-4, msg=key)
     assert means["two"] == pytest.approx(means["one"], rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_failed_job_does_not_end_the_next_one(tmp_path):
+    """Both jobs of a sweep run, and fail in their second fit; Hydra tells of the first."""
+    small = [*CELLS, *NETWORK, f"paths.outputs={tmp_path}", "training.flow_lr=1e30"]
+    done = train("-m", "trainer=ddp", "trainer.devices=2", "seed=0,1", *small)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout.count("generation on simulated:") == 2
+    assert "error: stage flow: the loss is nan" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,9 @@ def own_processes(arguments: list[str] | None, processes: int) -> Iterator[None]
         sys.argv = [str(Path(line[0]).absolute()), *arguments]
     try:
         yield
+    except BaseException:
+        _end_children()
+        raise
     finally:
         sys.argv = line
         if processes > 1:
@@ -60,3 +64,13 @@ def leave() -> None:
 
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _end_children() -> None:
+    """End the processes that a failed job started: Lightning's observer of them would kill the next job of a sweep."""
+    for thread in threading.enumerate():
+        if thread.name == "child-process-observer":
+            children, thread._child_processes[:] = list(thread._child_processes), []
+            for child in children:
+                child.kill()
+                child.wait()

@@ -92,7 +92,7 @@ class StageModule(L.LightningModule):
             finite = self.trainer.strategy.reduce_boolean_decision(finite, all=True)
         if not finite:
             raise UserError(
-                f"stage {self.name}: the loss is {float(loss):g} at step {self.global_step + 1} of {self.steps}; "
+                f"stage {self.name}: the loss is {loss.item():g} at step {self.global_step + 1} of {self.steps}; "
                 f"lower {self.stage.lr_key} (now {self.stage.lr:g}) or training.gradient_clip (now {self.plan.gradient_clip})"
             )
 
