@@ -83,6 +83,7 @@ def test_cells_of_an_unknown_batch_are_embedded_and_counted():
     np.testing.assert_array_equal(known.obsm[keys.LATENT], found.obsm[keys.LATENT])  # the encoder sees no batch
     assert known.uns[keys.UNS]["cells_of_unknown_batch"] == 0
     assert found.uns[keys.UNS]["cells_of_unknown_batch"] == (found.obs.batch == "new").sum() == 120
-    assert found.obsm[keys.LATENT].shape[1] == model.network.backbone.head_size
+    backbone = model.network.backbone
+    assert found.obsm[keys.LATENT].shape[1] == backbone.head_size + min(backbone.head_components, len(model.genes) - 1)
     with pytest.raises(UserError, match="reference batch 9: not a level of batch; the model knows: 1, 2"):
         integrate(model, data, "9")

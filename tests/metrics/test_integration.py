@@ -50,7 +50,14 @@ def scored():
 @pytest.mark.slow
 def test_every_row_of_the_registry_is_emitted(scored):
     found = scored[3]
-    assert list(found) == ["unintegrated", "good", "noise", "good (expression)", "good (components)"]
+    assert list(found) == [
+        "unintegrated",
+        "good",
+        "noise",
+        "good (expression)",
+        "good (components)",
+        "noise (softened)",
+    ]
     for groups in found.values():
         assert list(groups) == ["all"]
         assert list(groups["all"]) == list(rows("batch_correction"))

@@ -107,7 +107,7 @@ def test_the_integration_head_leaves_the_batch_out_and_keeps_the_cell():
     batch, signal = torch.arange(n) % 2, torch.randn(n, 2)
     latent = 2 * signal @ torch.randn(2, 16) + 3.0 * batch[:, None]
     values, logvar = {"batch": batch}, torch.full((n, 16), -6.0)
-    head = IntegrationHead(16, conditions, 32, 3)
+    head = IntegrationHead(16, 40, conditions, 32, 3, 5)
     head.mean, head.std = latent.mean(0), latent.std(0)
     model = SimpleNamespace(head=head, decoder_conditions=SimpleNamespace(conditions=conditions))
 

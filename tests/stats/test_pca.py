@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from scsave.stats.pca import Projection, fit_pca, softened
+from scsave.stats.pca import Projection, fit_pca, softened, sphered_half
 from tests.metrics.cells import population
 
 
@@ -29,3 +29,10 @@ def test_softened_components_have_the_root_of_their_sd_and_keep_a_constant():
     assert axes(x).std(0) == pytest.approx(np.sqrt(fit_pca(x, 2, seed=0)(x).std(0)))
     flat = Projection(np.zeros(3), np.eye(3)[:, :2])
     assert (softened(flat, np.ones((4, 3))).components == flat.components).all()
+
+
+def test_an_embedding_is_softened_as_components_are():
+    x = np.random.default_rng(0).normal(size=(50, 3)) * [5.0, 1.0, 0.2]
+    softer = sphered_half(x)
+    assert softer.std(0) == pytest.approx(np.sqrt(np.linalg.svd(x - x.mean(0))[1] / np.sqrt(50)))
+    assert np.corrcoef(softer, rowvar=False) == pytest.approx(np.eye(3), abs=1e-9)

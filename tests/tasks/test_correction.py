@@ -60,7 +60,9 @@ def trained(tiny, outputs, no_scib):
 def test_products(tiny, tmp_path, no_scib):
     run(tiny(*TASK, "backbone.head_size=7"), tmp_path / "run")
     cells = integrated(tmp_path / "run")
-    assert cells.obsm[keys.LATENT].shape == (240, 7)
+    assert cells.obsm[keys.LATENT].shape == (240, 7 + 47)  # the code, and components of corrected expression
+    np.testing.assert_allclose(cells.obsm[keys.LATENT][:, :7].var(0).sum(), 1, rtol=0.1)
+    np.testing.assert_allclose(cells.obsm[keys.LATENT][:, 7:].var(0).sum(), 1, rtol=0.1)
     # of corrected expression: 50 components, or one less than genes
     assert cells.obsm[keys.COMPONENTS].shape == (240, 47)
     assert embedding_key(cells) == keys.LATENT  # as figures find it in the file

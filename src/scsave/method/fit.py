@@ -25,6 +25,7 @@ from scsave.genes.space import TextSpace
 from scsave.keys import Columns
 from scsave.method.fitted import Fitted
 from scsave.method.gene_sets import gene_set_columns, perturbed_genes
+from scsave.method.integrate import fit_axes
 from scsave.method.technical import every_column, technical_columns
 from scsave.method.trust import settle
 from scsave.stats.columns import gene_moments, library_range
@@ -113,6 +114,8 @@ def _train(
         {*model.info["parts"], *options.parts} - ({"head"} if model.network.head is None else set())
     )
     model.to(options.trainer.device)
+    if model.network.head is not None and "head" in options.parts:
+        fit_axes(model, train, seed)
     if "cells" in options.parts:
         model.info |= settle(model, plan, rows, train, seed)
 

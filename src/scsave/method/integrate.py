@@ -15,30 +15,37 @@ from scsave import __version__, keys
 from scsave.errors import UserError
 from scsave.method.decoding import CHUNK, inference, on
 from scsave.method.fitted import Fitted
+from scsave.stats.pca import fit_pca, softened
+from scsave.stats.resample import subsample
 
 MEAN = "mean over batches"
+AXES_CELLS = 5000  # training cells, at most, that the embedding's axes are fitted on
 
 
 def integrate(model: Fitted, cells: AnnData, reference: str | None = None) -> AnnData:
     """The cells (prepared) with `obsm["X_save"]` (N, k) and corrected log1p expression in `X`, (N, G).
 
-    The embedding is the code of the integration head, which sees the latent alone: a batch that training did not have is
-    embedded as any other, and counted. Expression is the decoded mean of the latent as the head has it under `reference`,
-    or under each combination of technical levels that training had, and the rates averaged. `layers["counts"]` are the
-    cells' own counts of the model's genes. UserError for a reference that training did not have and for a model without a
-    head.
+    The embedding is the code of the integration head, and beside it principal components of corrected expression (the mean
+    over batches, whatever the reference) on the axes of training cells. The head sees the latent alone: a batch that
+    training did not have is embedded as any other, and counted. Expression is the decoded mean of the latent as the head
+    has it under `reference`, or under each combination of technical levels that training had, and the rates averaged.
+    `layers["counts"]` are the cells' own counts of the model's genes. UserError for a reference that training did not
+    have and for a model without a head.
     """
     started, network = time.perf_counter(), model.network
     check_head(model)
     given = technical_levels(model, reference)
     z = torch.from_numpy(model.encode(cells)).to(model.device)  # (N, L * d)
     library = torch.as_tensor(cells.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
+    expression = mean = corrected(model, z, library, technical_levels(model, None))
+    if reference is not None:
+        expression = corrected(model, z, library, given)
     with inference(network):
-        code = network.head.encode(z).mu.cpu().numpy()  # (N, k)
-    out = AnnData(
-        X=corrected(model, z, library, given), obs=cells.obs.copy(), var=pd.DataFrame(index=pd.Index(model.genes))
-    )
-    out.obsm[keys.LATENT] = np.ascontiguousarray(code, dtype=np.float32)
+        code = network.head.encode(z).mu  # (N, k)
+        parts = (slice(i, i + CHUNK) for i in range(0, len(z), CHUNK))
+        embedded = [network.head.embedding(code[part], torch.from_numpy(mean[part]).to(code)) for part in parts]
+    out = AnnData(X=expression, obs=cells.obs.copy(), var=pd.DataFrame(index=pd.Index(model.genes)))
+    out.obsm[keys.LATENT] = torch.cat(embedded).cpu().numpy()
     shared = cells.var_names.get_indexer(model.genes)
     if (shared >= 0).all():
         out.layers[keys.COUNTS] = sp.csr_matrix(cells.layers[keys.COUNTS])[:, shared]
@@ -50,6 +57,35 @@ def integrate(model: Fitted, cells: AnnData, reference: str | None = None) -> An
     }
     model.cost["seconds_integrate"] = time.perf_counter() - started
     return out
+
+
+def fit_axes(model: Fitted, train: AnnData, seed: int) -> None:
+    """Give the integration head the axes of its embedding, from training cells (prepared).
+
+    Components are divided by the root of their sd (`scsave.stats.pca.softened`), and each of the two parts is brought to a
+    total variance of 1. That both are in it was measured: docs/correction.md.
+    """
+    head = model.network.head
+    cells = train[subsample(train.n_obs, AXES_CELLS, seed)]
+    z = torch.from_numpy(model.encode(cells)).to(model.device)
+    library = torch.as_tensor(cells.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
+    x = corrected(model, z, library, technical_levels(model, None))  # (N, G)
+    with inference(model.network):
+        code = head.encode(z).mu  # (N, k)
+        head.code_centre.copy_(code.mean(0))
+        head.code_scale.copy_(total_sd(code))
+    if head.axes.shape[1] and len(x) > 1:
+        pca = softened(fit_pca(x, head.axes.shape[1], seed), x)
+        axes = torch.zeros_like(head.axes)
+        axes[:, : pca.components.shape[1]] = torch.from_numpy(pca.components).to(axes)
+        axes /= total_sd(torch.from_numpy(x).to(axes) @ axes)
+        head.axes.copy_(axes)
+        head.centre.copy_(torch.from_numpy(pca.mean).to(axes) @ axes)
+
+
+def total_sd(x: Tensor) -> Tensor:
+    """Root of the summed variances of the columns of (N, D)."""
+    return x.var(0, correction=0).sum().sqrt().clamp(min=1e-6)
 
 
 def check_head(model: Fitted) -> None:

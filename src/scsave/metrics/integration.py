@@ -20,13 +20,14 @@ from scsave.metrics.cells import check_columns, expression
 from scsave.metrics.corrected import FoldChanges, corrected_scores, fold_changes
 from scsave.metrics.registry import checked
 from scsave.stats.aggregate import NAN
-from scsave.stats.pca import fit_pca, softened
+from scsave.stats.pca import fit_pca, softened, sphered_half
 from scsave.stats.resample import subsample
 from scsave.threads import own_threads
 
 UNINTEGRATED = "unintegrated"
 OF_EXPRESSION = " (expression)"  # the row of a method's corrected expression, as scIB takes it
 OF_COMPONENTS = " (components)"  # the row of its softened components
+OF_SOFTENED = " (softened)"  # the same of the embedding of a method that corrects no expression
 OF_CORRECTED = (OF_EXPRESSION, OF_COMPONENTS)
 FEWEST_CELLS = 100  # scIB looks at 90 neighbours
 NEIGHBOURS = 15  # that say what type a held-out cell is
@@ -119,7 +120,8 @@ class IntegrationScorer:
         `embeddings` are (N, D) over the cells of `data`; `corrected` the same cells with corrected log1p in `X`, for
         rows that have it (NaN for the others). Corrected expression has two rows of its own too: `<name> (expression)`, scIB
         of its principal components, which is how scIB scores methods that return expression (Luecken et al. 2022), and
-        `<name> (components)`, of its softened ones: `obsm["X_components"]` where the cells have it.
+        `<name> (components)`, of its softened ones: `obsm["X_components"]` where the cells have it. A method that corrects no
+        expression has `<name> (softened)`, its embedding with components softened likewise.
         Raises UserError for another shape, order of cells, genes, or NaN.
         """
         corrected = corrected or {}
@@ -134,6 +136,7 @@ class IntegrationScorer:
             components[name + OF_EXPRESSION] = pca(x)
             components[name + OF_COMPONENTS] = softened(pca, x)(x) if own is None else self._embedding(name, own)
             kept |= dict.fromkeys([name + part for part in ("", *OF_CORRECTED)], self._kept(x))
+        components |= {name + OF_SOFTENED: sphered_half(x) for name, x in given.items() if name not in corrected}
         scored = self._scib({UNINTEGRATED: self.unintegrated} | given | components)
         nothing = dict.fromkeys(EXPRESSION_ROWS, NAN)
         return {

@@ -32,7 +32,8 @@ class AttentionBackbone:
     additive_prior: bool = True  # sets of genes: a shift additive over the genes, in the decoder and in the flow
     level_shift: bool = True  # each level of the decoder's conditions shifts each gene, beside adaptive LayerNorm
     head_width: Positive = 256
-    head_size: Positive = 30  # numbers of the embedding of batch correction
+    head_size: Positive = 30  # numbers of its code
+    head_components: Annotated[int, Field(ge=0)] = 50  # of corrected expression, beside the code in the embedding
     told: list[str] | None = None  # columns that the decoder is given; null: the technical ones (data.nuisance)
 
     def __post_init__(self):

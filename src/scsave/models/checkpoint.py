@@ -1,6 +1,6 @@
 """One file that holds all that generation needs, in plain types: `torch.load(weights_only=True)` reads it.
 
-Format 2: format, method, version, nodes (config nodes of backbone, likelihood, objective, sampling, vectors), blocks,
+Format 3: format, method, version, nodes (config nodes of backbone, likelihood, objective, sampling, vectors), blocks,
 conditions, decoder_conditions, state (weights, with the velocity's average already in place), axes (of corrected
 expression), space (of gene vectors) and control cells where perturbations are sets of genes, info.
 """
@@ -16,7 +16,7 @@ import torch
 
 from scsave.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 FILE = "model.ckpt"
 
 

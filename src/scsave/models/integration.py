@@ -69,10 +69,11 @@ def mlp(n_in: int, width: int, n_out: int) -> nn.Sequential:
 class IntegrationHead(nn.Module):
     """A VAE on standardised latents (N, D) whose decoder is given the technical columns, so that its code need not hold them.
 
-    Normal likelihood of unit variance on the standardised latent; the encoder sees the latent alone.
+    Normal likelihood of unit variance on the standardised latent; the encoder sees the latent alone. Also keeps the axes
+    of the embedding's second part, principal components of corrected expression.
     """
 
-    def __init__(self, n_latent: int, conditions: Conditions, width: int, size: int):
+    def __init__(self, n_latent: int, n_genes: int, conditions: Conditions, width: int, size: int, components: int):
         super().__init__()
         self.given = OneHot(conditions)
         self.encoder = mlp(n_latent, width, 2 * size)
@@ -80,6 +81,11 @@ class IntegrationHead(nn.Module):
         self.linear = nn.Linear(self.given.size, n_latent, bias=False)
         self.register_buffer("mean", torch.zeros(n_latent))
         self.register_buffer("std", torch.ones(n_latent))
+        kept = min(components, n_genes - 1)
+        self.register_buffer("axes", torch.zeros(n_genes, kept))
+        self.register_buffer("centre", torch.zeros(kept))  # of the components
+        self.register_buffer("code_centre", torch.zeros(size))
+        self.register_buffer("code_scale", torch.ones(()))
 
     def standardised(self, latent: Tensor) -> Tensor:
         return (latent - self.mean) / self.std  # (N, D)
@@ -88,6 +94,10 @@ class IntegrationHead(nn.Module):
         """The code of latents (N, D): mean and log variance (N, k)."""
         mu, logvar = self.encoder(self.standardised(latent)).chunk(2, dim=-1)
         return Posterior(mu, logvar.clamp(-8, 4))
+
+    def embedding(self, code: Tensor, expression: Tensor) -> Tensor:
+        """Code (N, k) and components of corrected log1p expression (N, G), the variance of each part 1: (N, k + c)."""
+        return torch.cat([(code - self.code_centre) / self.code_scale, expression @ self.axes - self.centre], dim=1)
 
     def decode(self, code: Tensor, values: Values) -> Tensor:
         """The standardised latent (N, D) of a code (N, k) under technical columns."""

@@ -46,7 +46,7 @@ class SAVEModel(nn.Module):
         self.register_buffer("gather", torch.from_numpy(blocks.gather), persistent=False)  # (L * K,) gene of each slot
         self.register_buffer("position", torch.from_numpy(blocks.position), persistent=False)  # (G,) slot of each gene
         n_latent = n_blocks * backbone.latent_width
-        head = (n_latent, given, backbone.head_width, backbone.head_size)
+        head = (n_latent, n_genes, given, backbone.head_width, backbone.head_size, backbone.head_components)
         self.head = IntegrationHead(*head) if given.columns else None  # of correction: there has to be a batch
         self.register_buffer("flow_mean", torch.zeros(n_blocks * backbone.latent_width + 1))
         self.register_buffer("flow_std", torch.ones(n_blocks * backbone.latent_width + 1))

@@ -40,6 +40,7 @@ class Backbone(Protocol):
     level_shift: bool
     head_width: int
     head_size: int
+    head_components: int
 
     def mixing(self, n_tokens: int, width: int) -> nn.Module:
         """A module over tokens, (N, L, e) -> (N, L, e)."""

@@ -48,3 +48,12 @@ def softened(pca: Projection, x: Matrix) -> Projection:
     """
     spread = pca(x).std(axis=0)
     return Projection(pca.mean, pca.components / np.sqrt(np.where(spread > 0, spread, 1.0)))
+
+
+def sphered_half(x: np.ndarray) -> np.ndarray:
+    """An embedding (N, D) as its principal components, each divided by the root of its sd, as `softened` does."""
+    from sklearn.decomposition import PCA
+
+    found = PCA(svd_solver="full").fit_transform(x)
+    spread = found.std(axis=0)
+    return found / np.sqrt(np.where(spread > 0, spread, 1.0))

@@ -18,7 +18,7 @@ from scsave.training.plan import Plan
 from scsave.training.stages import Stage
 
 PER_GENE_LR = 10.0  # times the learning rate of the networks: one number a gene gets few and small gradients
-FORMAT = 2  # of stage checkpoints
+FORMAT = 3  # of stage checkpoints
 
 
 class StageModule(L.LightningModule):

@@ -56,7 +56,7 @@ class Plan:
     trust_groups: Annotated[int, Field(ge=2)] = 4
     trust_steps: Positive = 400
     trust_cells: Positive = 300
-    head_kl_weight: Weight = 1.0
+    head_kl_weight: Weight = 0.5
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     val_every: Positive = 200
     then: Any = None
