@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
+from scsave.components import build
 from scsave.data.splits.split import Split, make_split
 from scsave.errors import UserError
 
@@ -77,6 +78,23 @@ def test_leave_out_with_and_without_where():
     assert (data.obs.iloc[split.test].to_numpy() == ["B", "1"]).all()
     assert len(split.test) == 20
     assert len(make("split", "leave_out", column="cell_type", level="B")(data, Source(), 0).test) == 40
+
+
+def test_several_splits_hold_out_what_any_of_them_does():
+    data, random = grid(), "scsave.data.splits.strategies.Random"
+    nodes = {
+        "type": {"_target_": "scsave.data.splits.strategies.LeaveOut", "column": "cell_type", "level": "A",
+                 "where": {"batch": 1}},
+        "cells": {"_target_": random, "test": 0.2},
+    }  # fmt: skip
+    split = build({"_target_": "scsave.data.splits.strategies.Several", "splits": nodes}, "split")(data, Source(), 0)
+    held = (data.obs.cell_type == "A") & (data.obs.batch == "1")
+    assert set(split.parts()) == {"type", "cells"}
+    assert set(split.parts()["type"]) == set(np.flatnonzero(held))
+    assert len(split.parts()["cells"]) == 5 * 4  # a fifth of each other combination
+    assert len(split.test) == 20 + 20
+    with pytest.raises(UserError, match=r"split\.splits"):
+        build({"_target_": "scsave.data.splits.strategies.Several", "splits": {}}, "split")
 
 
 def test_all_trains_on_everything_but_a_small_share():

@@ -4,14 +4,19 @@ import shutil
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData
 
 from scsave import SAVE, keys
 from scsave.data.simulate.cells import Simulated
+from scsave.data.splits.split import make_split
 from scsave.errors import UserError
+from scsave.keys import Columns
 from scsave.method.method import SaveMethod
 from scsave.method.respond import ROUTES
 from scsave.runs.run import run
+from scsave.tasks.held_cells import held_types
 
 from ..conftest import results, scores
 
@@ -246,3 +251,13 @@ def test_levels_that_can_t_be_predicted_are_named_with_how_many_cells_they_have(
     kept[("type_A", "stimulated")] = 0
     run(tiny(*CLOSED), tmp_path / "run")
     assert set(results(tmp_path / "run")["metrics"]["type_process"]) == {"all", "type_B", "type_C"}
+
+
+def test_types_never_seen_under_the_target_are_what_is_predicted():
+    obs = pd.DataFrame({"type": list("AABBCC") * 2, "condition": ["ctrl", "stim"] * 6}, index=list("abcdefghijkl"))
+    data, columns = AnnData(obs=obs), Columns("toy", cell_type="type", perturbation="condition", control="ctrl")
+    train = {"some of B and C": [0, 2, 3, 4, 5, 6, 8, 10], "some of each": [0, 1, 2, 3, 4, 5]}
+    for name, asked in (("some of B and C", ["A"]), ("some of each", ["A", "B"])):
+        test = [1, 7, 9] if name == "some of B and C" else [7, 9]
+        split = make_split({"train": np.array(train[name]), "test": np.array(test)}, obs.index.to_numpy(), "toy")
+        assert held_types(data, split, columns, "stim") == asked

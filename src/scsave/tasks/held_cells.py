@@ -21,9 +21,14 @@ def levels_and_types(data: AnnData, columns: Columns) -> tuple[np.ndarray, np.nd
 
 
 def held_types(data: AnnData, split: Split, columns: Columns, target: str) -> list[str]:
-    """Cell types that have test cells under the target, in order. UserError where none has."""
+    """Cell types that have test cells under the target, in order. UserError where none has.
+
+    Where some were never seen under the target and others were, the first alone: the task is to predict those.
+    """
     level, kind = levels_and_types(data, columns)
-    types = sorted(set(kind[split.test][level[split.test] == target]))
+    seen = np.concatenate([split.train, split.val])
+    found, known = (set(kind[rows][level[rows] == target]) for rows in (split.test, seen))
+    types = sorted(found - known or found)
     if not types:
         raise UserError(
             f"split {split.name} leaves no test cell with {columns.perturbation}={target}; use "

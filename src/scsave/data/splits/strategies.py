@@ -15,7 +15,7 @@ from scsave.data.splits.strata import cells_of_level, combinations, draw_share
 from scsave.errors import UserError
 from scsave.keys import Columns
 
-__all__ = ["All", "LeaveOut", "NewCells", "Random", "SavedSplit", "Share", "Split", "Unseen"]
+__all__ = ["All", "LeaveOut", "NewCells", "Random", "SavedSplit", "Several", "Share", "Split", "Unseen"]
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 PositiveShare = Annotated[float, Field(gt=0, lt=1)]
@@ -184,3 +184,29 @@ class SavedSplit:
 
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         return Split.load(Path(self.path), data.obs_names)
+
+
+@dataclass(kw_only=True)
+class Several:
+    """What any of several strategies holds out is held out, so that every task can score one trained model.
+
+    `splits` by name: the test cells of each are the part `test/<name>`, a cell of two being the first's.
+    """
+
+    splits: dict[str, Any] = field(default_factory=dict)
+    val: Share = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.splits:
+            raise UserError(
+                "split=several needs split.splits={<name>: <a split>, ...}; see configs/experiment/one_model/"
+            )
+
+    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
+        held, parts = np.zeros(data.n_obs, dtype=bool), {}
+        for name, strategy in self.splits.items():
+            rows = strategy(data, columns, seed).test
+            parts[f"{keys.TEST}/{name}"] = rows[~held[rows]]
+            held[rows] = True
+        groups = split_rest(held, data, columns, self.val, seed)
+        return make_split(groups | parts, data.obs_names, "several", {"splits": list(self.splits), "seed": seed})
