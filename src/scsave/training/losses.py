@@ -156,13 +156,16 @@ def masked(step: Step, n: int) -> Tensor:
 
 
 def head_losses(step: Step, batch: Batch) -> Losses:
-    """The integration head's evidence bound of latents, divided by their numbers."""
+    """The integration head's evidence bound of latents, divided by their numbers.
+
+    Its decoder is always given the technical columns: where they are masked, the code has to hold the batch.
+    """
     head, mu, logvar = step.model.head, batch["mu"].flatten(1), batch["logvar"].flatten(1)
     noise = step.noise.normal(*mu.shape) if step.training else torch.zeros_like(mu)
     latent = mu + torch.exp(0.5 * logvar) * noise  # (N, D)
     code = head.encode(latent)
     u = code.sample(step.noise.normal(*code.mu.shape)) if step.training else code.mu  # (N, k)
-    error = 0.5 * (head.standardised(latent) - head.decode(u, decoder_values(step, batch))).square().sum(1).mean()
+    error = 0.5 * (head.standardised(latent) - head.decode(u, batch["values"])).square().sum(1).mean()
     kl = code.kl().mean()
     loss = (error + step.warm(step.weights.head_kl_weight, 0.3) * kl) / mu.shape[1]
     return {"loss": loss, "error": error.detach(), "kl": kl.detach()}
