@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import anndata
 import numpy as np
@@ -129,6 +131,15 @@ def test_a_checkpoint_generates_without_the_data(trained, tiny, tmp_path, capsys
     assert "replaced" not in capsys.readouterr().out
     run(tiny("mode=generate", f"ckpt={trained}", "n=9"), tmp_path / "asked")
     assert "generated.h5ad: replaced; out=<folder> keeps both" in capsys.readouterr().out
+
+
+def test_using_a_model_imports_nothing_that_only_training_needs(trained):
+    code = (
+        "import sys; from scsave import SAVE; SAVE.load(sys.argv[1]).generate(3); "
+        "print({'lightning', 'scanpy', 'jax', 'matplotlib', 'numba', 'sklearn'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(trained)], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "set()", done
 
 
 def test_evaluate_gives_the_numbers_of_the_run(trained, tiny, tmp_path):

@@ -29,7 +29,6 @@ from scsave.method.integrate import fit_axes
 from scsave.method.technical import every_column, technical_columns
 from scsave.method.trust import settle
 from scsave.stats.columns import gene_moments, library_range
-from scsave.training.fitting import fit_stages
 from scsave.training.loader import CellRows
 from scsave.training.options import FitOptions
 from scsave.training.pairs import Pairs, pairs_of
@@ -101,6 +100,8 @@ def extend(
 def _train(
     model: Fitted, plan: Plan, train: AnnData, val: AnnData, columns: Columns, seed: int, options: FitOptions
 ) -> None:
+    from scsave.training.fitting import fit_stages  # heavy: Lightning, which using a model does not need
+
     plan.check_parts(options.parts)
     conditions = model.conditions
     group, _ = combinations(train.obs, conditions.names)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from anndata import AnnData
-from scipy import stats
 
 from scsave import keys
 from scsave.data.perturbations import canonical
@@ -139,6 +138,8 @@ def expected_accuracy(trust: dict[str, dict[str, float]], distance: float | None
     Mean of the Fisher-transformed scores of the training strata, or where there are six or more and a distance is given,
     their regression on log distance; the interval is that of one new observation (Student's t).
     """
+    from scipy import stats  # half a second to import, which generating cells does not need
+
     scores = np.array([one["pcc"] for one in trust.values()])
     scores, apart = (
         scores[np.isfinite(scores)],
