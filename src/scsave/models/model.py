@@ -90,7 +90,7 @@ class SAVEModel(nn.Module):
         out = self.unpad(self.decoder(z, s)) + self.likelihood.average  # (N, L, K, n_outputs) -> (N, G, n_outputs)
         for shift in (self.shift, self.levels):
             if shift is not None:  # the first number of every likelihood is the gene's level
-                out = torch.cat([out[..., :1] + shift(values)[..., None], out[..., 1:]], dim=-1)
+                out = out + nn.functional.pad(shift(values)[..., None], (0, out.shape[-1] - 1))
         return out
 
     def to_flow(self, z: Tensor, library: Tensor) -> Tensor:
