@@ -72,6 +72,13 @@ figures: $(STAMP)  ## figures of all results below OUTPUTS, PNG and PDF
 report: $(STAMP)  ## one self-contained HTML page of all results below OUTPUTS
 	$(BIN)/python scripts/make_report.py $(OUTPUTS) --out $(OUTPUTS)/report.html
 
+# RUNS=<folders with finished runs>: what docs/results/tables.yaml asks of them, as small files that are committed
+record: $(STAMP)  ## record the results in RUNS=<folders> that tables of the documents need, and render them
+	$(BIN)/python scripts/make_docs.py --record $(or $(RUNS),$(OUTPUTS))
+
+docs: $(STAMP)  ## render every table of README.md and docs/*.md from the records in docs/results
+	$(BIN)/python scripts/make_docs.py
+
 bench: $(STAMP)  ## what steps, sampling, the demo and growing data cost, in ratios: outputs/bench.json (docs/scaling.md)
 	$(BIN)/python scripts/bench.py --out $(OUTPUTS)/bench.json
 
@@ -85,5 +92,5 @@ constraints: | $(BIN)/uv  ## resolve every dependency anew into constraints.txt
 clean:  ## remove .venv, caches and outputs
 	rm -rf .venv .pytest_cache .ruff_cache data/cache outputs/*
 
-.PHONY: help setup setup-conda demo test test-fast lint format reproduce-paper reproduce-small tables figures report \
+.PHONY: help setup setup-conda demo test test-fast lint format reproduce-paper reproduce-small tables figures report record docs \
 	bench bench-demo bench-attention constraints clean

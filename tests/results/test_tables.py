@@ -600,8 +600,9 @@ def test_no_skill_rows_are_ranked_and_never_marked(tmp_path):
     assert ranks(table) == {"save": 2, "scvi": 3, "mean": 1, "real": None}
     assert {row: mark(table, row, 0) for row in table.rows} == {"save": 2, "scvi": 0, "mean": 0, "real": 0}
     assert "**" not in markdown(table, NOTHING, "s.csv")
-    assert (
-        verdict(table, 0) == "W1 ↓: best is save (2.00); no better than no skill, mean (1.00); noise floor real (1.50)"
+    assert verdict(table, 0) == (
+        "W1 ↓: best is save (2.00); no better than no skill, mean (1.00); 0.50 short of the noise floor real (1.50); "
+        "noise is not known (one seed and no groups)"
     )
 
 
@@ -609,7 +610,10 @@ def test_a_verdict_knows_the_direction_and_says_nothing_of_costs(tmp_path):
     names = {"task": "perturbation", "registry": "response", "info": {}}
     write(tmp_path / "a", {"save": {"pcc": 0.9}, "no_change": {"pcc": 0.8}, "ceiling": {"pcc": 0.95}}, **names)
     table = table_of(tmp_path, metrics=["pcc"], costs=True)
-    expected = "PCC ↑: save (0.900) is the only method; better than no skill, no_change (0.800); ceiling (0.950)"
+    expected = (
+        "PCC ↑: save (0.900) is the only method; better than no skill, no_change (0.800); 0.050 short of the ceiling "
+        "(0.950), 67% of the way from no skill; noise is not known (one seed and no groups)"
+    )
     assert [verdict(table, n) for n in (0, 1)] == [expected, ""]
 
 

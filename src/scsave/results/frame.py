@@ -17,8 +17,8 @@ from scsave.files import FOLDS, RESULTS
 SCHEMA = 1  # the one that scsave.runs.record writes
 HEADLINE = "headline"  # the protocol of a task that has no others
 TEXTS = ("task", "registry", "data", "method", "split", "split_hash", "config_hash")
-OBJECTS = ("config", "scores", "info", "cost", "versions", "metric_versions")  # columns of nested values
-_OPTIONAL = ("command", "git_commit", "device", "cells", "genes")
+OBJECTS = ("config", "scores", "info", "cost", "versions", "metric_versions", "sources")  # columns of nested values
+_OPTIONAL = ("command", "git_commit", "device", "cells", "genes", "sources")
 # Where files lie, what data are called in prose, and the machine: no number depends on them.
 _NO_SETTING = {
     "path", "mirrors", "citation", "licence", "cache", "accelerator", "devices", "num_nodes", "num_workers", "strategy",
@@ -42,16 +42,27 @@ def read(folders: Iterable[Path | str], damaged: list[str] | None = None, **want
             if damaged is None:
                 raise
             damaged.append(str(error))
-    runs = pd.DataFrame(records, columns=list(records[0]) if records else [*TEXTS, "experiment", "seed"], dtype=object)
-    if records:
-        flat = pd.json_normalize([{"config": record["config"]} for record in records])
-        plain = {key: map(_plain, flat[key]) for key in flat if not _NO_SETTING & set(key.split("."))}
-        runs = pd.concat([runs, pd.DataFrame(plain, dtype=object)], axis=1).set_index("path", drop=False)
+    runs = frame(records)
     for key, value in wanted.items():
         if value is not None:
             patterns = [str(one) for one in ([value] if isinstance(value, str | int) else value)]
             runs = runs[[one is not None and any(fnmatchcase(str(one), p) for p in patterns) for one in runs[key]]]
     return runs
+
+
+def frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """The data frame of `read` from what `parsed` made of each file."""
+    runs = pd.DataFrame(records, columns=list(records[0]) if records else [*TEXTS, "experiment", "seed"], dtype=object)
+    if not records:
+        return runs
+    flat = pd.json_normalize([{"config": record["config"]} for record in records])
+    plain = {key: map(_plain, flat[key]) for key in flat if not is_no_setting(key)}
+    return pd.concat([runs, pd.DataFrame(plain, dtype=object)], axis=1).set_index("path", drop=False)
+
+
+def is_no_setting(key: str) -> bool:
+    """Whether no number depends on this (dotted) key of a config: paths, what data are called, the machine."""
+    return bool(_NO_SETTING & set(key.split(".")))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -68,6 +79,11 @@ def _record(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: can't be read as results.json ({error}); remove it or run it again") from None
+    return parsed(content, path)
+
+
+def parsed(content: Any, path: Path | str) -> dict[str, Any]:
+    """What one results.json holds, by the columns of `read`; `path` names it. UserError as for a file."""
     found = content.get("schema") if isinstance(content, dict) else type(content).__name__
     if found != SCHEMA:
         raise UserError(f"{path}: has schema {found}, this version reads {SCHEMA}; run it again")

@@ -58,27 +58,33 @@ def styled(frame: pd.DataFrame, marks: pd.DataFrame, best: str, second: str) -> 
 
 def markdown(table: Table, gaps: pd.DataFrame, sources: str) -> str:
     """GitHub tables, as many as it takes for the width, and their foot; best **bold**, second <ins>underlined</ins>."""
+    foot = "\n".join(f"- {escaped(line)}" for line in footer(table, sources))
+    return "\n\n".join([f"### {escaped(title(table))}", *grids(table), foot]) + "\n" + markdown_not_run(gaps)
+
+
+def grids(table: Table) -> list[str]:
+    """The GitHub tables alone."""
     blocks = []
     for part in table.parts():
         frame, marks = sheet(table, part)
-        heads = [f"{_md(top)}<br>{_md(name)}" if top else _md(name) for top, name in frame.columns]
+        heads = [f"{escaped(top)}<br>{escaped(name)}" if top else escaped(name) for top, name in frame.columns]
         lines = [heads, ["---" if name in ("", DIFFERS) else "---:" for _, name in frame.columns]]
         forms = marks.map({0: "{}", 1: "**{}**", 2: "<ins>{}</ins>"}.get).to_numpy()
-        for line, form in zip(frame.map(_md).to_numpy(), forms, strict=True):
+        for line, form in zip(frame.map(escaped).to_numpy(), forms, strict=True):
             lines.append([one.format(text) for one, text in zip(form, line, strict=True)])
         blocks.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
-    foot = "\n".join(f"- {_md(line)}" for line in footer(table, sources))
-    return "\n\n".join([f"### {_md(title(table))}", *blocks, foot]) + "\n" + markdown_not_run(gaps)
+    return blocks
 
 
 def markdown_not_run(gaps: pd.DataFrame) -> str:
     """What has no result, below a table or alone; "" where nothing is missing."""
     head = "\n| experiment | method | seeds | not in the table | the paper reports |\n| --- | --- | --- | --- | --- |\n"
-    lines = gaps[["experiment", "method", "seeds", "why", "paper"]].map(_md).to_numpy()
+    lines = gaps[["experiment", "method", "seeds", "why", "paper"]].map(escaped).to_numpy()
     return head * bool(len(lines)) + "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def _md(text: str) -> str:
+def escaped(text: str) -> str:
+    """Plain text for a Markdown page."""
     return re.sub(r"([\\|*<>`])", r"\\\1", text)
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from scsave import keys
 from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, Metric
+from scsave.results.noise import between
 from scsave.results.table import CEILING, COSTS, FLOOR, NO_SKILL, REPORTED, Column, Table
 
 MISSING, PASSED = "–", "‡"
@@ -85,7 +86,8 @@ def title(table: Table) -> str:
 
 
 def verdict(table: Table, number: int) -> str:
-    """What a column comes to, in a sentence: the best method, beside the best no-skill row, the floor and the ceiling.
+    """What a column comes to, in a sentence: the best method, the rows that are within noise of it
+    (`scsave.results.noise`), whether it beats the best no-skill row, and how far it is from floor and ceiling.
 
     "" for a cost and for a column without methods.
     """
@@ -95,15 +97,33 @@ def verdict(table: Table, number: int) -> str:
             of.setdefault(role, {})[row] = table.shown(row, number)
     if "" not in of or not column.ranked:
         return ""
-    said = {row: f"{row} ({_rounded(value, column.digits)})" for rows in of.values() for row, value in rows.items()}
-    best = column.metric.ranked(of[""])[0]
-    parts = [f"best is {said[best]}" if len(of[""]) > 1 else f"{said[best]} is the only method"]
-    for skill in column.metric.ranked(of.get(NO_SKILL, {}))[:1]:
-        beats = column.metric.better(of[""][best], of[NO_SKILL][skill])
-        parts.append(f"{'better' if beats else 'no better'} than no skill, {said[skill]}")
-    parts += [
-        said[row] if row == role else f"{role} {said[row]}" for role in (FLOOR, CEILING) for row in of.get(role, {})
-    ]
+    shown = {row: value for rows in of.values() for row, value in rows.items()}
+    said = {row: f"{row} ({_rounded(value, column.digits)})" for row, value in shown.items()}
+    best, *others = column.metric.ranked(of[""])
+    parts = [f"best is {said[best]}" if others else f"{said[best]} is the only method"]
+    noise = {row: between(table, number, best, row) for row in shown if row != best}
+    if known := [row for row in others if noise[row].within is not None]:
+        near = ", ".join(said[row] for row in known if noise[row].within)
+        parts.append(f"within noise of it: {near}" if near else "no other method is within noise of it")
+    skills = column.metric.ranked(of.get(NO_SKILL, {}))[:1]
+    for row in skills:
+        how = "better" if column.metric.better(shown[best], shown[row]) else "no better"
+        parts.append(
+            f"within noise of no skill, {said[row]}" if noise[row].within else f"{how} than no skill, {said[row]}"
+        )
+    for row, role in [(row, kind) for kind in (FLOOR, CEILING) for row in of.get(kind, {})]:
+        name = said[row] if row == role else f"{role} {said[row]}"
+        gap = abs(column.metric.sort_key(shown[best]) - column.metric.sort_key(shown[row]))
+        ways = [column.metric.dynamic_range(shown[best], shown[skill], shown[row]) for skill in skills]
+        way = "".join(f", {way:.0%} of the way from no skill" for way in ways if way == way)
+        side = "beyond" if column.metric.better(shown[best], shown[row]) else "short of"
+        far = "within noise of" if noise[row].within else f"{_rounded(gap, column.digits)} {side}"
+        parts.append(f"{far} the {name}{way}")
+    lost = {one.by for one in noise.values() if one.within is None}
+    used = {one.by for one in noise.values() if one.within is not None}
+    parts += (
+        [f"noise by {', '.join(sorted(used))}"] if used else [f"noise is not known ({one})" for one in sorted(lost)]
+    )
     return f"{', '.join(filter(None, head(table, column)))}: {'; '.join(parts)}"
 
 

@@ -15,6 +15,7 @@ from scsave import __version__
 from scsave.files import RESULTS, write_json
 from scsave.metrics.registry import rows
 from scsave.protocol import Outcome
+from scsave.results.sources import hashes
 
 SCHEMA_VERSION = 1
 _PACKAGES = (
@@ -68,6 +69,7 @@ def write_results(folder: Path, outcome: Outcome, run: dict[str, Any]) -> Path:
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "git_commit": git_commit(),
+        "sources": hashes(),
         "metrics": outcome.scores,
         "protocols": outcome.protocols,
         "info": outcome.info,

@@ -1,0 +1,40 @@
+"""Tables of README.md and docs/*.md: record results of finished runs, render every table from the records, compare.
+
+python scripts/make_docs.py                     # render each table from docs/results (make docs)
+python scripts/make_docs.py --record outputs    # first record what docs/results/tables.yaml asks of these runs (make record)
+python scripts/make_docs.py --check             # write nothing; exit code 1 where a page and a record differ
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from scsave.results.docs import Docs
+from scsave.results.frame import read
+from scsave.runs.main import entry
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--record", nargs="+", metavar="FOLDER", help="folders with finished runs; tables without one keep theirs"
+    )
+    parser.add_argument("--check", action="store_true", help="compare only")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout (default: this one)")
+    options = parser.parse_args(arguments)
+    docs = Docs(options.root.resolve())
+    if options.record:
+        for name, count in docs.record(read(options.record)).items():
+            print(f"{name}: {count} runs recorded" if count else f"{name}: no fitting run, its record stays as it is")
+    if options.check:
+        lines = docs.differences()
+        print("\n".join(lines) or "every page is as the records say")
+        sys.exit(bool(lines))
+    for page in docs.write():
+        print(page.relative_to(docs.root))
+
+
+if __name__ == "__main__":
+    entry(lambda: run(sys.argv[1:]))

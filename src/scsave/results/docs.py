@@ -1,0 +1,204 @@
+"""The tables of README.md and docs/*.md, rendered between markers from the records of docs/results (`make docs`).
+
+A block is `<!-- table: name -->` ... `<!-- end -->`; docs/results/tables.yaml says which runs, rows and metrics a table has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from scsave import keys
+from scsave.errors import UserError
+from scsave.files import write_text
+from scsave.results import records
+from scsave.results.paper_page import paper_text
+from scsave.results.sources import hashes, needed
+from scsave.results.table_formats import escaped, grids
+from scsave.results.table_text import verdict
+from scsave.results.tables import make_table
+
+BLOCK = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+SPEC, PAPER = "tables.yaml", "paper-"
+SEEN = "†"  # choices were made with these cells in view
+SEEN_LINE = f"{SEEN} choices of this project were made with these cells in view (choices.md)"
+UNSEEN_LINE = "no choice of this project was made on these cells"
+
+
+@dataclass(frozen=True)
+class Docs:
+    """The pages and records of a checkout."""
+
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "docs" / "results"
+
+    @property
+    def package(self) -> Path:
+        return self.root / "src" / "scsave"
+
+    @property
+    def pages(self) -> list[Path]:
+        return [
+            page for page in (self.root / "README.md", *sorted((self.root / "docs").glob("*.md"))) if page.is_file()
+        ]
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        return OmegaConf.to_container(OmegaConf.load(self.folder / SPEC), resolve=True)
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        return hashes(self.package)
+
+    def record_of(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    @cached_property
+    def recorded(self) -> dict[str, pd.DataFrame]:
+        """The runs of each table that has a record."""
+        names = [name for name in self.spec["tables"] if self.record_of(name).is_file()]
+        return {name: records.read(self.record_of(name)) for name in names}
+
+    def record(self, runs: pd.DataFrame) -> dict[str, int]:
+        """Write the record of every table that some of `runs` belong to; table -> number of runs."""
+        counts, runs = {}, records.named(runs, self.spec["sets"])
+        for name, table in self.spec["tables"].items():
+            found = [records.chosen(runs, wanted) for wanted in table["runs"]]
+            both = pd.concat(found)
+            both = both[~both.index.duplicated()] if len(both) else both
+            counts[name] = len(both)
+            if len(both):
+                records.write(self.record_of(name), records.record(both, table, self.package))
+        self.__dict__.pop("recorded", None)
+        return counts
+
+    def rendered(self, page: Path) -> str:
+        """The page with each of its blocks made anew."""
+        link = "docs/results" if page.parent == self.root else "results"
+        return BLOCK.sub(
+            lambda block: block[1] + self.block(block[2], link, page) + block[4], page.read_text(encoding="utf-8")
+        )
+
+    def block(self, name: str, link: str, page: Path) -> str:
+        if name.startswith(PAPER):
+            return paper_text(int(name.removeprefix(PAPER)), self.spec, self.recorded, link)
+        if name not in self.spec["tables"]:
+            raise UserError(f"{page}: table {name}: docs/results/{SPEC} has no such table")
+        return self.table(name, link)
+
+    def table(self, name: str, link: str) -> str:
+        """The table, a verdict on each of its columns, and where its numbers are from."""
+        table, runs = self.spec["tables"][name], self.recorded.get(name)
+        if runs is None:
+            return f"**{table['title']}**: not run.\n\n" + _bullets(self.missing(table, None))
+        groups = {self.marked(members, runs, group): members for group, members in (table.get("groups") or {}).items()}
+        seen = [data for data in runs["data"].unique() if self.seen(data, [] if groups else [keys.ALL])]
+        titled = runs.assign(
+            data=[self.spec["sets"][one]["title"] + f" {SEEN}" * (one in seen) for one in runs["data"]]
+        )
+        show = list(groups) or table.get("show")
+        made = make_table(
+            records.sum_up(titled, groups),
+            metrics=table["metrics"], protocol=table.get("protocol"), group=show, costs=bool(table.get("cost")),
+        )  # fmt: skip
+        one = made.runs["column"].nunique() == 1
+        marks = any(SEEN in text for text in [*titled["data"].unique(), *groups])
+        head = f"**{table['title']}**" + f": {made.columns[0].label}" * one
+        lines = [said for number in range(len(made.columns)) if (said := verdict(made, number))]
+        lines += [SEEN_LINE if marks else UNSEEN_LINE, *made.notes, *(table.get("notes") or [])]
+        lines += [*self.origin(name, runs, link), *self.missing(table, runs)]
+        return "\n\n".join([head, *grids(made), _bullets(lines)])
+
+    def seen(self, data: str, groups: list[str]) -> bool:
+        """Whether choices were made with these groups of a data set in view; `all` stands for the whole set."""
+        if data not in self.spec["sets"]:
+            raise UserError(f"docs/results/{SPEC}: `sets` does not say whether choices were made on {data}")
+        those = self.spec["sets"][data]["choices"]
+        return those if isinstance(those, bool) else any(one in (*those, keys.ALL) for one in groups)
+
+    def marked(self, members: list[str], runs: pd.DataFrame, group: str) -> str:
+        return group + f" {SEEN}" * any(self.seen(data, members) for data in runs["data"].unique())
+
+    def origin(self, name: str, runs: pd.DataFrame, link: str) -> list[str]:
+        """Seeds, size, commit, device, record, a command; and whether the sources have changed since."""
+        seeds = ", ".join(map(str, sorted(runs["seed"].unique())))
+        sizes = " or ".join(dict.fromkeys(f"{one.cells:,} cells x {one.genes:,} genes" for one in runs.itertuples()))
+        commits = ", ".join(sorted({str(one)[:8] for one in runs["git_commit"] if one})) or "no known commit"
+        where = ", ".join(sorted({one for one in runs["device"] if one}))
+        first = runs.assign(other=runs["method"] != "save").sort_values(["other", "seed"], kind="stable").iloc[0]
+        lines = [
+            f"seeds {seeds}; {sizes}; commit {commits}; {where}; settings, hashes, costs and the command of each of "
+            f"{len(runs)} run{'s' * (len(runs) > 1)}: [{name}.json]({link}/{name}.json), the first being `{first['command']}`"
+        ]
+        trained = [bool(one["method"].get("training")) for one in runs["config"]]
+        pairs = [(one, train) for one, train in zip(runs["sources"], trained, strict=True)]
+        if any(not one for one, _ in pairs):
+            lines.append("**older sources?** it is not known which sources some of these runs were made with")
+        elif any(needed(one, train) != needed(self.sources, train) for one, train in pairs):
+            lines.append(
+                "**older sources**: the code of networks, flow, training, method, blocks or baselines has changed since"
+            )
+        return lines
+
+    def missing(self, table: Mapping[str, Any], runs: pd.DataFrame | None) -> list[str]:
+        """What of the table's runs is not there: the seeds, and the command that makes them."""
+        lines = []
+        for wanted in table["runs"]:
+            found = records.chosen(runs, wanted) if runs is not None else pd.DataFrame(columns=["seed"])
+            asked = wanted.get("seeds", table.get("seeds", self.spec["seeds"]))
+            if lost := [seed for seed in asked if seed not in set(found["seed"])]:
+                what = f"seed {lost[0]}" if len(lost) == 1 else f"seeds {', '.join(map(str, lost))}"
+                multirun = " -m" * (len(lost) > 1 and " -m " not in f" {wanted['command']} ")
+                command = wanted["command"].replace("train.py", f"train.py{multirun}", 1)
+                lines.append(f"not run, {what}: `{command} seed={','.join(map(str, lost))}`")
+        return lines
+
+    def differences(self) -> list[str]:
+        """What of the pages is not as the records say, a line each; and records and tables that no page shows."""
+        found, shown = [], set()
+        for page in self.pages:
+            text, link = page.read_text(encoding="utf-8"), "docs/results" if page.parent == self.root else "results"
+            for _, name, there, _ in BLOCK.findall(text):
+                shown.add(name)
+                if there != self.block(name, link, page):
+                    path = self.record_of(name)
+                    why = f"is not what {path.relative_to(self.root)} says"
+                    if not name.startswith(PAPER) and not path.is_file():
+                        why = f"shows numbers, and its record {path.relative_to(self.root)} is missing"
+                    found.append(f"{page.relative_to(self.root)}: table {name} {why}; make docs")
+        found += [
+            f"docs/results/{SPEC}: no page shows table {name}" for name in self.spec["tables"] if name not in shown
+        ]
+        known = {self.record_of(name) for name in self.spec["tables"]}
+        lost = [path for path in sorted(self.folder.glob("*.json")) if path not in known]
+        return found + [f"{path.relative_to(self.root)}: docs/results/{SPEC} has no such table" for path in lost]
+
+    def write(self) -> list[Path]:
+        """Render every page; those that changed."""
+        changed = []
+        for page in self.pages:
+            text = self.rendered(page)
+            if text != page.read_text(encoding="utf-8"):
+                write_text(page, text)
+                changed.append(page)
+        return changed
+
+
+def _bullets(lines: list[str]) -> str:
+    return "".join(f"- {_outside_code(line)}\n" for line in lines)
+
+
+def _outside_code(line: str) -> str:
+    """Escaped for Markdown, but for what stands in backticks, links and stars of our own."""
+    parts = re.split(r"(`[^`]*`|\*\*[^*]*\*\*)", line)
+    return "".join(part if number % 2 else escaped(part) for number, part in enumerate(parts))

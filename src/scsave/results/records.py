@@ -1,0 +1,213 @@
+"""Records: what a table of the documents needs of finished runs, one small file a table (docs/results/README.md)."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scsave import keys
+from scsave.errors import UserError
+from scsave.files import write_text
+from scsave.metrics.registry import rows as registry_rows
+from scsave.results.frame import SCHEMA, TEXTS, frame, is_no_setting, parsed
+from scsave.results.sources import hashes_at
+
+CONFIG = (
+    "task",
+    "data",
+    "split",
+    "method",
+    "trainer",
+    "blocking",
+)  # what tells runs apart, and who compares (comparable.py)
+COLUMNS = ("task", "data", "method", "experiment", "seed", "split")  # of a spec's `runs`, in the words of results.json
+DIGITS = 6  # significant ones of a score
+# Overrides that say where files lie on one machine and what is drawn: no number depends on them.
+_LOCAL = ("paths.", "figures=", "hydra/", "hydra.", "logger", "ckpt=", "resume=")
+
+
+def chosen(runs: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
+    """The runs that a spec asks for: its columns of results.json, and `settings` (dotted keys of the config).
+
+    A value is a pattern or a list of them; null in a setting stands for one that is not set, `""` for no experiment. Of two
+    runs of one config the newer.
+    """
+    if runs.empty:
+        return runs
+    asked = {key: wanted[key] for key in COLUMNS if key in wanted}
+    asked |= {f"config.{key}": value for key, value in (wanted.get("settings") or {}).items()}
+    found = runs
+    for key, value in asked.items():
+        patterns = ["" if one is None else str(one) for one in (value if isinstance(value, list) else [value])]
+        there = found[key].map(lambda one: "" if pd.isna(one) else str(one)) if key in found else [""] * len(found)
+        found = found[[any(fnmatchcase(one, pattern) for pattern in patterns) for one in there]]
+    return found.sort_values("written", kind="stable").drop_duplicates(["config_hash", "seed", "mode"], keep="last")
+
+
+def named(runs: pd.DataFrame, sets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The runs with the names that a spec gives to files: `pbmc_four_studies` for what was read as `data=pbmc` from its file."""
+    names = {one["file"]: name for name, one in sets.items() if "file" in one}
+    found, data = [], []
+    for config, name in zip(runs["config"], runs["data"], strict=True):
+        data.append(names.get(Path(str(config["data"].get("path"))).name, name))
+        found.append(config | {"data": config["data"] | {"name": data[-1]}})
+    return runs.assign(config=found, data=data)
+
+
+def record(runs: pd.DataFrame, table: Mapping[str, Any], package: Path) -> dict[str, Any]:
+    """The record of a table: what its runs share once, then each run, in the words of results.json.
+
+    `table` is its spec: `metrics`, `rows`, `protocol`, `groups`. Kept are the scores of those, with the parts that a mean is
+    over (cell types, perturbations), at six digits; seeds, hashes, costs, versions, commit, command and settings.
+    `package` is the folder of the package, asked for the sources of commits where a run does not name its own.
+    """
+    found = [_run(run, table, package) for _, run in runs.iterrows()]
+    found.sort(key=lambda one: (one["data"], one["method"], one["config_hash"], one["seed"], one["written"]))
+    common = _shared(found)
+    return {"schema": SCHEMA, "common": common, "runs": [_without(one, common) for one in found]}
+
+
+def _run(run: pd.Series, table: Mapping[str, Any], package: Path) -> dict[str, Any]:
+    protocol = table.get("protocol") or run["headline"]
+    metrics = registry_rows(run["registry"])
+    names = [name for name in table["metrics"] if name in metrics]
+
+    def few(scores: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: _short(scores[name]) for name in names if name in scores}
+
+    def kept(row: str) -> bool:
+        return any(fnmatchcase(row, pattern) for pattern in table.get("rows") or ["*"])
+
+    whole = all(metrics[name].aggregate == "pooled" for name in names) and not table.get("groups")
+    info, scores = run["info"], {
+        row: {group: few(one) for group, one in groups.items() if group == keys.ALL or not whole}
+        for row, groups in run["scores"].get(protocol, {}).items() if kept(row)
+    }  # fmt: skip
+    more = {key: info[key] for key in ("counts", "group_of") if key in info}
+    for key in ("intervals", "per_perturbation"):
+        if key in info:
+            more[key] = {row: {n: few(one) for n, one in v.items()} for row, v in info[key].items() if kept(row)}
+    config = {key: _settings(run["config"][key], key) for key in CONFIG if key in run["config"]}
+    commit = str(run["git_commit"] or "")
+    return {
+        "schema": SCHEMA,
+        **{key: run[key] for key in (*TEXTS, "seed", "written", "kind", "git_commit", "device", "cells", "genes")},
+        "experiment_name": run["experiment"],
+        "command": plain_command(run["command"] or ""),
+        "sources": run["sources"] or (hashes_at(commit, package) if commit else None),
+        "config": config | {"mode": run["mode"]},
+        "metrics": scores,
+        "info": {"headline_protocol": protocol, **more},
+        "cost": {key: _short(value) for key, value in run["cost"].items() if value is not None},
+        "versions": run["versions"],
+        "metric_versions": {name: run["metric_versions"].get(name, 1) for name in names},
+    }
+
+
+def plain_command(command: str) -> str:
+    """A command without what is one machine's: no folders, no absolute path, `data.path=my.h5ad` by its name."""
+    words = [word for word in shlex.split(command) if not word.startswith(_LOCAL)]
+    pairs = [word.partition("=") for word in words]
+    return shlex.join(
+        f"{key}={Path(value).name}" if value.startswith("/") else key + sign + value for key, sign, value in pairs
+    )
+
+
+def _settings(node: Any, key: str) -> Any:
+    """A part of a config without paths and the machine's settings."""
+    if isinstance(node, Mapping):
+        return {name: _settings(one, name) for name, one in node.items() if not is_no_setting(name)}
+    return Path(node).name if isinstance(node, str) and node.startswith("/") else node
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_short(one) for one in value]
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+
+
+def _shared(nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all hold alike, at any depth."""
+    found = {}
+    for key, value in nodes[0].items():
+        here = [node.get(key) for node in nodes]
+        if all(one == value for one in here):
+            found[key] = value
+        elif all(isinstance(one, dict) for one in here) and (below := _shared(here)):
+            found[key] = below
+    return found
+
+
+def _without(node: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for key, value in node.items():
+        if key not in common:
+            found[key] = value
+        elif isinstance(value, dict) and value != common[key]:
+            found[key] = _without(value, common[key])
+    return found
+
+
+def _merged(common: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(common[key], node[key]) for key in node if key in common}
+    return common | node | both
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """A line for each object that holds no other, so that a file is short and its diff shows what changed."""
+    write_text(path, _lines(content, "") + "\n")
+
+
+def _lines(node: Any, indent: str) -> str:
+    below = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    if not any(isinstance(one, dict) for one in below):
+        return json.dumps(node, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    more = indent + " "
+    if isinstance(node, list):
+        return "[\n" + ",\n".join(more + _lines(one, more) for one in node) + f"\n{indent}]"
+    parts = [f"{more}{json.dumps(key, ensure_ascii=False)}: {_lines(node[key], more)}" for key in sorted(node)]
+    return "{\n" + ",\n".join(parts) + f"\n{indent}}}"
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The runs of a record, as `scsave.results.frame.read` gives those of a folder; `path` is `<record>#<number>`."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        runs = [_merged(content["common"], run) for run in content["runs"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: can't be read as a record ({error!r}); make it again: make record RUNS=<runs>"
+        ) from None
+    return frame([parsed(run, f"{path.name}#{number}") for number, run in enumerate(runs)])
+
+
+def sum_up(runs: pd.DataFrame, groups: Mapping[str, Iterable[str]]) -> pd.DataFrame:
+    """The runs with further groups, each the unweighted mean of some: `{"four types": [B, NK, ...]}`.
+
+    A run that lacks one of them has no such group. Which those are is kept in `info.parts`.
+    """
+    from scsave.results.noise import PARTS
+
+    def scored(scores: dict[str, Any]) -> dict[str, Any]:
+        return {name: {row: _with_means(there, groups) for row, there in one.items()} for name, one in scores.items()}
+
+    parts = {name: list(members) for name, members in groups.items()}
+    found = runs.assign(scores=[scored(one) for one in runs["scores"]])
+    return found.assign(info=[one | {PARTS: parts} if parts else one for one in found["info"]])
+
+
+def _with_means(there: dict[str, dict[str, float]], groups: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    found = dict(there)
+    for name, members in groups.items():
+        if all(one in there for one in members):
+            found[name] = pd.DataFrame([there[one] for one in members]).mean(skipna=False).to_dict()
+    return found
