@@ -28,7 +28,7 @@ from scsave.results.tables import make_table
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 SPEC, PAPER = "tables.yaml", "paper-"
 SEEN = "†"  # choices were made with these cells in view
-SEEN_LINE = f"{SEEN} choices of this project were made with these cells in view (choices.md)"
+SEEN_LINE = f"{SEEN} choices of this project were made with these cells in view"
 UNSEEN_LINE = "no choice of this project was made on these cells"
 
 
@@ -131,14 +131,14 @@ class Docs:
 
     def origin(self, name: str, runs: pd.DataFrame, link: str) -> list[str]:
         """Seeds, size, commit, device, record, a command; and whether the sources have changed since."""
-        seeds = ", ".join(map(str, sorted(runs["seed"].unique())))
+        seeds = _several("seed", sorted(runs["seed"].unique()))
         sizes = " or ".join(dict.fromkeys(f"{one.cells:,} cells x {one.genes:,} genes" for one in runs.itertuples()))
         commits = ", ".join(sorted({str(one)[:8] for one in runs["git_commit"] if one})) or "no known commit"
         where = ", ".join(sorted({one for one in runs["device"] if one}))
         first = runs.assign(other=runs["method"] != "save").sort_values(["other", "seed"], kind="stable").iloc[0]
         lines = [
-            f"seeds {seeds}; {sizes}; commit {commits}; {where}; settings, hashes, costs and the command of each of "
-            f"{len(runs)} run{'s' * (len(runs) > 1)}: [{name}.json]({link}/{name}.json), the first being `{first['command']}`"
+            f"{seeds}; {sizes}; commit {commits}; {where}; settings, hashes, costs and commands of {len(runs)} "
+            f"run{'s' * (len(runs) > 1)}: [{name}.json]({link}/{name}.json), the first by `{first['command']}`"
         ]
         trained = [bool(one["method"].get("training")) for one in runs["config"]]
         pairs = [(one, train) for one, train in zip(runs["sources"], trained, strict=True)]
@@ -157,10 +157,9 @@ class Docs:
             found = records.chosen(runs, wanted) if runs is not None else pd.DataFrame(columns=["seed"])
             asked = wanted.get("seeds", table.get("seeds", self.spec["seeds"]))
             if lost := [seed for seed in asked if seed not in set(found["seed"])]:
-                what = f"seed {lost[0]}" if len(lost) == 1 else f"seeds {', '.join(map(str, lost))}"
                 multirun = " -m" * (len(lost) > 1 and " -m " not in f" {wanted['command']} ")
                 command = wanted["command"].replace("train.py", f"train.py{multirun}", 1)
-                lines.append(f"not run, {what}: `{command} seed={','.join(map(str, lost))}`")
+                lines.append(f"not run, {_several('seed', lost)}: `{command} seed={','.join(map(str, lost))}`")
         return lines
 
     def differences(self) -> list[str]:
@@ -192,6 +191,10 @@ class Docs:
                 write_text(page, text)
                 changed.append(page)
         return changed
+
+
+def _several(word: str, values: list[int]) -> str:
+    return f"{word}{'s' * (len(values) > 1)} {', '.join(map(str, values))}"
 
 
 def _bullets(lines: list[str]) -> str:

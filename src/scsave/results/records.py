@@ -47,7 +47,8 @@ def chosen(runs: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
     for key, value in asked.items():
         patterns = ["" if one is None else str(one) for one in (value if isinstance(value, list) else [value])]
         there = found[key].map(lambda one: "" if pd.isna(one) else str(one)) if key in found else [""] * len(found)
-        found = found[[any(fnmatchcase(one, pattern) for pattern in patterns) for one in there]]
+        fits = [any(fnmatchcase(one, pattern) for pattern in patterns) for one in there]
+        found = found.loc[pd.Series(fits, found.index, dtype=bool)]
     return found.sort_values("written", kind="stable").drop_duplicates(["config_hash", "seed", "mode"], keep="last")
 
 
