@@ -12,6 +12,8 @@ from scsave.results import sources
 from scsave.results.docs import BLOCK, Docs
 from scsave.results.frame import read
 from scsave.results.noise import between
+from scsave.results.paper import reported
+from scsave.results.paper_page import paper_text
 from scsave.results.records import plain_command
 from scsave.results.table_text import verdict
 from scsave.results.tables import make_table
@@ -242,3 +244,31 @@ def test_one_seed_without_groups_says_that_noise_is_not_known(tmp_path):
     table = compared(tmp_path, [{"a": 1.0}], [{"a": 2.0}])
     assert between(table, 0, "save", "scvi").within is None
     assert verdict(table, 0).endswith("noise is not known (one seed and no groups)")
+
+
+# -- the paper's tables
+
+
+def paper_line(runs: Path, **changes) -> str:
+    """The line of W1 on PBMC 3k in table 1, with a run in the record or without."""
+    write(runs, {"save": {"w1": 18.5}}, data="pbmc3k", **changes)
+    spec = {"sets": {"pbmc3k": {"needs": ["patience"]}}}
+    lines = paper_text(1, spec, {"mine": read([runs])}, "results").splitlines()
+    return next(line for line in lines if line.startswith("| `pbmc3k` | w1 |"))
+
+
+def test_the_papers_numbers_say_what_was_run(tmp_path):
+    line = paper_line(tmp_path / "a", experiment_name="paper/pbmc3k")
+    assert line == "| `pbmc3k` | w1 | 19.14 | CFGen 16.94 | run here: 18.5 ([mine](results/mine.json)) |"
+    line = paper_line(tmp_path / "b")
+    assert line.endswith("| run small: other settings than the paper's ([mine](results/mine.json)) |")
+    line = paper_line(tmp_path / "c", task="batch_correction")
+    assert line.endswith("| not run: needs a GPU at full width and patience |")
+
+
+def test_every_number_of_the_paper_is_on_its_page():
+    text = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    parts = {name: there for _, name, there, _ in BLOCK.findall(text)}
+    assert set(parts) == {f"paper-{number}" for number in range(1, 8)}
+    for one in reported():
+        assert re.search(rf"(?<![\d.]){one.value:g}(?![\d.])", parts[f"paper-{one.table}"]), one

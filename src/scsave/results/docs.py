@@ -71,14 +71,14 @@ class Docs:
 
     def record(self, runs: pd.DataFrame) -> dict[str, int]:
         """Write the record of every table that some of `runs` belong to; table -> number of runs."""
-        counts, runs = {}, records.named(runs, self.spec["sets"])
+        counts, runs = {}, records.traced(records.named(runs, self.spec["sets"]), self.package)
         for name, table in self.spec["tables"].items():
             found = [records.chosen(runs, wanted) for wanted in table["runs"]]
             both = pd.concat(found)
-            both = both[~both.index.duplicated()] if len(both) else both
-            counts[name] = len(both)
             if len(both):
-                records.write(self.record_of(name), records.record(both, table, self.package))
+                both = records.alike(both[~both.index.duplicated()])
+                records.write(self.record_of(name), records.record(both, table))
+            counts[name] = len(both)
         self.__dict__.pop("recorded", None)
         return counts
 
@@ -116,6 +116,7 @@ class Docs:
         head = f"**{table['title']}**" + f": {made.columns[0].label}" * one
         lines = [said for number in range(len(made.columns)) if (said := verdict(made, number))]
         lines += [SEEN_LINE if marks else UNSEEN_LINE, *made.notes, *(table.get("notes") or [])]
+        lines.append("in results.json: " + ", ".join(f"`{name}`" for name in table["metrics"]))
         lines += [*self.origin(name, runs, link), *self.missing(table, runs)]
         return "\n\n".join([head, *grids(made), _bullets(lines)])
 
@@ -140,11 +141,10 @@ class Docs:
             f"{seeds}; {sizes}; commit {commits}; {where}; settings, hashes, costs and commands of {len(runs)} "
             f"run{'s' * (len(runs) > 1)}: [{name}.json]({link}/{name}.json), the first by `{first['command']}`"
         ]
-        trained = [bool(one["method"].get("training")) for one in runs["config"]]
-        pairs = [(one, train) for one, train in zip(runs["sources"], trained, strict=True)]
-        if any(not one for one, _ in pairs):
+        pairs = [(records.code_of(run), bool(run.config["method"].get("training"))) for run in runs.itertuples()]
+        if not all(code for code, _ in pairs):
             lines.append("**older sources?** it is not known which sources some of these runs were made with")
-        elif any(needed(one, train) != needed(self.sources, train) for one, train in pairs):
+        elif any(code != needed(self.sources, train) for code, train in pairs):
             lines.append(
                 "**older sources**: the code of networks, flow, training, method, blocks or baselines has changed since"
             )

@@ -17,7 +17,7 @@ from scsave.errors import UserError
 from scsave.files import write_text
 from scsave.metrics.registry import rows as registry_rows
 from scsave.results.frame import SCHEMA, TEXTS, frame, is_no_setting, parsed
-from scsave.results.sources import hashes_at
+from scsave.results.sources import hashes_at, needed
 
 CONFIG = (
     "task",
@@ -52,6 +52,21 @@ def chosen(runs: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
     return found.sort_values("written", kind="stable").drop_duplicates(["config_hash", "seed", "mode"], keep="last")
 
 
+def code_of(run: Any) -> dict[str, str]:
+    """The hashes of the sources that a run depends on; empty where they are not known."""
+    return needed(run.sources or {}, bool(run.config["method"].get("training")))
+
+
+def alike(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of each method (data set, experiment) the runs that were made with the code of its newest one: no mean is over two."""
+    kept = []
+    for _, same in runs.groupby(["data", "method", runs["experiment"].fillna("")], sort=False):
+        code = [code_of(run) for run in same.itertuples()]
+        newest = code[same["written"].argmax()]
+        kept += [path for path, one in zip(same.index, code, strict=True) if one == newest]
+    return runs.loc[kept]
+
+
 def named(runs: pd.DataFrame, sets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The runs with the names that a spec gives to files: `pbmc_four_studies` for what was read as `data=pbmc` from its file."""
     names = {one["file"]: name for name, one in sets.items() if "file" in one}
@@ -62,20 +77,26 @@ def named(runs: pd.DataFrame, sets: Mapping[str, Mapping[str, Any]]) -> pd.DataF
     return runs.assign(config=found, data=data)
 
 
-def record(runs: pd.DataFrame, table: Mapping[str, Any], package: Path) -> dict[str, Any]:
+def traced(runs: pd.DataFrame, package: Path) -> pd.DataFrame:
+    """The runs with `sources`: their own, else those of their commit in the repository that `package` is in, where it has it."""
+    known = {str(one): hashes_at(str(one), package) for one in runs.loc[runs["sources"].isna(), "git_commit"].unique()}
+    found = [one or known.get(str(commit)) for one, commit in zip(runs["sources"], runs["git_commit"], strict=True)]
+    return runs.assign(sources=found)
+
+
+def record(runs: pd.DataFrame, table: Mapping[str, Any]) -> dict[str, Any]:
     """The record of a table: what its runs share once, then each run, in the words of results.json.
 
     `table` is its spec: `metrics`, `rows`, `protocol`, `groups`. Kept are the scores of those, with the parts that a mean is
     over (cell types, perturbations), at six digits; seeds, hashes, costs, versions, commit, command and settings.
-    `package` is the folder of the package, asked for the sources of commits where a run does not name its own.
     """
-    found = [_run(run, table, package) for _, run in runs.iterrows()]
+    found = [_run(run, table) for _, run in runs.iterrows()]
     found.sort(key=lambda one: (one["data"], one["method"], one["config_hash"], one["seed"], one["written"]))
     common = _shared(found)
     return {"schema": SCHEMA, "common": common, "runs": [_without(one, common) for one in found]}
 
 
-def _run(run: pd.Series, table: Mapping[str, Any], package: Path) -> dict[str, Any]:
+def _run(run: pd.Series, table: Mapping[str, Any]) -> dict[str, Any]:
     protocol = table.get("protocol") or run["headline"]
     metrics = registry_rows(run["registry"])
     names = [name for name in table["metrics"] if name in metrics]
@@ -96,13 +117,12 @@ def _run(run: pd.Series, table: Mapping[str, Any], package: Path) -> dict[str, A
         if key in info:
             more[key] = {row: {n: few(one) for n, one in v.items()} for row, v in info[key].items() if kept(row)}
     config = {key: _settings(run["config"][key], key) for key in CONFIG if key in run["config"]}
-    commit = str(run["git_commit"] or "")
     return {
         "schema": SCHEMA,
         **{key: run[key] for key in (*TEXTS, "seed", "written", "kind", "git_commit", "device", "cells", "genes")},
         "experiment_name": run["experiment"],
         "command": plain_command(run["command"] or ""),
-        "sources": run["sources"] or (hashes_at(commit, package) if commit else None),
+        "sources": run["sources"],
         "config": config | {"mode": run["mode"]},
         "metrics": scores,
         "info": {"headline_protocol": protocol, **more},

@@ -115,7 +115,7 @@ def verdict(table: Table, number: int) -> str:
         name = said[row] if row == role else f"{role} {said[row]}"
         gap = abs(column.metric.sort_key(shown[best]) - column.metric.sort_key(shown[row]))
         ways = [column.metric.dynamic_range(shown[best], shown[skill], shown[row]) for skill in skills]
-        way = "".join(f", {way:.0%} of the way from no skill" for way in ways if way == way)
+        way = "".join(f", {way:.0%} of the way from no skill" for way in ways if 0 <= way <= 1)
         side = "beyond" if column.metric.better(shown[best], shown[row]) else "short of"
         far = "within noise of" if noise[row].within else f"{_rounded(gap, column.digits)} {side}"
         parts.append(f"{far} the {name}{way}")
