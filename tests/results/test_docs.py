@@ -119,7 +119,7 @@ def test_a_table_has_its_numbers_verdict_marks_and_origin(checkout):
     assert "/home/me" not in (checkout.folder / "main.json").read_text()
     assert "main.json](results/main.json)" in text
     assert "older sources" not in text
-    assert "not run, seed 0: `python train.py data=toy method=scvi seed=0`" in text
+    assert "not run, scvi, seed 0: `python train.py data=toy method=scvi seed=0`" in text
     assert "choices of this project were made with these cells in view" in text
 
 
@@ -188,6 +188,15 @@ def test_numbers_of_older_sources_say_so(checkout):
     assert again(checkout).differences()
     again(checkout).write()
     assert "**older sources**" in block(checkout, "main")
+
+
+def test_a_table_never_mixes_two_states_of_the_code(checkout):
+    write(checkout.root / "runs" / "new", {"save": {"energy": 9.0}}, data="toy", sources={"models": "new"}, written="2027",
+          config={"training.steps": 5})  # fmt: skip
+    again(checkout).record(read([checkout.root / "runs"]))
+    assert [
+        one["scores"]["neutral"]["save"]["all"]["energy"] for _, one in again(checkout).recorded["main"].iterrows()
+    ] == [9]
 
 
 def test_comments_and_docstrings_do_not_count_and_code_does():

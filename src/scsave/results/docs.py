@@ -152,15 +152,17 @@ class Docs:
 
     def missing(self, table: Mapping[str, Any], runs: pd.DataFrame | None) -> list[str]:
         """What of the table's runs is not there: the seeds, and the command that makes them."""
-        lines = []
-        for wanted in table["runs"]:
-            found = records.chosen(runs, wanted) if runs is not None else pd.DataFrame(columns=["seed"])
-            asked = wanted.get("seeds", table.get("seeds", self.spec["seeds"]))
-            if lost := [seed for seed in asked if seed not in set(found["seed"])]:
-                multirun = " -m" * (len(lost) > 1 and " -m " not in f" {wanted['command']} ")
-                command = wanted["command"].replace("train.py", f"train.py{multirun}", 1)
-                lines.append(f"not run, {_several('seed', lost)}: `{command} seed={','.join(map(str, lost))}`")
-        return lines
+        lines: dict[tuple[str, str], list[str]] = {}
+        for asked in (one | {"method": method} for one in table["runs"] for method in _methods(one)):
+            found = records.chosen(runs, asked) if runs is not None else pd.DataFrame(columns=["seed"])
+            seeds = asked.get("seeds", table.get("seeds", self.spec["seeds"]))
+            if lost := [seed for seed in seeds if seed not in set(found["seed"])]:
+                command = asked["command"]
+                if len(lost) > 1 and " -m " not in command:
+                    command = command.replace("train.py", "train.py -m", 1)
+                which = lines.setdefault((f"{command} seed={','.join(map(str, lost))}", _several("seed", lost)), [])
+                which += [asked["method"]] * ("*" not in asked["method"])
+        return [f"not run, {', '.join([*names, seeds])}: `{command}`" for (command, seeds), names in lines.items()]
 
     def differences(self) -> list[str]:
         """What of the pages is not as the records say, a line each; and records and tables that no page shows."""
@@ -191,6 +193,12 @@ class Docs:
                 write_text(page, text)
                 changed.append(page)
         return changed
+
+
+def _methods(wanted: Mapping[str, Any]) -> list[str]:
+    """The methods that a spec's line asks for, each of which has to be there."""
+    method = wanted.get("method", "*")
+    return method if isinstance(method, list) else [method]
 
 
 def _several(word: str, values: list[int]) -> str:
