@@ -188,15 +188,17 @@ def test_numbers_of_older_sources_say_so(checkout):
     assert again(checkout).differences()
     again(checkout).write()
     assert "**older sources**" in block(checkout, "main")
+    assert "has changed since 2 of 2 runs" in block(checkout, "main")
 
 
-def test_a_table_never_mixes_two_states_of_the_code(checkout):
-    write(checkout.root / "runs" / "new", {"save": {"energy": 9.0}}, data="toy", sources={"models": "new"}, written="2027",
-          config={"training.steps": 5})  # fmt: skip
+def test_a_run_with_newer_code_replaces_that_of_its_seed(checkout):
+    found = {"sources": {"models": "new"}, "written": "2027", "config": {"training.steps": 6}}
+    write(checkout.root / "runs" / "new", {"save": {"energy": 9.0}, "real": {"energy": 0.2}}, data="toy", **found)
     again(checkout).record(read([checkout.root / "runs"]))
-    assert [
-        one["scores"]["neutral"]["save"]["all"]["energy"] for _, one in again(checkout).recorded["main"].iterrows()
-    ] == [9]
+    runs = again(checkout).recorded["main"]
+    assert {run.seed: run.scores["neutral"]["save"]["all"]["energy"] for run in runs.itertuples()} == {0: 9.0, 1: 1.25}
+    again(checkout).write()
+    assert "has changed since 1 of 2 runs" in block(checkout, "main")
 
 
 def test_comments_and_docstrings_do_not_count_and_code_does():

@@ -142,12 +142,17 @@ class Docs:
             f"run{'s' * (len(runs) > 1)}: [{name}.json]({link}/{name}.json), the first by `{first['command']}`"
         ]
         pairs = [(records.code_of(run), bool(run.config["method"].get("training"))) for run in runs.itertuples()]
-        if not all(code for code, _ in pairs):
-            lines.append("**older sources?** it is not known which sources some of these runs were made with")
-        elif any(code != needed(self.sources, train) for code, train in pairs):
+        unknown, old = (
+            sum(not code for code, _ in pairs),
+            sum(code != needed(self.sources, train) for code, train in pairs),
+        )
+        if old > unknown:
+            what = "networks, flow, training, method, blocks or baselines"
             lines.append(
-                "**older sources**: the code of networks, flow, training, method, blocks or baselines has changed since"
+                f"**older sources**: the code of {what} has changed since {old - unknown} of {len(pairs)} runs"
             )
+        if unknown:
+            lines.append(f"**older sources?** it is not known with which {unknown} of {len(pairs)} runs were made")
         return lines
 
     def missing(self, table: Mapping[str, Any], runs: pd.DataFrame | None) -> list[str]:

@@ -58,9 +58,9 @@ def code_of(run: Any) -> dict[str, str]:
 
 
 def alike(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of each method (data set, experiment) the runs that were made with the code of its newest one: no mean is over two."""
+    """Of each method, seed, data set and experiment the runs that were made with the code of the newest: others are replaced."""
     kept = []
-    for _, same in runs.groupby(["data", "method", runs["experiment"].fillna("")], sort=False):
+    for _, same in runs.groupby(["data", "method", "seed", runs["experiment"].fillna("")], sort=False):
         code = [code_of(run) for run in same.itertuples()]
         newest = code[same["written"].argmax()]
         kept += [path for path, one in zip(same.index, code, strict=True) if one == newest]
