@@ -106,6 +106,7 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     source: DataSource = build(config.data, "data")
     task: Task = build(config.task, "task").for_kind(source.roles.kind)
     task.check(source.roles)
+    build(config.trainer, "trainer").check()
     optimised = None
     if config.sweep_metric:
         optimised = check_sweep_metric(config.sweep_metric, task, build(config.method, "method"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from dataclasses import dataclass
@@ -9,12 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from scsave.components import nearest
 from scsave.errors import UserError
 
 if TYPE_CHECKING:
     import lightning as L
     import torch
     from lightning.pytorch.callbacks import Callback
+
+
+def _processes() -> int:
+    """Two, how a distributed run is tried anywhere, or as many as there are CPUs."""
+    return max(2, os.cpu_count() or 1)
+
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -50,6 +58,31 @@ class TrainerOptions:
                 "trainer.accelerator=gpu: torch sees no GPU here; use trainer=cpu, or a torch build for your GPU"
             )
         return torch.device("cpu")
+
+    def check(self) -> None:
+        """UserError for what Lightning would refuse only when the data are prepared: devices, strategy, other options."""
+        import torch
+
+        device = self.device
+        there = torch.cuda.device_count() if device.type == "cuda" else 1 if device.type == "mps" else _processes()
+        if self.devices > there:
+            what = "processes on these CPUs" if device.type == "cpu" else "GPUs here"
+            raise UserError(f"trainer.devices={self.devices}: at most {there} {what}")
+        if self.strategy == "auto" and not self.options:
+            return  # importing Lightning takes seconds
+        import lightning as L
+        from lightning.pytorch.strategies import StrategyRegistry
+
+        if self.strategy != "auto" and self.strategy not in StrategyRegistry.available_strategies():
+            known = sorted(StrategyRegistry.available_strategies())
+            raise UserError(
+                f"trainer.strategy={self.strategy}: no strategy of Lightning{nearest(self.strategy, known)} It has "
+                f"{', '.join(known)}"
+            )
+        known = sorted(inspect.signature(L.Trainer.__init__).parameters)[1:]
+        for key in self.options or {}:
+            if key not in known:
+                raise UserError(f"trainer.options.{key}: lightning.Trainer takes no such option{nearest(key, known)}")
 
     def build(self, callbacks: list[Callback], **more: Any) -> L.Trainer:
         """Lightning's trainer, `more` as it takes it; with a progress bar where somebody looks on."""
