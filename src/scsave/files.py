@@ -40,7 +40,8 @@ def whole_folder(folder: Path) -> Path:
 
 
 def partial_of(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.partial{path.suffix}")
+    """What this process writes before it is called `path`."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
 
 
 @contextmanager
@@ -82,9 +83,13 @@ def unwritable(error: BaseException, folder: Path | None = None) -> str | None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half written below a run's folder."""
+    """Remove what processes that are no more left half written below a run's folder."""
+    import psutil
+
     for left in folder.rglob(".*.partial*"):
-        left.unlink(missing_ok=True)
+        pid = left.name.partition(".partial")[0].rpartition(".")[2]
+        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+            left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -114,6 +114,8 @@ def choose_cells(obs: pd.DataFrame, source: DataSettings, where: str) -> np.ndar
     for column in source.obs_keys:
         infinite = np.isinf(obs[column].to_numpy()) if obs[column].dtype != "category" else np.zeros_like(lost)
         for what, bad in (("missing", obs[column].isna().to_numpy()), ("infinite", infinite)):
+            if column == source.cell_type_key and source.keeps_unlabelled and not source.drop_missing and not bad.all():
+                continue
             lost |= bad
             if (bad & keep).any() and not source.drop_missing:
                 control = column == source.perturbation_key and source.control is not None

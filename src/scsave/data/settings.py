@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -65,6 +65,7 @@ class DataSettings:
     path: str | None = None
     citation: str = ""
     licence: str = ""
+    keeps_unlabelled: ClassVar[bool] = False  # of cells without a cell type; a task that can do with some sets it
 
     def __post_init__(self) -> None:
         # configs say null: Hydra merges into an empty dict only keys that it has
@@ -130,4 +131,5 @@ class DataSettings:
 
     def preparation(self) -> dict[str, Any]:
         """The fields that change the prepared cells, plain types."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_PREPARATION}
+        kept = {"keeps_unlabelled": True} if self.keeps_unlabelled else {}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_PREPARATION} | kept

@@ -179,6 +179,14 @@ class Fitted:
         path, content = find_checkpoint(where), read_checkpoint(where, METHOD)
         if missing := [name for name in CONTENT if name not in content]:
             raise UserError(f"{path}: not a whole checkpoint, it lacks {', '.join(missing)}: train again")
+        try:
+            return cls._restored(path, content).to(device)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:  # a part is there, and is something else
+            said = f"{type(error).__name__}: {error}"
+            raise UserError(f"{path}: not a whole checkpoint ({said}): train again") from error
+
+    @classmethod
+    def _restored(cls, path: Path, content: dict[str, Any]) -> Fitted:
         for name, node in content["nodes"].items():  # all of them, before any is built
             check_nested(node, name)
         space = None
@@ -193,4 +201,4 @@ class Fitted:
         model.network.requires_grad_(False).eval()
         model.info = content["info"]
         model.control = stored_control.unpacked(content["control"], model.genes)
-        return model.to(device)
+        return model

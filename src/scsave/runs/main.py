@@ -41,7 +41,8 @@ _EXTRAS = {
 _UNREADABLE = ("no viable alternative", "NoViableAlt", "missing EQUAL", "mismatched input", "extraneous input")
 _QUOTES = (
     "write key=value without spaces around =, single quotes around the whole, and double quotes around a value with spaces "
-    """or signs: 'condition={cell type: "B cell (naive)"}'"""
+    """or signs: 'condition={cell type: "B cell (naive)"}'; in a column's name a backslash before each sign, no quotes: """
+    r"""'condition={cell type \(broad\): B}'"""
 )
 
 

@@ -59,4 +59,6 @@ def new_cells(stored: Node, asked: dict[str, Any], conditions: Conditions, cache
     if not settings["conditions"]:  # prepared cells carry one at least: a column of empty text, a batch of nobody's
         settings["conditions"] = [BLANK]
         settings["from_names"] |= {BLANK: "^()"}
-    return build(settings | {"_target_": "scsave.data.h5ad.H5AD"}, "data").load(cache)
+    source = build(settings | {"_target_": "scsave.data.h5ad.H5AD"}, "data")
+    source.keeps_unlabelled = True  # nothing of theirs is learnt
+    return source.load(cache)

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
 
-def _processes() -> int:
-    """Two, how a distributed run is tried anywhere, or as many as there are CPUs."""
-    return max(2, os.cpu_count() or 1)
-
-
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -61,12 +56,8 @@ class TrainerOptions:
 
     def check(self) -> None:
         """UserError for what Lightning would refuse only when the data are prepared: devices, strategy, other options."""
-        import torch
-
-        device = self.device
-        there = torch.cuda.device_count() if device.type == "cuda" else 1 if device.type == "mps" else _processes()
+        there, what = self._most_devices()
         if self.devices > there:
-            what = "processes on these CPUs" if device.type == "cpu" else "GPUs here"
             raise UserError(f"trainer.devices={self.devices}: at most {there} {what}")
         if self.strategy == "auto" and not self.options:
             return  # importing Lightning takes seconds
@@ -76,13 +67,22 @@ class TrainerOptions:
         if self.strategy != "auto" and self.strategy not in StrategyRegistry.available_strategies():
             known = sorted(StrategyRegistry.available_strategies())
             raise UserError(
-                f"trainer.strategy={self.strategy}: no strategy of Lightning{nearest(self.strategy, known)} It has "
-                f"{', '.join(known)}"
+                f"trainer.strategy={self.strategy}: no strategy of Lightning, which has auto, {', '.join(known)}"
+                f"{nearest(self.strategy, known)}"
             )
         known = sorted(inspect.signature(L.Trainer.__init__).parameters)[1:]
         for key in self.options or {}:
             if key not in known:
                 raise UserError(f"trainer.options.{key}: lightning.Trainer takes no such option{nearest(key, known)}")
+
+    def _most_devices(self) -> tuple[int, str]:
+        """How many processes can be started here, one a device: on CPUs two, how a distributed run is tried, or one a core."""
+        if self.accelerator != "cpu":  # importing torch takes seconds
+            import torch
+
+            if self.device.type != "cpu":
+                return (torch.cuda.device_count() if self.device.type == "cuda" else 1), "GPUs here"
+        return max(2, os.cpu_count() or 1), "processes on these CPUs"
 
     def build(self, callbacks: list[Callback], **more: Any) -> L.Trainer:
         """Lightning's trainer, `more` as it takes it; with a progress bar where somebody looks on."""
