@@ -1,6 +1,7 @@
 """Settings of a data set: its file, what its columns are for, and which cells and genes are kept. Nothing is read here."""
 
 import math
+import re
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,6 +14,14 @@ RESERVED = (LIBRARY, "cell")  # names in obs of every file that is written: libr
 X = "X"  # the name of the main matrix among the layers
 # Fields that say what the set is, or what is done after loading: the prepared cells are the same without them.
 _NOT_PREPARATION = {"name", "citation", "licence", "n_top_genes", "min_cells", "path", "mirrors"}
+
+
+def check_pattern(option: str, pattern: str) -> None:
+    """UserError where a regular expression can't be read."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"data.{option}: '{pattern}' is no regular expression ({error})") from None
 
 
 @dataclass(kw_only=True)
@@ -86,6 +95,16 @@ class DataSettings:
         for name in self.conditions:
             if self.conditions.count(name) > 1:
                 raise UserError(f"data.conditions=[{', '.join(self.conditions)}] names '{name}' twice; name it once")
+        for option in ("numeric", "levels", "fill_missing"):
+            for name in getattr(self, option):
+                if name not in self.obs_keys:
+                    raise UserError(
+                        f"data.{option} names '{name}', which is none of the columns that are read "
+                        f"({', '.join(self.obs_keys) or 'none'}): name it in data.conditions or data.keep too"
+                    )
+        for option, patterns in (("drop_genes", [self.drop_genes]), ("from_names", self.from_names.values())):
+            for pattern in filter(None, patterns):
+                check_pattern(option, pattern)
         for name in self.obs_keys:
             if name in RESERVED:
                 raise UserError(

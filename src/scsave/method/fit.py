@@ -155,7 +155,8 @@ def occurring(obs: pd.DataFrame, conditions: Conditions, sets: dict[str, Any]) -
     names = [column.name for column in conditions.columns if column.kind == "categorical" and column.name not in sets]
     if not names:
         return []
-    table = obs[names].dropna().astype(str).value_counts().sort_index().reset_index(name="cells")
+    told = obs[names].astype(object).where(obs[names].notna(), keys.MASK).astype(str)
+    table = told.value_counts().sort_index().reset_index(name="cells")
     return [row | {"cells": int(row["cells"])} for row in table.to_dict("records")]
 
 
