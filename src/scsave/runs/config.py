@@ -107,6 +107,9 @@ def validated(cfg: DictConfig) -> RunConfig:
 
 def explain_at(error: ValidationError, where: str) -> str:
     first = error.errors()[0]
+    if isinstance(first["input"], dict):  # a union says first that it is no number, then what is wrong inside
+        same = [one for one in error.errors() if one["loc"][:2] == first["loc"][:2]]
+        first = max(same, key=lambda one: len(one["loc"]))
     models = {"": RunConfig, "sampling": Sampling, "callbacks": Callbacks, "paths": Paths}
     if first["type"] == "extra_forbidden" and where in models:
         return explain(error, where, sorted(models[where].model_fields))

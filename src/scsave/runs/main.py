@@ -62,17 +62,17 @@ def one_line(error: Exception) -> str:
         if new := _RENAMED.get(key.split(".")[0].split("@")[0]):
             return f"{key}: this is called {new} now"
         return f"{key}: unknown key{meant(key, every_key())}; `python train.py --cfg job` shows every key"
-    if "Available options in '" in text:
-        options = [option.strip() for option in text.rpartition(": ")[2].split(";")]
-        asked = text.split("'")[1].rpartition("/")[2]
-        return text + meant(asked, options)
     if any(sign in text for sign in _UNREADABLE):
         return f"{text.split('; See https')[0]}; {_QUOTES}"
     for option, extra in _EXTRAS.items():
         if f"Could not find '{option}'" in text:
             group, _, name = option.rpartition("/")
             return f"{group}={name} needs a package that is not installed: make setup EXTRAS=dev,{extra}"
-    return text.removeprefix("In 'train': ")
+    text = text.removeprefix("In 'train': ")
+    if text.startswith("Could not find '") and "Available options in '" in text:
+        options = [option.strip() for option in text.rpartition(": ")[2].split(";")]
+        return text + meant(text.split("'")[1].rpartition("/")[2], options)
+    return text
 
 
 def meant(name: str, known: Iterable[str]) -> str:
@@ -128,9 +128,9 @@ def plain_faults() -> Iterator[None]:
     """A place that can't be written to is no fault of the program, whoever tries to write there: one line."""
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError) as error:  # logging makes a ValueError of the system's
         if why := unwritable(error):
-            where = f"{error.filename}: " if error.filename else ""
+            where = f"{error.filename}: " if getattr(error, "filename", None) else ""
             raise UserError(
                 f"{where}cannot be written ({why}); set paths.outputs and paths.cache to folders with room"
             ) from error
