@@ -12,6 +12,7 @@ from scsave.flow.guidance import check_named
 from scsave.runs.config import validated
 from scsave.runs.main import one_line
 from scsave.runs.naming import run_dir
+from scsave.runs.run import stored
 from scsave.runs.serve import check_room
 from tests.robustness.test_inputs import refused
 
@@ -120,3 +121,26 @@ def test_guidance_names_conditions():
 def test_more_cells_than_any_memory_holds():
     refused(lambda: check_room(10**12, 2000), "n=1000000000000: so many cells take at least", "in parts")
     check_room(500, 2000)
+
+
+STORED = [
+    ("", "it holds no keys"),
+    ("- a\n- b\n", "it holds no keys"),
+    ("text", "no config that a run wrote"),
+    ("a: [1, 2\n", "no config that a run wrote"),
+    ("a: ${nothing.of.that.name}\n", "missing"),
+    ("seed: 0\n", "missing; the config is not whole"),
+    ("seed: zero\nmode: train\n", "missing; the config is not whole"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), STORED)
+@pytest.mark.parametrize("key", ["resume", "ckpt"])
+def test_a_config_of_a_run_folder_that_is_none(composed, tmp_path, monkeypatch, text, words, key):
+    (tmp_path / "config.yaml").write_text(text)
+    call = composed("data=simulated", f"{key}={tmp_path}", *(["mode=evaluate"] if key == "ckpt" else []))
+    line = refused(lambda: validated(stored(tmp_path, call)))
+    assert words in line or "nothing.of.that.name" in line
+    assert len(line) < 400
+    (tmp_path / "config.yaml").write_bytes(b"\xff\xfe\x00")
+    refused(lambda: stored(tmp_path, call), "no config that a run wrote")

@@ -107,6 +107,9 @@ def validated(cfg: DictConfig) -> RunConfig:
 
 def explain_at(error: ValidationError, where: str) -> str:
     first = error.errors()[0]
+    if first["type"] == "missing":
+        key = ".".join(map(str, first["loc"]))
+        return f"{key}: missing; the config is not whole (a run folder's config.yaml has to be as the run wrote it)"
     if isinstance(first["input"], dict):  # a union says first that it is no number, then what is wrong inside
         same = [one for one in error.errors() if one["loc"][:2] == first["loc"][:2]]
         first = max(same, key=lambda one: len(one["loc"]))

@@ -31,10 +31,14 @@ _SCORES_ONLY = ("sampling", "task")
 def read_config(path: Path) -> DictConfig:
     """The config that a run wrote; UserError for a file that is no plain YAML."""
     try:
-        return OmegaConf.load(path)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        found = OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         said = " ".join(str(error).split())
-        raise UserError(f"{path}: no config that a run wrote ({said}); give the folder of a run of your own") from None
+    else:
+        if isinstance(found, DictConfig) and found:
+            return found
+        said = "it holds no keys"
+    raise UserError(f"{path}: no config that a run wrote ({said}); give the folder of a run of your own")
 
 
 def training_hash(cfg: DictConfig) -> str:
