@@ -1,16 +1,19 @@
 """Values, keys and names that the config alone shows to be wrong: one line each, before anything is read."""
 
+import copy
 import sys
 
 import pytest
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scsave.components import build
+from scsave.compose import compose
 from scsave.data.conditions import Categorical, Conditions, Numeric
 from scsave.flow.guidance import check_named
 from scsave.runs.config import validated
-from scsave.runs.main import one_line
+from scsave.runs.main import one_line, register_resolvers
 from scsave.runs.naming import run_dir
 from scsave.runs.run import stored
 from scsave.runs.serve import check_room
@@ -69,9 +72,18 @@ def test_a_value_that_makes_no_sense(composed, override, words):
     refused(lambda: validated(composed("data=simulated", *split, override)), words)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The config of a run, composed once."""
+    register_resolvers()
+    return compose(["data=simulated", f"paths.outputs={tmp_path_factory.mktemp('outputs')}"])
+
+
 @pytest.mark.parametrize("key", NULLS)
-def test_null_where_it_means_nothing(composed, key):
-    refused(lambda: validated(composed("data=simulated", f"{key}=null")), f"{key}=null: input should be")
+def test_null_where_it_means_nothing(whole, key):
+    cfg = copy.deepcopy(whole)
+    OmegaConf.update(cfg, key, None)
+    refused(lambda: validated(cfg), f"{key}=null: input should be")
 
 
 @pytest.mark.parametrize(("override", "words"), LATER, ids=[value for value, _ in LATER])

@@ -16,12 +16,14 @@ X = "X"  # the name of the main matrix among the layers
 _NOT_PREPARATION = {"name", "citation", "licence", "n_top_genes", "min_cells", "path", "mirrors"}
 
 
-def check_pattern(option: str, pattern: str) -> None:
-    """UserError where a regular expression can't be read."""
+def check_pattern(option: str, pattern: str, groups: int) -> None:
+    """UserError where a regular expression can't be read, or lacks the group whose text is taken."""
     try:
-        re.compile(pattern)
+        found = re.compile(pattern).groups
     except re.error as error:
         raise UserError(f"data.{option}: '{pattern}' is no regular expression ({error})") from None
+    if found < groups:
+        raise UserError(f"data.{option}: '{pattern}' has no group; write brackets around what is taken: '({pattern})'")
 
 
 @dataclass(kw_only=True)
@@ -104,7 +106,7 @@ class DataSettings:
                     )
         for option, patterns in (("drop_genes", [self.drop_genes]), ("from_names", self.from_names.values())):
             for pattern in filter(None, patterns):
-                check_pattern(option, pattern)
+                check_pattern(option, pattern, groups=int(option == "from_names"))
         for name in self.obs_keys:
             if name in RESERVED:
                 raise UserError(
