@@ -224,7 +224,7 @@ def test_a_file_that_is_none(tmp_path, content):
 
 def test_a_folder_and_another_ending(tmp_path):
     (tmp_path / "a.h5ad").mkdir()
-    refused(lambda: loaded(tmp_path / "a.h5ad"), "a.h5ad")
+    refused(lambda: loaded(tmp_path / "a.h5ad"), "a.h5ad: a folder, not a file")
     (tmp_path / "a.csv").write_text("x")
     refused(lambda: loaded(tmp_path / "a.csv"), "cannot read a '.csv' file")
 
