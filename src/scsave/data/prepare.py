@@ -89,6 +89,11 @@ def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, 
 def finish(data: AnnData, source: DataSettings, where: str) -> AnnData:
     """Written cells as the package uses them: without rare levels, `X` filled in (log1p), unused levels gone."""
     common = check_levels(data.obs, source, where)
+    if not common.any():
+        raise UserError(
+            f"{where}: no cell is left without its rare levels (data.min_level_cells={source.min_level_cells}); name "
+            "columns with fewer levels in data.conditions"
+        )
     if not common.all():
         data.uns[keys.UNS]["dropped_cells"]["rare_levels"] = int((~common).sum())
         data = data[common].copy()

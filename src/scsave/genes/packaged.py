@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from scsave.errors import UserError
+from scsave.files import replacing
 
 FOLDER = "gene_vectors"
 VECTORS, NAMES, SETS = "human_minilm_go.npz", "human_names.tsv.gz", "human_go_sets.npz"
@@ -71,8 +72,5 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
     """Compressed .npz, written beside and renamed."""
-    part = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(part, "wb") as stream:
-        np.savez_compressed(stream, **arrays)
-    part.replace(path)
+    with replacing(path) as partial:
+        np.savez_compressed(partial, **arrays)

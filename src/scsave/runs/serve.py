@@ -69,10 +69,23 @@ def generate(config: RunConfig, folder: Path, model: Fitted) -> None:
     from scsave.method.sample import generate
 
     condition = config.condition or {}
+    check_room(config.n, len(model.genes))
     cells = generate(model, config.n, condition, config.seed)
     path = written(folder / "generated.h5ad", cells)
     named = ", ".join(f"{k}={v}" for k, v in condition.items()) or "no condition named: drawn over all"
     print(f"{cells.n_obs} cells x {cells.n_vars} genes ({named}): {path}")
+
+
+def check_room(n: int, genes: int) -> None:
+    """UserError where `n` cells would not fit into the memory of this machine, a gene in twenty being seen in each."""
+    import psutil
+
+    needed, there = n * genes / 20 * 16, psutil.virtual_memory().total  # counts and log1p, a value and its place each
+    if needed > there:
+        raise UserError(
+            f"n={n}: so many cells take at least {needed / 2**30:,.0f} GB, and this machine has {there / 2**30:,.0f}; "
+            "generate them in parts, each with its seed=... and out=..."
+        )
 
 
 def predict(config: RunConfig, folder: Path, model: Fitted) -> None:

@@ -39,6 +39,7 @@ class BatchCorrection:
     n_components: Positive = 50
     max_cells: Positive = 20_000
     asks = "batch_correction"
+    takes_unlabelled = True
     metrics = "batch_correction"
 
     def for_kind(self, kind: str) -> BatchCorrection:

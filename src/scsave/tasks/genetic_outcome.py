@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,8 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.perturbations import parse
-from scsave.files import FOLDS, slug, write_h5ad, write_text
+from scsave.files import FOLDS, replacing, slug, write_h5ad, write_text
+from scsave.metrics.technical import DEPTH
 from scsave.protocol import Outcome
 
 if TYPE_CHECKING:
@@ -105,11 +105,9 @@ def write_changes(folder: Path, outcome: Outcome) -> None:
     """`changes.npz`, what figures are drawn from: `truth`, `change` (of the headline row) and `additive` by perturbation,
     (P, G) each, with the names of `perturbations` and of the genes (`panel`)."""
     arrays = outcome.arrays | {"change": outcome.arrays[f"change/{next(iter(outcome.scores))}"]}
-    partial = folder / f".{CHANGES}.{os.getpid()}.npz"
-    np.savez_compressed(
-        partial, **{key: arrays[key] for key in ("perturbations", "panel", "truth", "change", "additive")}
-    )
-    os.replace(partial, folder / CHANGES)
+    kept = {key: arrays[key] for key in ("perturbations", "panel", "truth", "change", "additive")}
+    with replacing(folder / CHANGES) as partial:
+        np.savez_compressed(partial, **kept)
 
 
 def interactions(arrays: dict[str, np.ndarray]) -> dict[str, float]:
@@ -172,6 +170,8 @@ def merge_genetic(outcomes: dict[str, Outcome]) -> Outcome:
     arrays |= {"perturbations": np.array(names, dtype=str), "panel": np.array(shared, dtype=str)}
     absent = sorted({gene for part in parts for gene in part.info["genes_without_vector"]})
     info = {"kind": "genes", "folds": list(outcomes), "genes": len(shared), "genes_without_vector": absent}
+    depths = [part.info.get(DEPTH, float("nan")) for part in parts]
+    info[DEPTH] = max(depths, key=lambda factor: abs(np.log(factor)) if factor > 0 else -1.0)
     named = {group: members for group, members in groups.items() if group != keys.ALL}
     return outcome_of(found, arrays, info, named, seed)
 
