@@ -79,6 +79,12 @@ record: $(STAMP)  ## record the results in RUNS=<folders> that tables of the doc
 docs: $(STAMP)  ## render every table of README.md and docs/*.md from the records in docs/results
 	$(BIN)/python scripts/make_docs.py
 
+api: $(STAMP)  ## docs/api.md from the docstrings of the public interface
+	$(BIN)/python scripts/make_api.py
+
+tutorials: $(STAMP)  ## run docs/tutorials/*.py and keep their outputs in the notebooks beside them
+	cd docs/tutorials && OMP_NUM_THREADS=1 ../../$(BIN)/jupytext --to ipynb --update --execute $(or $(ONLY),*.py)
+
 bench: $(STAMP)  ## what steps, sampling, the demo and growing data cost, in ratios: outputs/bench.json (docs/scaling.md)
 	$(BIN)/python scripts/bench.py --out $(OUTPUTS)/bench.json
 
@@ -93,4 +99,4 @@ clean:  ## remove .venv, caches and outputs
 	rm -rf .venv .pytest_cache .ruff_cache data/cache outputs/*
 
 .PHONY: help setup setup-conda demo test test-fast lint format reproduce-paper reproduce-small tables figures report record docs \
-	bench bench-demo bench-attention constraints clean
+	api tutorials bench bench-demo bench-attention constraints clean

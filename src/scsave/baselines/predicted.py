@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,16 @@ def as_obs(obs: pd.DataFrame, library: np.ndarray) -> pd.DataFrame:
     out.index = pd.RangeIndex(len(obs)).astype(str) if obs.index.has_duplicates else obs.index.astype(str)
     out[keys.LIBRARY] = np.asarray(library, dtype=np.float64)
     return out
+
+
+def own_names(cells: AnnData) -> AnnData:
+    """The cells as `generated_<digest>_<number>`: other cells get other names, and the same cells the same ones again."""
+    counts = sp.csr_matrix(cells.layers[keys.COUNTS])
+    digest = hashlib.sha256(cells.obs.to_csv(index=False).encode())
+    for part in (counts.indptr, counts.indices, counts.data):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    cells.obs_names = [f"generated_{digest.hexdigest()[:6]}_{number}" for number in range(cells.n_obs)]
+    return cells
 
 
 def target_obs(control: AnnData, key: str, target: str) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from scsave.errors import UserError, listed
 CHUNK = 4_000_000  # entries checked at a time: bounds the memory of the checks, not their result
 LOGGED = 30  # no log1p value is as large: e^30 counts
 WHOLE = 1e-3  # distance from a whole number that float32 leaves
+FIRST = 50  # cells that a guess is tried on
 
 
 def log1p_normalise(counts: sp.csr_matrix, library: np.ndarray) -> sp.csr_matrix:
@@ -41,6 +42,43 @@ def undo_log1p(part: sp.csr_matrix, obs: pd.DataFrame, rows: np.ndarray, column:
             "so the counts cannot be recovered; give a file with counts and data.normalised_by=null"
         )
     return sp.csr_matrix((whole, part.indices, part.indptr), shape=part.shape)
+
+
+def recovered_counts(matrix: sp.spmatrix | np.ndarray, obs: pd.DataFrame) -> tuple[sp.csr_matrix | None, str | None]:
+    """Counts behind log1p values (N, G), and the column of `obs` with the cells' totals; None where they are not whole.
+
+    A numeric column that makes every value of log1p(counts / total * 1e4) whole is the total (`pbmc68k_reduced` of scanpy
+    keeps it as n_counts). Without one, the values have to be of all genes, so that every cell's counts per anything sum to
+    the same; then a cell's smallest value is one molecule, if that makes the others whole.
+    """
+    logged = sp.csr_matrix(matrix, dtype=np.float64)
+    logged.eliminate_zeros()
+    data = logged.data
+    if not len(data) or not np.isfinite(data).all() or data.min() < 0 or data.max() >= LOGGED:
+        return None, None
+    linear = sp.csr_matrix((np.expm1(data), logged.indices, logged.indptr), shape=logged.shape)
+    for name in obs.columns[[pd.api.types.is_numeric_dtype(column) for _, column in obs.items()]]:
+        total = obs[name].to_numpy(np.float64)
+        if not (np.isfinite(total).all() and (total > 0).all()):
+            continue
+        if _whole(linear[:FIRST], total[:FIRST] / keys.TARGET_SUM) is None:
+            continue
+        counts = _whole(linear, total / keys.TARGET_SUM)
+        if counts is not None and (total * 1.001 >= counts.sum(axis=1).A1).all():
+            return counts, str(name)
+    total = linear.sum(axis=1).A1
+    if (np.diff(linear.indptr) == 0).any() or np.ptp(total) > 1e-3 * total.mean():
+        return None, None
+    return _whole(linear, 1 / np.minimum.reduceat(linear.data, linear.indptr[:-1])), None
+
+
+def _whole(values: sp.csr_matrix, factor: np.ndarray) -> sp.csr_matrix | None:
+    """`values` (N, G) times the `factor` of each row (N,), rounded; None unless they are whole as far as float32 can say."""
+    product = values.data * np.repeat(factor, np.diff(values.indptr))
+    whole = np.round(product)
+    if (np.abs(product - whole) > np.minimum(0.01 + 1e-3 * product, 0.25)).any() or (whole < 1).any():
+        return None
+    return sp.csr_matrix((whole.astype(np.float32), values.indices, values.indptr), shape=values.shape)
 
 
 def check_counts(values: np.ndarray, where: str, hint: str, tolerance: float = WHOLE) -> None:

@@ -86,11 +86,15 @@ def as_cells(
     obs: pd.DataFrame,
     info: dict[str, Any],
 ) -> AnnData:
-    """AnnData of the model's genes: counts in a layer, log1p in X, `obs` with the library sizes (N,)."""
+    """AnnData of the model's genes: counts in a layer, log1p in X, `obs` with the library sizes (N,); NaN is not told."""
     obs = obs.copy()
+    obs.index = obs.index.astype(str)
+    for name, column in obs.items():
+        if column.dtype == object:
+            obs[name] = column.where(column != keys.MASK).astype("category")
+        elif column.dtype == "category" and keys.MASK in column.cat.categories:
+            obs[name] = column.cat.remove_categories([keys.MASK])
     obs[keys.LIBRARY] = library.astype(np.float64)
-    for name in obs.columns.drop(keys.LIBRARY):
-        obs[name] = obs[name].astype("category") if obs[name].dtype == object else obs[name]
     uns = {"made_by": f"scsave {__version__}"} | info
     return AnnData(
         X=log1p,

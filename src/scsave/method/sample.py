@@ -15,6 +15,7 @@ from anndata import AnnData
 from rich.progress import track
 
 from scsave import keys
+from scsave.baselines.predicted import own_names
 from scsave.data.conditions import Values
 from scsave.errors import UserError
 from scsave.flow.guidance import guided
@@ -22,6 +23,9 @@ from scsave.method.decoding import as_cells, decoded, inference, matrices, on
 from scsave.method.fitted import Fitted
 
 log = logging.getLogger(__name__)
+NO_EVIDENCE = (
+    "drawn from a model of the training cells: no new evidence; not to be counted as cells or replicates in a test"
+)
 UNIT = 256  # cells that are drawn, solved and decoded together, from a generator of their own
 
 
@@ -30,9 +34,11 @@ def generate(
 ) -> AnnData:
     """Cells from noise: `cells` of one `condition`, or one for each row of a DataFrame of condition columns.
 
-    Columns that are not named are masked. Counts are drawn from the likelihood. UserError on unknown columns or levels.
+    Columns that are not named are masked, and NaN in `obs`; a technical one gets a level that is drawn. `uns` says which
+    were drawn and which not told. Counts are drawn from the likelihood. UserError on unknown columns or levels.
     """
-    obs = with_technical(model, requested(model, cells, condition), seed)
+    asked = requested(model, cells, condition)
+    obs = with_technical(model, asked, seed)
     for warning in model.conditions.outside(obs):
         log.warning(warning)
     values, started = model.conditions.encode(obs), time.perf_counter()
@@ -48,7 +54,15 @@ def generate(
         "sampling_evaluations": max(evaluations),
     }
     found = sp.vstack(counts, format="csr"), sp.vstack(log1p, format="csr"), np.concatenate(library)
-    return as_cells(model.network, *found, obs, {"what": "generated cells"} | model.about)
+    about = {"what": "generated cells", "evidence": NO_EVIDENCE} | told_of(asked, obs) | model.about
+    return own_names(as_cells(model.network, *found, obs, about))
+
+
+def told_of(asked: pd.DataFrame, obs: pd.DataFrame) -> dict[str, list[str]]:
+    """Condition columns of which a level was drawn, and those that the flow was not told, for `uns`."""
+    blank = [name for name in obs if (obs[name].isna() | (obs[name].astype(str) == keys.MASK)).any()]
+    drawn = [name for name in obs if name not in asked or not asked[name].equals(obs[name])]
+    return {what: names for what, names in (("drawn", drawn), ("not_told", blank)) if names}
 
 
 def _unit(
@@ -133,7 +147,9 @@ def requested(model: Fitted, cells: int | pd.DataFrame, condition: dict[str, Any
     """One row of condition columns a cell. UserError on unknown columns."""
     names = model.conditions.names
     if isinstance(cells, pd.DataFrame):
-        return cells[[name for name in names if name in cells]].copy()
+        asked = cells[[name for name in names if name in cells]].copy()
+        blank = [name for name in asked if asked[name].isna().any() and not pd.api.types.is_numeric_dtype(asked[name])]
+        return asked.assign(**{name: asked[name].astype(object).fillna(keys.MASK) for name in blank})
     condition = condition or {}
     if not isinstance(condition, dict):
         raise UserError(f"condition={condition!r}: give {{column: level}}, such as {{{names[0]!r}: ...}}")
@@ -143,5 +159,4 @@ def requested(model: Fitted, cells: int | pd.DataFrame, condition: dict[str, Any
         )
     if cells < 1:
         raise UserError(f"n={cells}: at least one cell must be asked for")
-    index = [f"generated-{i}" for i in range(cells)]
-    return pd.DataFrame({name: [condition.get(name, keys.MASK)] * cells for name in names}, index=index)
+    return pd.DataFrame({name: [condition.get(name, keys.MASK)] * cells for name in names}, index=range(cells))

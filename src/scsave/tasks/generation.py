@@ -14,6 +14,7 @@ from anndata import AnnData
 from pydantic import Field
 
 from scsave import keys
+from scsave.baselines.predicted import own_names
 from scsave.errors import UserError
 from scsave.files import write_h5ad
 from scsave.keys import Columns
@@ -80,7 +81,7 @@ class Generation:
         scorer = self.scorer(context, PROTOCOLS if self.protocols == "all" else (NEUTRAL,))
         asked = scorer.test.obs[columns.conditions]
         started = time.perf_counter()
-        generated = context.method.generate(asked, seed=context.seed)
+        generated = own_names(context.method.generate(asked, seed=context.seed))
         context.method.cost.update({"seconds_sample": time.perf_counter() - started, "cells_sampled": generated.n_obs})
         write_h5ad(context.folder / "generated.h5ad", generated)
 
