@@ -1,7 +1,9 @@
 """docs/tutorials: every page runs, on few steps; a page and its notebook say the same; docs/api.md is what `make api` writes."""
 
 import importlib.util
+import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,24 @@ def test_a_page_and_its_notebook_are_in_step(page: Path):
     assert "error" not in kinds
     assert path.stat().st_size < 300_000
     assert str(ROOT) not in path.read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    """Every `python train.py ...` of the README, in a block or in a sentence."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"python train\.py[^`\n]*", text)
+    return [command.split("  #")[0].split(" #")[0].strip() for command in found if "..." not in command]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_of_the_readme_is_one_that_the_config_takes(command: str, composed):
+    from scsave.runs.config import validated
+
+    if "--help" in command:
+        return
+    given = shlex.split(command.replace("<run dir>", "run").replace("<folder>", "folder"))[2:]
+    cfg = composed(*(word for word in given if word != "-m" and not re.search(r"=.*,.*,|^seed=|^hydra/", word)))
+    validated(cfg)
 
 
 def test_there_are_four_tutorials_and_the_readme_names_each():

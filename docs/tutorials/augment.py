@@ -64,10 +64,10 @@ pd.DataFrame({"to train on": train.obs[column].value_counts(), "put aside": test
 
 # %% [markdown]
 # ## Fit and generate
-# `split.test=0` leaves nothing out: the test cells are outside already.
+# `split=all` trains on all of these cells but a few that are only watched: the cells to test on are outside already.
 
 # %%
-model = SAVE.fit(train, conditions=[column], overrides=[*CAPPED, "split.test=0"])
+model = SAVE.fit(train, conditions=[column], overrides=[*CAPPED, "split=all"])
 model
 
 # %%
