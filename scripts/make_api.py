@@ -13,8 +13,9 @@ from griffe2md import render_object_docs
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# API
 
-Generated from the docstrings by `make api`, and held in step with them by a test. `from scsave import SAVE` is what a user
-needs; the rest is for [extending](extending.md). What a task writes: [results](results.md).
+Generated from the docstrings by `make api` and held in step with them by a test; committed, so that it is read where the code
+is, with nothing built or hosted. `from scsave import SAVE` is what a user needs; the rest is for [extending](extending.md).
+What a task writes: [results](results.md).
 """
 # Title of a part of the page, and what it lists.
 PARTS = {

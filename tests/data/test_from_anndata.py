@@ -7,6 +7,7 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.from_anndata import as_prepared, with_genes
+from scsave.data.h5ad import Packaged
 from scsave.errors import UserError
 
 from .sources import tiny
@@ -48,7 +49,10 @@ def test_counts_are_found_where_their_owner_keeps_them(place):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda c: setattr(c, "X", logged(c)), r"cells: X: .*already logged; give counts in layers\['counts'\]"),
+        (
+            lambda c: setattr(c, "X", np.log1p(c.X * 0.37)),
+            r"cells: X: .*already logged; give counts in layers\['counts'\]",
+        ),
         (lambda c: setattr(c, "X", c.X - 1), r"cells: X: found the negative value -1"),
         (lambda c: setattr(c, "X", None), r"cells: no matrix; give counts"),
         (lambda c: setattr(c, "obs_names", ["a", "a", *c.obs_names[2:]]), "cell 'a' is there more than once"),
@@ -82,7 +86,52 @@ def test_names_alone_do_not_make_cells_prepared():
         assert (found.obs[keys.LIBRARY] == cells.obs[keys.LIBRARY]).all()
     without = cells.copy()
     without.X = None
-    assert as_prepared(without) is without
+    filled = as_prepared(without)  # every verb may read X
+    assert (filled.X != cells.X).nnz == 0
+    assert without.X is None
+
+
+def test_counts_in_a_layer_of_any_name_where_it_is_the_only_one():
+    cells = dense()
+    counts = cells.X.copy()
+    cells.layers["umis"], cells.layers["scaled"], cells.X = counts, counts - 0.5, None
+    assert (as_prepared(cells).layers[keys.COUNTS].toarray() == counts).all()
+    cells.layers["spliced"] = counts
+    with pytest.raises(UserError, match=r"layers\['umis'\] and layers\['spliced'\] both hold counts"):
+        as_prepared(cells)
+
+
+def test_counts_come_back_from_log1p_values_where_they_are_whole():
+    cells = dense()
+    counts = cells.X.copy()
+    counts[counts.sum(axis=1) == 0, 0] = 1
+    counts[np.arange(len(counts)), counts.argmax(axis=1)] = 1  # every cell shows a gene once
+    cells.X, total = counts, counts.sum(axis=1)
+    whole = AnnData(logged(cells).astype(np.float32), obs=cells.obs.drop(columns=[]), var=cells.var)
+    found = as_prepared(whole)
+    assert (found.layers[keys.COUNTS].toarray() == counts).all()
+    assert (found.obs[keys.LIBRARY] == total).all()
+
+    some = np.arange(5)  # the others were left out after normalising: only a column can say the totals
+    part = AnnData(whole.X[:, some], obs=whole.obs.assign(n_counts=total, noise=total * 1.37), var=whole.var.iloc[some])
+    kept = part[part.X.sum(axis=1) > 0].copy()
+    found = as_prepared(kept)
+    assert (found.layers[keys.COUNTS].toarray() == counts[part.X.sum(axis=1) > 0][:, some]).all()
+    assert (found.obs[keys.LIBRARY] == kept.obs["n_counts"]).all()
+    del kept.obs["n_counts"]
+    with pytest.raises(UserError, match=r"cells: X: .*give counts in layers"):
+        as_prepared(kept)
+
+
+def test_the_packaged_cells_of_scanpy_are_what_the_demo_reads(tmp_path):
+    import scanpy as sc
+
+    mine = as_prepared(sc.datasets.pbmc68k_reduced())
+    given = {"package": "scanpy", "file": "datasets/10x_pbmc68k_reduced.h5ad", "conditions": ["phase"], "layer": "raw"}
+    demo = Packaged(name="pbmc68k", normalised_by="n_counts", library_key="n_counts", **given).load(tmp_path)
+    assert (mine.layers[keys.COUNTS] != demo.layers[keys.COUNTS]).nnz == 0
+    assert list(mine.var_names) == list(demo.var_names)
+    np.testing.assert_allclose(mine.obs[keys.LIBRARY], demo.obs[keys.LIBRARY])
 
 
 def test_genes_are_matched_by_name():

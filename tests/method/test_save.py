@@ -144,7 +144,7 @@ def test_a_part_that_was_left_out_is_trained_when_it_is_asked_for(cells, tmp_pat
 def test_what_a_model_shows_of_itself(model, treated):
     text = repr(treated)
     for line in (
-        "data: adata, 228 training cells, 48 genes", "condition treatment: 2 levels: control, stimulated",
+        "data: adata, 227 training cells, 48 genes", "condition treatment: 2 levels: control, stimulated",
         "technical columns: batch", "perturbation: treatment, its control is control",
     ):  # fmt: skip
         assert line in text, text

@@ -12,6 +12,9 @@ CHUNK = 4_000_000  # entries checked at a time: bounds the memory of the checks,
 LOGGED = 30  # no log1p value is as large: e^30 counts
 WHOLE = 1e-3  # distance from a whole number that float32 leaves
 FIRST = 50  # cells that a guess is tried on
+# Absolute and relative distance from whole: of float32 values times totals that were rounded themselves, or with each other.
+COARSE, FINE = (0.01, 1e-3), (1e-3, 1e-5)
+MOST_SMALLEST = 10  # the count that a cell's rarest molecule has, at most
 
 
 def log1p_normalise(counts: sp.csr_matrix, library: np.ndarray) -> sp.csr_matrix:
@@ -48,8 +51,8 @@ def recovered_counts(matrix: sp.spmatrix | np.ndarray, obs: pd.DataFrame) -> tup
     """Counts behind log1p values (N, G), and the column of `obs` with the cells' totals; None where they are not whole.
 
     A numeric column that makes every value of log1p(counts / total * 1e4) whole is the total (`pbmc68k_reduced` of scanpy
-    keeps it as n_counts). Without one, the values have to be of all genes, so that every cell's counts per anything sum to
-    the same; then a cell's smallest value is one molecule, if that makes the others whole.
+    keeps it as n_counts). Without one, the values have to be of all genes, so that every cell sums to the same; then a
+    cell's counts are the smallest whole numbers in the proportions of its values (of which one is 1 in nearly every cell).
     """
     logged = sp.csr_matrix(matrix, dtype=np.float64)
     logged.eliminate_zeros()
@@ -61,24 +64,37 @@ def recovered_counts(matrix: sp.spmatrix | np.ndarray, obs: pd.DataFrame) -> tup
         total = obs[name].to_numpy(np.float64)
         if not (np.isfinite(total).all() and (total > 0).all()):
             continue
-        if _whole(linear[:FIRST], total[:FIRST] / keys.TARGET_SUM) is None:
-            continue
-        counts = _whole(linear, total / keys.TARGET_SUM)
-        if counts is not None and (total * 1.001 >= counts.sum(axis=1).A1).all():
-            return counts, str(name)
+        factor = total / keys.TARGET_SUM
+        if _whole(linear[:FIRST], factor[:FIRST], COARSE).all() and _whole(linear, factor, COARSE).all():
+            counts = _times(linear, factor)
+            if (total * 1.001 >= counts.sum(axis=1).A1).all():
+                return counts, str(name)
     total = linear.sum(axis=1).A1
     if (np.diff(linear.indptr) == 0).any() or np.ptp(total) > 1e-3 * total.mean():
         return None, None
-    return _whole(linear, 1 / np.minimum.reduceat(linear.data, linear.indptr[:-1])), None
+    one = 1 / np.minimum.reduceat(linear.data, linear.indptr[:-1])  # makes the smallest value of a cell 1
+    factor = np.full(len(one), np.nan)
+    for smallest in range(1, MOST_SMALLEST + 1):
+        left = np.flatnonzero(np.isnan(factor))
+        fits = _whole(linear[left], one[left] * smallest, FINE) if len(left) else np.empty(0, dtype=bool)
+        factor[left[fits]] = one[left[fits]] * smallest
+        if smallest == 1 and fits.mean() < 0.5:
+            break  # not the shape of log1p counts at all
+    return (None, None) if np.isnan(factor).any() else (_times(linear, factor), None)
 
 
-def _whole(values: sp.csr_matrix, factor: np.ndarray) -> sp.csr_matrix | None:
-    """`values` (N, G) times the `factor` of each row (N,), rounded; None unless they are whole as far as float32 can say."""
+def _times(values: sp.csr_matrix, factor: np.ndarray) -> sp.csr_matrix:
+    """`values` (N, G) times the `factor` of each row (N,), rounded."""
+    whole = np.round(values.data * np.repeat(factor, np.diff(values.indptr))).astype(np.float32)
+    return sp.csr_matrix((whole, values.indices, values.indptr), shape=values.shape)
+
+
+def _whole(values: sp.csr_matrix, factor: np.ndarray, within: tuple[float, float]) -> np.ndarray:
+    """Rows (N,) bool whose values times `factor` (N,) are all whole and not zero, `within` absolute and relative error."""
     product = values.data * np.repeat(factor, np.diff(values.indptr))
-    whole = np.round(product)
-    if (np.abs(product - whole) > np.minimum(0.01 + 1e-3 * product, 0.25)).any() or (whole < 1).any():
-        return None
-    return sp.csr_matrix((whole.astype(np.float32), values.indices, values.indptr), shape=values.shape)
+    off = (np.abs(product - np.round(product)) > np.minimum(within[0] + within[1] * product, 0.25)) | (product < 0.5)
+    row = np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))
+    return np.bincount(row, off, minlength=values.shape[0]) == 0
 
 
 def check_counts(values: np.ndarray, where: str, hint: str, tolerance: float = WHOLE) -> None:
