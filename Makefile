@@ -82,8 +82,11 @@ docs: $(STAMP)  ## render every table of README.md and docs/*.md from the record
 api: $(STAMP)  ## docs/api.md from the docstrings of the public interface
 	$(BIN)/python scripts/make_api.py
 
-tutorials: $(STAMP)  ## run docs/tutorials/*.py and keep their outputs in the notebooks beside them
-	cd docs/tutorials && OMP_NUM_THREADS=1 ../../$(BIN)/jupytext --to ipynb --update --execute $(or $(ONLY),*.py)
+BIN_ABOVE = $(CURDIR)/$(BIN)
+tutorials: $(STAMP)  ## run docs/tutorials and keep the outputs in the notebooks; ONLY=augment runs one
+	cd docs/tutorials && for page in $(or $(ONLY),augment integrate response screen); do \
+		$(BIN_ABOVE)/jupytext --quiet --to ipynb --update $$page.py && \
+		OMP_NUM_THREADS=1 $(BIN_ABOVE)/jupyter-execute --inplace $$page.ipynb || exit 1; done
 
 bench: $(STAMP)  ## what steps, sampling, the demo and growing data cost, in ratios: outputs/bench.json (docs/scaling.md)
 	$(BIN)/python scripts/bench.py --out $(OUTPUTS)/bench.json
