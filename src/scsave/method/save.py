@@ -24,7 +24,8 @@ from scsave.keys import Columns
 from scsave.method.fitted import Fitted, Sampler
 from scsave.method.integrate import integrate
 from scsave.method.predict import predict
-from scsave.method.respond import respond
+from scsave.method.predict_levels import Predictor, predict_levels
+from scsave.method.respond import check_route, respond
 from scsave.method.sample import generate, translate
 from scsave.training.options import FitOptions
 
@@ -120,15 +121,37 @@ class SAVE:
         """Mean expression of latents (N, L * d) under the decoder's columns in `obs` (absent ones masked)."""
         return self.model.decode(latent, obs, library)
 
-    def respond(self, control: AnnData, target: str, *, seed: int = 0, route: str = "between") -> AnnData:
-        """The cells of `control` as they would be under `target`; routes: `scsave.method.respond`."""
+    def respond(
+        self, control: AnnData, target: str | dict[str, Any], *, seed: int = 0, route: str = "between"
+    ) -> AnnData:
+        """The cells of `control` as they would be under the one `target`; routes: `scsave.method.respond`."""
+        if self.model.targets is not None and not isinstance(target, str):
+            (target,) = self.model.targets.asked(target)
         return respond(self.model, with_genes(as_prepared(control), self.genes), target, seed, route)
 
     def predict(
-        self, perturbations: str | list[str], control: AnnData | None = None, *, seed: int = 0, route: str = "between"
+        self,
+        control: AnnData | str | list[str] | None = None,
+        target: Any = None,
+        *,
+        donor_key: str | None = None,
+        seed: int = 0,
+        route: str = "between",
     ) -> AnnData:
-        """Control cells under sets of genes, never perturbed in training or never together: `scsave.method.predict`."""
-        return predict(self.model, perturbations, control, seed, route)
+        """Control cells under targets, stacked; `uns["trust"]` says how far to trust each.
+
+        Levels: `predict(adata, "stimulated")`, cell types that training never saw included; `{"drug": "X", "dose": 10}` or a
+        list of such, None is all of training; `uns["per_gene"]` has changes with intervals over the levels of `donor_key` (by
+        default the batch): `scsave.method.predict_levels`. Sets of genes: `predict(adata, ["KLF1", "KLF1+CEBPA"])`, or the
+        sets alone, from the control cells of the checkpoint: `scsave.method.predict`. UserError for what training can't say.
+        """
+        if control is not None and not isinstance(control, AnnData):
+            control, target = None, control
+        if self.model.space is not None or self.model.targets is None:
+            return predict(self.model, [] if target is None else target, control, seed, route)
+        check_route(self.model, route)
+        donor = self.model.info["batch"] if donor_key is None else donor_key
+        return predict_levels(Predictor.of(self.model, route), target, control, seed, donor)
 
     def integrate(self, data: AnnData, *, reference: str | None = None) -> AnnData:
         """The cells (new ones too), embedded, and their corrected expression: `scsave.method.integrate`."""
