@@ -36,11 +36,12 @@ def prepare(overrides: list[str], info: bool) -> None:
     print(f"{source.name}: {data.n_obs:,} cells x {data.n_vars:,} genes, ready in {cache}")
     if info:
         from scsave.data.describe import split_summary, summary
+        from scsave.data.targets import with_targets
 
-        rows = summary(data, source)
+        rows, columns = summary(data, source), with_targets(source.roles, data.obs)
         for name, more in (
             ("genes with a vector", lambda: coverage(config, data, source)),
-            ("split", lambda: split_summary(build(config["split"], "split")(data, source.roles, config["seed"]))),
+            ("split", lambda: split_summary(build(config["split"], "split")(data, columns, config["seed"]))),
         ):
             try:
                 rows |= more()

@@ -59,6 +59,7 @@ def test_cfg_job_prints_the_resolved_config():
         (["data=h5ad", "data.path=absent.h5ad", "data.conditions=[a]"], "absent.h5ad"),
         (["data.path=my.h5ad"], "data=h5ad for a file of your own, data=pbmc68k for a copy of that set"),
         (["mode=generate", "ckpt=nowhere"], "ckpt=nowhere: no such file or folder"),
+        (["mode=predict", "ckpt=nowhere", "target={drug: X, dose: 10}"], "ckpt=nowhere: no such file or folder"),
     ],
 )
 def test_a_user_s_mistake_is_one_line_and_exit_code_2(arguments, words, tmp_path):
@@ -79,6 +80,28 @@ def test_a_file_with_a_missing_column_names_those_present(tmp_path):
     assert "type" in line
     assert "kind" in line
     assert [path.name for path in tmp_path.iterdir()] == ["my.h5ad"]  # a run that was refused leaves no folder
+
+
+def test_control_cells_of_a_file_are_predicted_under_a_drug_and_its_dose(tmp_path):
+    cells = [
+        "data=simulated_doses", "data.n_cells=600", "data.n_genes=40", "data.n_types=3", "data.n_batches=1", "data.n_drugs=1",
+        "data.doses=[1, 10]", "data.batch_key=null", "data.conditions=[cell_type, treatment, dose]", "task.min_cells=20",
+    ]  # fmt: skip
+    written = [f"paths.outputs={tmp_path}", f"paths.cache={tmp_path}/cache", "figures=false"]
+    done = train("task=perturbation", "method=type_process", "task.hold_out=type_A", *cells, *written)
+    assert done.returncode == 0, done.stderr
+    (ckpt,) = tmp_path.glob("perturbation/*/*/*/folds/type_A")
+    rng = np.random.default_rng(0)
+    control = AnnData(rng.poisson(2.0, (30, 40)).astype(np.float32))
+    control.var_names, control.obs["cell_type"] = [f"GENE{g:05d}" for g in range(40)], ["mine"] * 30
+    control.write_h5ad(tmp_path / "mine.h5ad")
+    asked = ["mode=predict", f"ckpt={ckpt}", f"data.path={tmp_path / 'mine.h5ad'}", *written[:2]]
+    done = train(*asked, "target={treatment: stimulated, dose: 10}", f"out={tmp_path / 'predicted'}")
+    assert done.returncode == 0, done.stderr
+    assert "mine under stimulated, dose=10: " in done.stdout
+    assert "no column 'treatment', so every cell is taken as control" in done.stdout
+    assert (tmp_path / "predicted" / "per_gene.csv").is_file()
+    assert "target=drugs: no such combination of treatment, dose" in one_line_of(train(*asked, "target=drugs"))
 
 
 def test_a_refused_run_takes_nothing_else_with_it(tmp_path):

@@ -74,7 +74,7 @@ model = SAVE.fit(
     task="perturbation", overrides=[*CAPPED, *more],
 )  # fmt: skip
 start = known[(known.obs[label] == held) & (known.obs[treatment] == control)].copy()
-trust = model.expected_accuracy(start)
+trust = model.expected_accuracy(start, target)
 print(
     f"expected change-PCC {trust['expected_pcc']:.2f}, 80% of such types from {trust['low']:.2f} to {trust['high']:.2f}"
 )

@@ -50,7 +50,10 @@ class Method(Protocol):
         """The same cells with `obsm["X_<name>"]` and, where the method can, corrected log1p expression in `X`."""
 
     def respond(self, control: AnnData, target: str, seed: int, route: str) -> AnnData:
-        """The cells of `control` as they would be under the level `target` of the perturbation column."""
+        """The cells of `control` as they would be under `target`, the label of a level (`scsave.data.targets`)."""
+
+    def trust(self, control: AnnData | None, target: str) -> dict[str, float] | None:
+        """Expected change-PCC of such a prediction with its interval (`scsave.stats.expected`); None: nothing is known."""
 
 
 @dataclass

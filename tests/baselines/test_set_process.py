@@ -284,6 +284,28 @@ def test_state_survives_a_checkpoint(tmp_path, trained):
         np.testing.assert_array_equal(of(other, name), of(head, name))
 
 
+def test_what_is_expected_of_a_set_is_what_sets_left_out_score(tmp_path, trained):
+    """Of a gene never perturbed, from each gene left out with all its sets: as a refit without them would score."""
+    head = fitted(trained)
+    _, distance = head._held_out(("U0",), new=True)
+    assert distance > 0
+    gene = "P9"
+    rest = trained[trained.obs["pert"].astype(str) != gene].copy()
+    other = fitted(rest, weights=dict(head.chosen), scale=head.scale_name, surplus=0)
+    plain = fitted(trained, weights=dict(head.chosen), scale=head.scale_name, surplus=0)
+    at = plain.sets.index((gene,))
+    score = plain._held_out(("U0",), new=True)[0][gene]["pcc"]
+    assert score == pytest.approx(r(plain.changes[at], other.changes_of([(gene,)])[0]), abs=0.02)
+    known_pair, new_gene = head.trust(None, "P8+P9"), head.trust(None, "U0")
+    assert known_pair["held_out"] == len(head.sets)
+    assert new_gene["low"] < new_gene["expected_pcc"] < new_gene["high"]
+    assert known_pair["expected_pcc"] >= new_gene["expected_pcc"] - 0.1  # what was seen is not foretold worse
+    head.save(tmp_path)
+    again = SetProcess(vectors=Table(VECTORS))
+    assert again.restore(tmp_path)
+    assert again.trust(None, "U0") == pytest.approx(new_gene)
+
+
 def known(head):
     return Vocabulary(head.space, head.genes, head.seen, head.sets, head.control, head.weighted)
 

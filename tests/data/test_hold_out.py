@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -55,12 +57,36 @@ def test_what_cannot_be_held_out_is_said(data, options, message):
         HoldOut(**options).folds(data, SOURCE)
 
 
-def test_a_target_must_be_named_where_there_are_several():
+def test_of_several_targets_every_one_is_held_out_of_a_type_unless_the_scope_says_else():
     data = cells([(t, s, 3) for t in "AB" for s in "xyz"])
-    with pytest.raises(UserError, match="state has 2 levels beside control, name one: y, z"):
-        HoldOut().folds(data, SOURCE)
-    split = HoldOut(target="z").folds(data, SOURCE)["A"](data, SOURCE, 0)
-    assert set(data.obs["state"].iloc[split.test]) == {"z"}
+    split = HoldOut().folds(data, SOURCE)["A"](data, SOURCE, 0)
+    assert set(data.obs["state"].iloc[split.test]) == {"y", "z"}
+    assert HoldOut(target="z").folds(data, SOURCE)["A"](data, SOURCE, 0).hash == split.hash
+    folds = HoldOut(hold_out_scope="combination").folds(data, SOURCE)
+    assert list(folds) == ["A, y", "A, z", "B, y", "B, z"]
+    one = folds["A, z"](data, SOURCE, 0)
+    assert set(data.obs["state"].iloc[one.test]) == {"z"}
+    assert one.info["scope"] == "combination"
+    assert list(HoldOut(hold_out_scope="combination", target="z", hold_out="B").folds(data, SOURCE)) == ["B, z"]
+    level = HoldOut(hold_out_scope="level").folds(data, SOURCE)
+    assert list(level) == ["y", "z"]
+    with pytest.raises(
+        UserError, match=r"task.hold_out_scope=level: target=y: training saw no such level of state; it saw: z"
+    ):
+        level["y"](data, SOURCE, 0)
+    (only,) = HoldOut(hold_out_scope="level", target="y").folds(cells([("A", "x", 3), ("A", "y", 3)]), SOURCE).values()
+    with pytest.raises(UserError, match="without y no treated cell is left to learn from"):
+        only(cells([("A", "x", 3), ("A", "y", 3)]), SOURCE, 0)
+    doses = cells([(t, s, 6) for t in "AB" for s in "xyz"])
+    doses.obs["state"] = doses.obs["state"].astype(str).replace("z", "y")
+    doses.obs["dose"] = np.where(doses.obs["state"] == "x", 0.0, np.arange(doses.n_obs) % 2 + 1.0)
+    columns = dataclasses.replace(SOURCE, conditions=["state", "type", "dose"], perturbation_columns=["dose"])
+    split = HoldOut(hold_out_scope="level", target={"dose": 2}).folds(doses, columns)["y, dose=2"](doses, columns, 0)
+    test = doses.obs.iloc[split.test]
+    assert set(test["type"]) == {"A", "B"}
+    assert set(test["dose"]) == {2.0}
+    with pytest.raises(UserError, match=r"task.hold_out names a type, but task.hold_out_scope=level"):
+        HoldOut(hold_out_scope="level", hold_out="A").folds(data, SOURCE)
 
 
 def test_a_control_level_that_is_not_there():

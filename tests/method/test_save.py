@@ -165,7 +165,7 @@ def test_other_sampling_leaves_the_model_as_it_was(model):
 
 
 def test_what_to_expect_of_a_response(treated, model, cells):
-    found = treated.expected_accuracy(cells[cells.obs.treatment == "control"])
+    found = treated.expected_accuracy(cells[cells.obs.treatment == "control"], "stimulated")
     assert found["held_out"] == 3
     assert found["low"] < found["expected_pcc"] < found["high"]
     assert model.expected_accuracy(cells) is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scsave.method.trust import expected_accuracy
+from scsave.stats.expected import expected_accuracy, said, trust_table, unknown
 
 
 def trust_of(scores, distances=None):
@@ -45,5 +45,19 @@ def test_six_strata_and_a_distance_make_a_regression_that_does_not_extrapolate()
         expected_accuracy(trust, 8.0)["expected_pcc"]
     )
     assert expected_accuracy(trust)["expected_pcc"] == pytest.approx(np.tanh(np.arctanh(scores).mean()))
+    assert expected_accuracy(trust_of([0.5] * 6, [2.0] * 6), 3.0)["expected_pcc"] == pytest.approx(
+        0.5
+    )  # no line at all
     five = trust_of(scores[:5].tolist(), distances[:5].tolist())
     assert expected_accuracy(five, 1.0) == expected_accuracy(five)
+
+
+def test_a_table_says_what_is_known_and_what_is_not():
+    known = expected_accuracy(trust_of([0.6, 0.7, 0.8]))
+    table = trust_table({"B": known, "NK": unknown()}, {"NK": "extrapolated"})
+    assert list(table.index) == ["B", "NK"]
+    assert table.loc["B", "low"] < table.loc["B", "expected_pcc"] < table.loc["B", "high"]
+    assert math.isnan(table.loc["NK", "expected_pcc"])
+    assert list(table["note"]) == ["", "extrapolated"]
+    assert "expected change-PCC 0.71 (80% interval" in said(table.loc["B"])
+    assert "no accuracy can be expected" in said(table.loc["NK"])

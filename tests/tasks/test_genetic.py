@@ -84,12 +84,19 @@ def test_every_route_and_baseline_is_scored_by_group_and_leaves_its_files(whole)
     assert (cells.layers[keys.COUNTS].data % 1 == 0).all()
     table = pd.read_csv(scores(whole) / "per_perturbation.csv").set_index(["row", "perturbation"])
     assert set(table.columns) == {"group", *rows("genetic")}
+    trust = info["trust"]
+    assert set(trust) == tested
+    assert all(-1 <= one["low"] <= one["expected_pcc"] <= one["high"] <= 1 for one in trust.values())
+    name = min(trust)
+    assert trust[name]["reached"] == pytest.approx(table.loc[("save", name), "pcc_delta"])
+    assert cells.uns["trust"].loc[name, "low"] == pytest.approx(trust[name]["low"])
+    assert len({one["expected_pcc"] for one in trust.values()}) > 1  # by how far a set lies from those of training
     assert len(table) == len(tested) * len(got["metrics"])
     means = table.loc["save"].groupby("group")["l2_top1000"].mean()
     for group in groups - {"all"}:
         assert got["metrics"]["save"][group]["l2_top1000"] == pytest.approx(means[group])
     drawn = {path.name for path in (scores(whole) / "figures").iterdir()}
-    assert {"perturbations.png", "groups.png"} <= drawn
+    assert {"perturbations.png", "groups.png", "trust.png"} <= drawn
 
 
 def test_evaluation_of_the_run_gives_the_same_numbers(tiny, whole, tmp_path):
@@ -192,6 +199,9 @@ def test_genes_never_seen_are_predicted_from_the_checkpoint_alone(tiny, whole, t
     assert (tmp_path / "predict" / "predictions.h5ad").exists()
     said = capsys.readouterr().out
     assert f"{new[0]}: nearest training gene" in said
+    assert "expected change-PCC" in said
+    assert (table["low"] <= table["expected_pcc"]).all()
+    assert list(cells.uns["trust"].index) == names
     for route in ROUTES[1:]:
         again = model.predict(asked, route=route)
         assert np.isfinite(again.X.data).all(), route
@@ -296,7 +306,7 @@ def test_what_cannot_be_predicted_is_said_in_one_line(overrides, message, tiny, 
 
 def test_a_model_of_levels_predicts_no_genes(tiny, tmp_path):
     run(tiny("task=perturbation", "task.min_cells=60", "task.hold_out=type_A"), tmp_path / "a")
-    with pytest.raises(UserError, match="this model knows no perturbed genes"):
+    with pytest.raises(UserError, match="target=STAT1: not a level of treatment; levels: stimulated"):
         SAVE.load(tmp_path / "a" / "folds" / "type_A").predict(["STAT1"])
     asked = ["perturbations=[STAT1]", "data.path=absent.h5ad"]
     with pytest.raises(UserError, match="this model knows no perturbed genes"):  # before the file is looked at

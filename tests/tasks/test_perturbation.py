@@ -16,7 +16,7 @@ from scsave.keys import Columns
 from scsave.method.method import SaveMethod
 from scsave.method.respond import ROUTES
 from scsave.runs.run import run
-from scsave.tasks.held_cells import held_types
+from scsave.tasks.held_cells import held_pairs
 
 from ..conftest import results, scores
 
@@ -260,4 +260,4 @@ def test_types_never_seen_under_the_target_are_what_is_predicted():
     for name, asked in (("some of B and C", ["A"]), ("some of each", ["A", "B"])):
         test = [1, 7, 9] if name == "some of B and C" else [7, 9]
         split = make_split({"train": np.array(train[name]), "test": np.array(test)}, obs.index.to_numpy(), "toy")
-        assert held_types(data, split, columns, "stim") == asked
+        assert held_pairs(data, split, columns, ["stim"]) == [(kind, "stim") for kind in asked]

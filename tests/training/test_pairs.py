@@ -42,7 +42,8 @@ def test_strata_are_drawn_equally_often_whatever_their_size():
     )
     rng, share = torch.Generator().manual_seed(0), []
     for _ in range(400):
-        control, treated, group = pairs.drawn(rng)
+        control, treated, group, entry = pairs.drawn(rng)
+        assert torch.equal(entry, control // 10_000)
         assert len(control) == len(treated) == len(group) == CELLS
         assert torch.equal(control // 10_000, treated // 10_000)  # a pair is of one stratum
         for number in group.unique():
@@ -58,3 +59,17 @@ def test_sets_of_genes_are_strata_of_their_own_in_any_spelling():
     assert pairs.names == ["A+B", "C"]
     assert [len(treated) for treated in pairs.treated] == [20, 15]
     assert all(len(control) == 20 for control in pairs.control)
+
+
+def test_a_drug_and_its_dose_make_targets_of_their_own():
+    obs = table(("B", "1", "ctrl", 12), ("B", "1", "X", 40), ("T", "1", "ctrl", 12), ("T", "1", "X", 40))
+    obs["dose"] = np.where(obs.condition == "ctrl", 0.0, np.where(np.arange(len(obs)) % 2, 1.0, 10.0))
+    columns = Columns(
+        "test", ["condition", "dose"], "cell_type", "batch", "condition", "ctrl", perturbation_columns=["dose"]
+    )
+    pairs = pairs_of(obs, columns)
+    assert pairs.labels == ["X, dose=1", "X, dose=10"]
+    assert pairs.targets == [0, 0, 1, 1]
+    for treated, target in zip(pairs.treated, pairs.targets, strict=True):
+        assert set(obs.dose[treated.numpy()]) == {[1.0, 10.0][target]}
+    assert pairs.without({"B"}).targets == [0, 1]

@@ -14,6 +14,7 @@ from scsave.baselines.carry import carried_groups
 from scsave.baselines.predicted import shifted_cells
 from scsave.data.from_anndata import as_prepared, with_genes
 from scsave.data.splits.split import Split
+from scsave.data.targets import Targets
 from scsave.errors import UserError
 from scsave.keys import Columns
 
@@ -41,6 +42,10 @@ class Baseline:
 
     def respond(self, control: AnnData, target: str, seed: int, route: str | None = None) -> AnnData:
         raise self._cannot("perturbation")
+
+    def trust(self, control: AnnData | None, target: str) -> dict[str, float] | None:
+        """Nothing is held out to say how far to trust a prediction."""
+        return None
 
     def save(self, folder: str | Path) -> None:
         """Most baselines are fitted anew in seconds and keep nothing; see `Learned` for those that do."""
@@ -120,6 +125,7 @@ class Response(Baseline):
     """
 
     carry: bool = False
+    targets: Targets | None = field(init=False, repr=False, default=None)  # of training, where levels are perturbed
     tasks: ClassVar[frozenset[str]] = frozenset({"perturbation"})
 
     @property
@@ -136,13 +142,21 @@ class Response(Baseline):
         control = with_genes(as_prepared(control), self.genes)
         groups = self.groups(control)
         if self.carry:
-            return carried_groups(
+            made = carried_groups(
                 control, groups, lambda cells: self.change_of(cells, target), self.key, target, seed, self.name
             )
-        change = np.zeros(control.shape)  # (N, G)
-        for here in groups:
-            change[here] = self.change_of(control[here], target)
-        return shifted_cells(control, change, self.key, target, self.name)
+        else:
+            change = np.zeros(control.shape)  # (N, G)
+            for here in groups:
+                change[here] = self.change_of(control[here], target)
+            made = shifted_cells(control, change, self.key, target, self.name)
+        return self._named(made, target)
+
+    def _named(self, made: AnnData, target: str) -> AnnData:
+        """Predicted cells with every column of the perturbation as the target says."""
+        if self.further and self.targets is not None:
+            made.obs = self.targets.assigned(made.obs, target)
+        return made
 
     def groups(self, control: AnnData) -> list[np.ndarray]:
         """Positions of the cells of each type, by name; all cells where there is no column of types."""
@@ -156,4 +170,5 @@ class Response(Baseline):
         if columns.perturbation is None or columns.control is None:
             raise UserError(f"method={self.name}: {columns.name} names no perturbation_key and control")
         self.key, self.control, self.type_key = columns.perturbation, columns.control, columns.cell_type
+        self.further = list(columns.perturbation_columns or [])
         self.genes = list(data.var_names)

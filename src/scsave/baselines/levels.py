@@ -14,10 +14,12 @@ from scsave.baselines.base import Response
 from scsave.baselines.scales import Scale
 from scsave.data.perturbations import canonical
 from scsave.data.splits.split import Split
+from scsave.data.targets import Targets, labels
 from scsave.errors import UserError
 from scsave.keys import Columns
 from scsave.stats.moments import group_moments, mean_expression
 
+NEGLIGIBLE = 1e-9  # weight of a target in one between others
 EVERY_CELL = "all cells"  # the one type of a data set that names none
 FOR_SETS = (
     "; for sets of genes take method=perturbed_mean, matching_mean, additive, bilinear, nearest_text or set_process"
@@ -96,12 +98,16 @@ class Levels(Response):
     def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:
         self._learn_columns(data, columns)
         self.of_genes = columns.kind == "genes"
-        self._learn_means(data[split.train])
+        self._learn_means(data[split.train], columns)
         self._closed_form(self.mean.size, len(split.train))
 
-    def _learn_means(self, train: AnnData) -> None:
-        """`mean`, `variance` (M, G) and `n` (M,) of the groups, named by `type_of_group` and `level_of_group`."""
-        levels = train.obs[self.key].astype(str)
+    def _learn_means(self, train: AnnData, columns: Columns) -> None:
+        """`mean`, `variance` (M, G) and `n` (M,) of the groups, named by `type_of_group` and `level_of_group`.
+
+        A level is the label of a target (`scsave.data.targets`), `targets` reads those of other numbers off them.
+        """
+        levels = pd.Series(labels(train.obs, columns))
+        self.targets = None if self.of_genes else Targets.of(train.obs, columns)
         if self.of_genes:
             levels = levels.map({level: canonical(level, self.control) for level in levels.unique()})
         if self.control not in set(levels):
@@ -126,6 +132,8 @@ class Levels(Response):
         Raises UserError where there is none, and for a target that training lacks.
         """
         start = self.control if start is None else start
+        if target not in self.level_of_group and self.further and self.targets is not None:
+            return self.between(self.targets.weights(target), start, at_least)
         if target not in self.level_of_group:
             seen = ", ".join(sorted(set(self.level_of_group) - {self.control})) or "none"
             raise UserError(
@@ -142,6 +150,24 @@ class Levels(Response):
             )
         a, b = ([enough[name, level] for name in both] for level in (start, target))
         return Pairs(both, self.mean[a], self.mean[b], self.n[a], self.n[b], self.variance[a], self.variance[b])
+
+    def between(self, weights: dict[str, float], start: str, at_least: int) -> Pairs:
+        """The types that have every one of some targets, and the weighted mean of those as the treated cells: a dose between
+        two. UserError where no type has them all."""
+        at = {group: i for i, group in enumerate(zip(self.type_of_group, self.level_of_group, strict=True))}
+        weights = {level: weight for level, weight in weights.items() if abs(weight) > NEGLIGIBLE}
+        needed = dict.fromkeys([start, *weights])
+        whole = [t for t in dict.fromkeys(self.type_of_group)
+                 if all((t, level) in at and self.n[at[t, level]] >= at_least for level in needed)]  # fmt: skip
+        if not whole:
+            raise UserError(
+                f"method={self.name}: no training {self.type_key or 'group'} has cells under each of {'; '.join(needed)}"
+            )
+        a, w = [at[t, start] for t in whole], np.array(list(weights.values()))
+        b = np.array([[at[t, level] for level in weights] for t in whole])  # (T, targets)
+        treated, n = np.einsum("l,tlg->tg", w, self.mean[b]), self.n[b].min(axis=1)
+        variance = np.einsum("l,tlg->tg", w**2, self.variance[b])
+        return Pairs(whole, self.mean[a], treated, self.n[a], n, self.variance[a], variance)
 
     def groups(self, control: AnnData) -> list[np.ndarray]:
         self._types(control.obs)

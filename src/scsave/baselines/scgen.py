@@ -56,7 +56,7 @@ class Scgen(Levels):
         cost = train(self, self.model, cells.n_obs, n_train, accelerator=accelerator(options, "auto"))
         seen = cells[:n_train].copy()
         latent = sp.csr_matrix(np.asarray(self.model.get_latent_representation(seen)))
-        self._learn_means(AnnData(latent, obs=seen.obs))
+        self._learn_means(AnnData(latent, obs=seen.obs), columns)
         self.cost = cost
 
     def respond(self, control: AnnData, target: str, seed: int, route: str | None = None) -> AnnData:
@@ -70,7 +70,9 @@ class Scgen(Levels):
         latent = np.asarray(self.model.get_latent_representation(cells)) + shift.astype(np.float32)
         expression = np.asarray(self.model.module.as_bound().generative(latent)["px"])
         obs = target_obs(control, self.key, target)
-        return predicted_cells(expression, obs, obs[keys.LIBRARY].to_numpy(), control.var, self.name)
+        return self._named(
+            predicted_cells(expression, obs, obs[keys.LIBRARY].to_numpy(), control.var, self.name), target
+        )
 
     def _cells(self, data: AnnData) -> AnnData:
         """Log1p expression and the two columns, as scGen takes them."""

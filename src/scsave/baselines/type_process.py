@@ -19,8 +19,11 @@ from scsave.baselines.base import Learned
 from scsave.baselines.levels import Levels, Pairs, correlation
 from scsave.baselines.scales import Scale
 from scsave.data.splits.split import Split
+from scsave.data.targets import Targets
 from scsave.errors import UserError
 from scsave.keys import Columns
+from scsave.stats.agreement import pearson
+from scsave.stats.expected import FEWEST, expected_accuracy
 from scsave.stats.moments import mean_expression
 
 Positive = Annotated[float, Field(gt=0)]
@@ -29,7 +32,16 @@ SMALL = 0.02  # added to a mean that is divided by: half a percent of the cells 
 SMALLEST_CHANGE, SMALLEST_RELATIVE = 1e-5, 1e-3  # mean squares of a gene that does not respond: they are divided by
 SMALLEST_VARIANCE = 1e-5  # of a relative change: a gene that no cell shows has none
 RATES = Scale(0.01)
-PLAIN = ("key", "control", "type_key", "genes", "of_genes", "type_of_group", "level_of_group")  # of the state
+PLAIN = (
+    "key",
+    "control",
+    "type_key",
+    "genes",
+    "of_genes",
+    "type_of_group",
+    "level_of_group",
+    "further",
+)  # of the state
 ARRAYS = ("n", "mean", "variance")
 
 
@@ -72,12 +84,13 @@ class TypeProcess(Learned, Levels):
     def state(self) -> dict[str, Any]:
         import torch
 
-        plain = {name: getattr(self, name) for name in PLAIN}
+        plain = {name: getattr(self, name) for name in PLAIN} | {"targets": self.targets and self.targets.to_dict()}
         return plain | {name: torch.from_numpy(getattr(self, name).copy()) for name in ARRAYS}
 
     def load_state(self, state: dict[str, Any]) -> None:
         for name in PLAIN:
             setattr(self, name, state[name])
+        self.targets = Targets.from_dict(state["targets"]) if state["targets"] else None
         for name in ARRAYS:
             setattr(self, name, state[name].numpy())
 
@@ -90,6 +103,17 @@ class TypeProcess(Learned, Levels):
         if start[0] == target:
             raise UserError(f"method={self.name}: the cells are already under {self.key}={target}; name another level")
         return self.of_profile(mean_expression(cells), self.pairs(target, start[0]))
+
+    def trust(self, control: AnnData | None, target: str) -> dict[str, float] | None:
+        """From each training type left out: its change predicted from the others. Distances are 1 - correlation of control
+        means with that of the nearest type."""
+        pairs, found = self.pairs(target), {}
+        r = correlation(pairs.control, pairs.control) - 2 * np.eye(len(pairs))
+        for k, name in enumerate(pairs.types if len(pairs) >= FEWEST else []):
+            score = pearson(pairs.change[k], self.of_profile(pairs.control[k], pairs.without(k)))
+            found[name] = {"pcc": score, "distance": 1 - float(r[k].max())}
+        own = None if control is None else 1 - float(correlation(pairs.control, mean_expression(control)[None]).max())
+        return expected_accuracy(found, own)
 
     def pairs(self, target: str, start: str | None = None, at_least: int = 2) -> Pairs:
         """As `Levels.pairs`, sorted by type; a type needs two cells a level, since one has no variance."""

@@ -22,6 +22,7 @@ from scsave.keys import MASK
 
 Values = dict[str, Tensor]  # column -> (N,) long, (N,) float, or (N, S) long for gene sets
 PAD, MASKED_SET = -1, -2
+WIDE = 30  # times the least positive number: from there on doses are coded by their logarithm
 
 
 @dataclass(frozen=True)
@@ -49,26 +50,35 @@ class Categorical:
 
 @dataclass(frozen=True)
 class Numeric:
-    """A column of numbers (dose, age, time), standardised by the training cells, and the range that they had."""
+    """A column of numbers (dose, age, time), standardised by the training cells, and the range that they had.
+
+    With a `unit` the numbers are coded as `log1p(x / unit)`.
+    """
 
     name: str
     mean: float
     std: float
     least: float = -math.inf
     most: float = math.inf
+    unit: float | None = None
     kind: str = "numeric"
 
     @classmethod
-    def fit(cls, name: str, column: pd.Series) -> Numeric:
-        """Of the training cells' `column`; UserError where one is missing or infinite."""
+    def fit(cls, name: str, column: pd.Series, spread: bool = False) -> Numeric:
+        """Of the training cells' `column`; UserError where one is missing or infinite.
+
+        `spread`: numbers from 0 on that differ by a factor of `WIDE` or more (doses) are coded by their logarithm.
+        """
         values = column.to_numpy(np.float64)
         if (bad := ~np.isfinite(values)).any():
             raise UserError(
                 f"condition {name} is missing or infinite in {bad.sum()} of {len(values)} training cells; "
                 "leave those cells out"
             )
-        least, most = float(values.min()), float(values.max())
-        return cls(name, float(values.mean()), float(values.std()) or 1.0, least, most)
+        least, most, unit = float(values.min()), float(values.max()), None
+        if spread and least >= 0 and most > 0 and most >= WIDE * (smallest := float(values[values > 0].min())):
+            unit, values = smallest, np.log1p(values / smallest)
+        return cls(name, float(values.mean()), float(values.std()) or 1.0, least, most, unit)
 
     def numbers(self, column: pd.Series) -> np.ndarray:
         """The values as told, (N,) float64, NaN where masked; UserError for text and infinity."""
@@ -80,7 +90,10 @@ class Numeric:
         return numbers
 
     def encode(self, column: pd.Series) -> Tensor:
-        numbers = self.numbers(column).astype(np.float32)
+        numbers = self.numbers(column)
+        if self.unit is not None:
+            numbers = np.log1p(np.maximum(numbers, 0) / self.unit)
+        numbers = numbers.astype(np.float32)
         return torch.from_numpy(((numbers - self.mean) / self.std).astype(np.float32))  # (N,)
 
     def outside(self, column: pd.Series) -> list[str]:
@@ -88,7 +101,7 @@ class Numeric:
         numbers, found = self.numbers(column), []
         beyond = numbers[(numbers < self.least) | (numbers > self.most)]
         if len(beyond):
-            far = beyond[np.abs(beyond - self.mean).argmax()]
+            far = beyond[np.maximum(beyond - self.most, self.least - beyond).argmax()]
             found.append(
                 f"condition {self.name}={far:g} lies outside of what training had, {self.least:g} to {self.most:g} "
                 f"({len(beyond)} of {len(numbers)} cells): what is made for it is extrapolated"
@@ -148,8 +161,14 @@ class Conditions:
     columns: tuple[Column, ...] = field(default=())
 
     @classmethod
-    def fit(cls, obs: pd.DataFrame, names: list[str], gene_sets: dict[str, GeneSet] | None = None) -> Conditions:
-        """Vocabulary of the training cells' `obs`; `gene_sets` gives columns that are sets of genes.
+    def fit(
+        cls,
+        obs: pd.DataFrame,
+        names: list[str],
+        gene_sets: dict[str, GeneSet] | None = None,
+        spread: list[str] | None = None,
+    ) -> Conditions:
+        """Vocabulary of the training cells' `obs`; `gene_sets` gives columns that are sets of genes, `spread` names doses.
 
         UserError for a column that is named twice, is not there, or bears a name that the package writes itself.
         """
@@ -162,7 +181,7 @@ class Conditions:
             if gene_sets and name in gene_sets:
                 columns.append(gene_sets[name])
             elif pd.api.types.is_numeric_dtype(obs[name]) and not pd.api.types.is_bool_dtype(obs[name]):
-                columns.append(Numeric.fit(name, obs[name]))
+                columns.append(Numeric.fit(name, obs[name], name in (spread or ())))
             else:
                 columns.append(Categorical(name, tuple(sorted(obs[name].dropna().astype(str).unique()))))
         return cls(tuple(columns))

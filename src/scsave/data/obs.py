@@ -66,7 +66,10 @@ def prepare_obs(obs: pd.DataFrame, source: DataSettings, where: str) -> pd.DataF
         label = name in (source.cell_type_key, source.batch_key, source.perturbation_key)
         if name in source.numeric or (pd.api.types.is_float_dtype(found) and not label):
             hint = "leave it out of data.numeric, or write numbers alone in the file"
-            out[name] = numbers(found, name, where, hint).to_numpy()
+            filled = numbers(found, name, where, hint)
+            if name in source.fill_missing:
+                filled = filled.fillna(float(source.fill_missing[name]))
+            out[name] = filled.to_numpy()
         else:
             out[name] = pd.Series(labels(text(found).rename(name), source, where).array, index=out.index)
     check_control(out, source, where)
@@ -129,12 +132,15 @@ def choose_cells(obs: pd.DataFrame, source: DataSettings, where: str) -> np.ndar
             lost |= bad
             if (bad & keep).any() and not source.drop_missing:
                 control = column == source.perturbation_key and source.control is not None
+                number = what == "missing" and obs[column].dtype != "category"
                 raise UserError(
                     f"{where}: '{column}' is {what} in {(bad & keep).sum()} of {keep.sum()} cells; drop them with "
                     "data.drop_missing=true"
                     + (
                         f", or if they are controls 'data.fill_missing={{{column}: {source.control}}}'"
                         if control
+                        else f", or say what it is there 'data.fill_missing={{{column}: 0}}'"
+                        if number
                         else ""
                     )
                 )

@@ -13,7 +13,9 @@ from scsave.keys import LIBRARY, Columns
 RESERVED = (LIBRARY, "cell")  # names in obs of every file that is written: library sizes, and the index
 X = "X"  # the name of the main matrix among the layers
 # Fields that say what the set is, or what is done after loading: the prepared cells are the same without them.
-_NOT_PREPARATION = {"name", "citation", "licence", "n_top_genes", "min_cells", "path", "mirrors"}
+_NOT_PREPARATION = {
+    "name", "citation", "licence", "n_top_genes", "min_cells", "path", "mirrors", "perturbation_columns",
+}  # fmt: skip
 
 
 def check_pattern(option: str, pattern: str, groups: int) -> None:
@@ -46,6 +48,7 @@ class DataSettings:
     nuisance: list[str] | None = None
     perturbation_key: str | None = None
     perturbation_kind: Literal["level", "genes"] = "level"
+    perturbation_columns: list[str] | None = None
     control: str | int | float | None = None
     from_names: dict[str, str] = field(default_factory=dict)
     numeric: list[str] = field(default_factory=list)
@@ -136,6 +139,7 @@ class DataSettings:
             carried=self.obs_keys,
             organism=self.organism,
             min_level_cells=self.min_level_cells,
+            perturbation_columns=self.perturbation_columns,
         )
 
     @property

@@ -31,22 +31,25 @@ class Moved:
     values: Values
 
 
-def move(model: Fitted, control: AnnData, obs: pd.DataFrame, leave: float) -> Moved:
-    """The flow from control cells (prepared) to the perturbation of `obs` (N rows of condition columns).
+def move(model: Fitted, control: AnnData, obs: pd.DataFrame, leave: float, target: str) -> Moved:
+    """The flow from control cells (prepared) to `target`, which `obs` (N rows of condition columns) says too.
 
-    The field is given source and target and no other condition, since the cell brings its own identity; the decoder is
-    given the cells' own technical levels; cells keep their library size.
+    The field is given source and target (its level and dose) and no other condition, since the cell brings its own
+    identity; the decoder is given the cells' own technical levels; cells keep their library size.
     """
     network = model.network
     library = torch.as_tensor(control.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
     before = model.latent(model.encode(control))  # (N, L, d)
     values = on(model.conditions.encode(obs), model.device)
-    hidden = torch.tensor([c.name != model.info["perturbation"] for c in model.conditions.columns], device=model.device)
+    told, moved = network.velocity.told, None
+    if len(told) > 1:
+        moved = shift_of(model, target).expand(len(obs), -1)
+    hidden = torch.tensor([c.name not in told for c in model.conditions.columns], device=model.device)
     asked = model.conditions.mask(values, hidden.expand(len(obs), -1))
     cells = torch.ones(len(obs), device=model.device)
 
     def field(x: Tensor, t: Tensor) -> Tensor:
-        velocity = network.velocity(x, t.expand(len(x)), asked, cells, leave)  # (N, D)
+        velocity = network.velocity(x, t.expand(len(x)), asked, cells, leave, moved)  # (N, D)
         return torch.cat([velocity[:, :-1], torch.zeros_like(velocity[:, -1:])], dim=1)
 
     with inference(network):
@@ -56,9 +59,23 @@ def move(model: Fitted, control: AnnData, obs: pd.DataFrame, leave: float) -> Mo
     return Moved(before, after, library, values)
 
 
+def shift_of(model: Fitted, target: str) -> torch.Tensor:
+    """The mean shift of a target, (D,): training's own, or read off those of its level (`Targets.weights`)."""
+    shifts, known = model.network.velocity.shifts, model.targets
+    weights = {name: w for name, w in known.weights(target).items() if name != known.control}  # control's shift is none
+    order = sorted(known.labels)  # as `scsave.training.pairs` numbers them
+    return sum(w * shifts[order.index(name)] for name, w in weights.items()) + torch.zeros_like(shifts[0])
+
+
 def decoded_change(model: Fitted, moved: Moved, cells: np.ndarray) -> np.ndarray:
     """Mean over the cells at `cells` of expected log1p expression after less before, (G,)."""
+    return decoded_moments(model, moved, cells)[0]
+
+
+def decoded_moments(model: Fitted, moved: Moved, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance over the cells at `cells` of expected log1p expression after less before, (G,) each."""
     network, total = model.network, torch.zeros(len(model.genes), device=model.device)
+    square = torch.zeros_like(total, dtype=torch.float64)
     with inference(network):
         for place in np.array_split(cells, max(1, -(-len(cells) // CHUNK))):
             values, size = {name: v[place] for name, v in moved.values.items()}, moved.library[place]
@@ -67,7 +84,9 @@ def decoded_change(model: Fitted, moved: Moved, cells: np.ndarray) -> np.ndarray
                 for z in (moved.after, moved.before)
             )
             total += (after - before).sum(0)
-    return (total / len(cells)).cpu().numpy().astype(np.float64)
+            square += (after - before).double().square().sum(0)
+    mean = (total / len(cells)).cpu().numpy().astype(np.float64)
+    return mean, np.maximum(square.cpu().numpy() / len(cells) - mean**2, 0.0)
 
 
 def between(
@@ -78,7 +97,7 @@ def between(
     Cells are the control cells moved by the decoded change of their group. (Cells drawn from the decoder lose what the
     autoencoder loses of a type that it saw under control only: docs/response.md.)
     """
-    moved, key = move(model, control, obs, model.info.get("leave", 1.0)), model.info["perturbation"]
+    moved, key = move(model, control, obs, model.info.get("leave", 1.0), target), model.info["perturbation"]
     place = {name: number for number, name in enumerate(control.obs_names)}
 
     def change(cells: AnnData) -> np.ndarray:

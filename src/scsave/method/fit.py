@@ -19,6 +19,7 @@ from scsave.data.conditions import Conditions
 from scsave.data.gene_selection import select_cells
 from scsave.data.splits.split import Split
 from scsave.data.splits.strata import combinations
+from scsave.data.targets import Targets, bound
 from scsave.errors import UserError
 from scsave.flow.guidance import check_named
 from scsave.flow.paths import CFM, VPCFM
@@ -52,11 +53,17 @@ def fit(
     blocks = build(nodes["blocking"], "blocking")(BlockingContext.of(train, columns.organism, options.cache, seed))
     space, sets = _gene_sets(nodes, train, data, columns)
     names = every_column(columns, technical) if options.conditions is None else options.conditions
-    conditions = Conditions.fit(train.obs, names, sets)
+    names = (
+        list(dict.fromkeys([*names, *(columns.perturbation_columns or [])])) if columns.perturbation in names else names
+    )
+    conditions = Conditions.fit(train.obs, names, sets, columns.perturbation_columns)
     check_named(conditions, nodes["sampling"].get("guidance", 1.0))
+    targets = None
+    if columns.perturbation in names and columns.control is not None and not sets:
+        targets = Targets.of(train.obs, columns, conditions)
     given = _given(nodes["backbone"].get("told"), options.decoder_conditions, technical, conditions)
     kept = {k: v for k, v in nodes.items() if k in NODES}
-    model = Fitted.assemble(kept, blocks, conditions, given, space, seed, columns.perturbation)
+    model = Fitted.assemble(kept, blocks, conditions, given, space, seed, columns.perturbation, targets)
     model.info = {
         "source": columns.name,
         "blocking": {"scheme": blocks.scheme} | blocks.info,
@@ -65,6 +72,7 @@ def fit(
         "control": columns.control,
         "cell_type": columns.cell_type,
         "batch": columns.batch,
+        "bound": bound_columns(columns, train.obs, names) if targets else [],
         "conditions": list(columns.conditions),
         "technical": technical,
         "levels": occurring(train.obs, conditions, sets),
@@ -123,6 +131,12 @@ def _train(
         fit_axes(model, train, seed)
     if "cells" in options.parts:
         model.info |= settle(model, plan, rows, train, seed)
+
+
+def bound_columns(columns: Columns, obs: pd.DataFrame, names: list[str]) -> list[str]:
+    """Condition columns that never keep a control cell's value under a target: a dose, a time, a donor nested in a disease."""
+    free = [name for name in names if name not in (columns.perturbation, columns.cell_type)]
+    return [name for name in free if name in (columns.perturbation_columns or []) or bound(obs, columns, name)]
 
 
 def check_cells(objective: Any, pairs: Pairs | None, columns: Columns) -> None:

@@ -19,6 +19,7 @@ from scsave.blocking.blocks import GeneBlocks
 from scsave.components import Node, build, check_nested
 from scsave.data import stored_control
 from scsave.data.conditions import Conditions, GeneSet
+from scsave.data.targets import Targets
 from scsave.errors import UserError
 from scsave.flow.guidance import Weight
 from scsave.genes.space import TextSpace
@@ -73,6 +74,7 @@ class Fitted:
     info: dict[str, Any] = field(default_factory=dict)  # of data and training, plain values
     cost: dict[str, Any] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    targets: Targets | None = None  # of training, where levels (not sets of genes) are perturbed
 
     @classmethod
     def assemble(
@@ -84,8 +86,9 @@ class Fitted:
         space: TextSpace | None,
         seed: int,
         perturbation: str | None = None,
+        targets: Targets | None = None,
     ) -> Fitted:
-        """Networks with fresh weights drawn by `seed`, `conditions` as their vocabulary."""
+        """Networks with fresh weights drawn by `seed`, `conditions` as their vocabulary, `targets` where levels are perturbed."""
         vectors = vectors_of(space, conditions)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -97,8 +100,10 @@ class Fitted:
                 [name for name in decoder_conditions if name in conditions.names],
                 vectors,
                 perturbation,
+                tuple(targets.further) if targets else (),
+                len(targets.labels) if targets else 0,
             )
-        return cls(network, nodes, Sampler.of(nodes["objective"], nodes["sampling"]), space)
+        return cls(network, nodes, Sampler.of(nodes["objective"], nodes["sampling"]), space, targets=targets)
 
     @property
     def conditions(self) -> Conditions:
@@ -123,7 +128,9 @@ class Fitted:
             torch.manual_seed(seed)
             backbone, blocks = self.network.backbone, self.network.blocks.n_blocks
             vectors = vectors_of(self.space, self.conditions)
-            return Velocity(backbone, blocks, self.conditions, vectors, self.info["perturbation"])
+            further = self.network.velocity.told[1:]
+            n_targets = len(self.targets.labels) if self.targets else 0
+            return Velocity(backbone, blocks, self.conditions, vectors, self.info["perturbation"], further, n_targets)
 
     def trained(self, part: str) -> bool:
         """Are the weights of `part` (of `scsave.training.stages.PARTS`) trained ones?"""
@@ -167,6 +174,7 @@ class Fitted:
             "state": network.state_dict(),
             "space": self.space and self.space.state(),
             "control": stored_control.packed(self.control),
+            "targets": self.targets and self.targets.to_dict(),
             "info": self.info,
         }
         path = Path(folder) / FILE
@@ -194,8 +202,9 @@ class Fitted:
             space = TextSpace(vectors=build(content["nodes"]["vectors"], "vectors"), size=1)
             space.load_state(content["space"])
         blocks, conditions = GeneBlocks.from_dict(content["blocks"]), Conditions.from_list(content["conditions"])
+        targets = Targets.from_dict(content["targets"]) if content["targets"] else None
         model = cls.assemble(content["nodes"], blocks, conditions, content["decoder_conditions"], space, seed=0,
-                             perturbation=content["info"]["perturbation"])  # fmt: skip
+                             perturbation=content["info"]["perturbation"], targets=targets)  # fmt: skip
         check_state(path, content["state"], model.network.state_dict(), "train again")
         model.network.load_state_dict(content["state"])
         model.network.requires_grad_(False).eval()

@@ -58,7 +58,7 @@ class LatentShift(Levels):
         )
         self.model = fit(nodes, data, split, columns, seed, options)
         train = data[split.train]
-        self._learn_means(AnnData(sp.csr_matrix(self.model.encode(train)), obs=train.obs))
+        self._learn_means(AnnData(sp.csr_matrix(self.model.encode(train)), obs=train.obs), columns)
         modules = self.model.network.autoencoder()
         self.cost = self.model.cost | {"parameters": sum(p.numel() for part in modules for p in part.parameters())}
 
@@ -71,7 +71,7 @@ class LatentShift(Levels):
         obs, library = target_obs(control, self.key, target), control.obs[keys.LIBRARY].to_numpy()
         if self._check_route(route) == "shift":
             moved = sp.csr_matrix(control.X) + self._decoded_change(control, target)
-            return predicted_cells(moved, obs, library, control.var, self.name)
+            return self._named(predicted_cells(moved, obs, library, control.var, self.name), target)
         model, (_, latent) = self.model, self._latents(control, target)
         values = on(model.conditions.encode(known_levels(model, control.obs)), model.device)
         size = torch.as_tensor(library, dtype=torch.float32).to(model.device)
@@ -79,7 +79,7 @@ class LatentShift(Levels):
         counts, log1p = matrices(model.network, model.latent(latent), size, values, rng)
         made = predicted_cells(log1p, obs, library, control.var, self.name)
         made.layers[keys.COUNTS] = counts
-        return made
+        return self._named(made, target)
 
     def _latents(self, cells: AnnData, target: str) -> tuple[np.ndarray, np.ndarray]:
         """Latents (N, L * d) of the cells, and of the cells under `target`."""

@@ -17,6 +17,7 @@ from scsave.method.fitted import METHOD, Fitted, Sampler
 from scsave.method.integrate import integrate
 from scsave.method.respond import ROUTES, respond
 from scsave.method.sample import generate
+from scsave.method.trust import trust_of
 from scsave.models.checkpoint import FILE
 from scsave.training.options import FitOptions
 
@@ -102,3 +103,6 @@ class SaveMethod:
 
     def respond(self, control: AnnData, target: str, seed: int, route: str) -> AnnData:
         return respond(self.fitted, control, target, seed, route)
+
+    def trust(self, control: AnnData | None, target: str) -> dict[str, float] | None:
+        return trust_of(self.fitted, control, target)

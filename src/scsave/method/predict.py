@@ -19,6 +19,8 @@ from scsave.genes.space import TextSpace
 from scsave.method.fitted import Fitted
 from scsave.method.gene_sets import add_genes
 from scsave.method.respond import respond
+from scsave.method.trust import trust_of
+from scsave.stats.expected import TRUST, trust_table, unknown
 
 log = logging.getLogger(__name__)
 SUMMARY = "per_perturbation"
@@ -72,7 +74,8 @@ def predict(
         add_genes(model, list(parse(name, known.control)))
         return respond(model, start, name, seed, route)
 
-    return predict_sets(known, cells_under, perturbations, model.control if control is None else control, seed)
+    start = model.control if control is None else control
+    return predict_sets(known, cells_under, perturbations, start, seed, lambda name: trust_of(model, None, name))
 
 
 def predict_sets(
@@ -81,11 +84,13 @@ def predict_sets(
     perturbations: str | list[str],
     control: AnnData | None,
     seed: int = 0,
+    trust: Callable[[str], dict[str, float] | None] | None = None,
 ) -> AnnData:
     """Control cells under each perturbation (`KLF1+BAK1`, any usual spelling), stacked, and how much to trust each.
 
-    `cells_under(name, control cells, seed)` predicts one. The table `uns["per_perturbation"]` has a row for each
-    perturbation, see `familiarity`. UserError for a gene that nothing is known of, and without control cells.
+    `cells_under(name, control cells, seed)` predicts one, `trust(name)` says what accuracy to expect (`uns["trust"]`).
+    The table `uns["per_perturbation"]` has a row for each perturbation, see `familiarity`. UserError for a gene that
+    nothing is known of, and without control cells.
     """
     listed = [perturbations] if isinstance(perturbations, str) else perturbations
     names = list(dict.fromkeys(as_trained(known, label) for label in listed))
@@ -103,6 +108,8 @@ def predict_sets(
     before = np.asarray(start.X.mean(axis=0)).ravel()
     absent = ~np.isin(known.genes, given.var_names)
     cells.uns[keys.UNS]["absent_genes"] = int(absent.sum())
+    cells.uns[TRUST] = trust_table({name: (trust and trust(name)) or unknown() for name in names})
+    table = table.join(cells.uns[TRUST].drop(columns="note"))
     for name, part in parts.items():
         change = np.asarray(part.X.mean(axis=0)).ravel() - before  # (G,)
         order = np.argsort(-np.where(absent, -1.0, np.abs(change)), kind="stable")[:SHOWN]  # absent genes last

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -17,28 +18,63 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.baselines.carry import carried_groups
+from scsave.data.targets import SEEN, parsed
 from scsave.errors import UserError
 from scsave.method.between import between
 from scsave.method.fitted import METHOD, Fitted
 from scsave.method.sample import generate, translate
+from scsave.method.trust import trust_of
+from scsave.stats.expected import TRUST, trust_table, unknown
+
+log = logging.getLogger("scsave")
 
 
 def respond(model: Fitted, control: AnnData, target: str, seed: int, route: str) -> AnnData:
     """The cells of `control` (prepared, the model's genes) as they would be under `target`, in their order.
 
-    UserError for an unknown route or target, and for networks that were not trained.
+    `target` is the label of a level or of a combination (`scsave.data.targets`). `uns["trust"]` says how far to trust each
+    cell type (sets of genes: the set). UserError for an unknown route or target, and for networks that were not trained.
     """
+    check_route(model, route)
+    if model.targets is not None:
+        log_status(model, target)
+    cells = ROUTES[route][1](model, control, target, seed)
+    if model.targets is not None and model.targets.further:
+        cells.obs = model.targets.assigned(cells.obs, target)
+    cells.uns[TRUST] = trust_of_types(model, control, target)
+    return cells
+
+
+def check_route(model: Fitted, route: str) -> None:
+    """UserError where the model can't predict along a route."""
     if model.info.get("perturbation") is None:
         raise UserError("this model has no perturbation column: it was trained on data without data.perturbation_key")
     if route not in ROUTES:
         raise UserError(f"route={route}: no such route; there are {', '.join(ROUTES)}")
-    needed, call = ROUTES[route]
+    needed = ROUTES[route][0]
     if not model.trained(needed):
         raise UserError(
             f"route={route} needs the part {needed} of the model; this run left it out: add it to task.routes"
         )
     check_routes(model, [route])
-    return call(model, control, target, seed)
+
+
+def log_status(model: Fitted, target: str) -> None:
+    """Say so where the numbers of a target lie between those of training, or beyond. UserError for an unknown target."""
+    status = model.targets.status(target)
+    if status != SEEN:
+        log.warning("target %s: its numbers are %s from those that training cells have", target, status)
+
+
+def trust_of_types(model: Fitted, control: AnnData, target: str) -> pd.DataFrame:
+    """`trust_table` of a prediction, by cell type (all cells together where there is no column of types)."""
+    if model.targets is None:
+        return trust_table({target: trust_of(model, None, target) or unknown()})
+    column, status = model.info.get("cell_type"), model.targets.status(target)
+    groups = {str(control.obs[column].iloc[here[0]]) if column in control.obs else keys.ALL: control[here]
+              for here in same_type(model, control)}  # fmt: skip
+    found = {name: trust_of(model, cells, target) or unknown() for name, cells in groups.items()}
+    return trust_table(found, {} if status == SEEN else dict.fromkeys(found, status))
 
 
 def check_routes(model: Fitted, routes: Iterable[str]) -> None:
@@ -106,9 +142,11 @@ def decoded_change(model: Fitted, cells: AnnData, target: str) -> np.ndarray:
 
 
 def counterfactual(model: Fitted, obs: pd.DataFrame, target: str) -> pd.DataFrame:
-    """The conditions of cells, with the perturbation column set to `target`."""
-    obs = known_levels(model, obs)
-    return obs.assign(**{model.info["perturbation"]: pd.Series([target] * len(obs), index=obs.index, dtype=object)})
+    """The conditions of cells under `target`: what is bound to the perturbation and not named by it is masked."""
+    obs, key = known_levels(model, obs), model.info["perturbation"]
+    level, named = (target, {}) if model.targets is None else parsed(target, model.targets.further)
+    asked = {key: level, **dict.fromkeys(model.info.get("bound", []), keys.MASK), **named}
+    return obs.assign(**{n: pd.Series([value] * len(obs), index=obs.index, dtype=object) for n, value in asked.items()})
 
 
 def known_levels(model: Fitted, obs: pd.DataFrame) -> pd.DataFrame:

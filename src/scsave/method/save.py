@@ -28,7 +28,8 @@ from scsave.method.fit import extend
 from scsave.method.fitted import Fitted, Sampler
 from scsave.method.integrate import integrate
 from scsave.method.predict import predict
-from scsave.method.respond import ROUTES, respond
+from scsave.method.predict_levels import Predictor, predict_levels
+from scsave.method.respond import ROUTES, check_route, respond
 from scsave.method.sample import generate, translate
 from scsave.method.trust import trust_of
 from scsave.training.options import FitOptions
@@ -189,31 +190,49 @@ class SAVE:
         """Mean expression of latents (N, L * d) at library sizes (N,) under the decoder's columns in `obs` (N rows)."""
         return self.model.decode(latent, obs, library)
 
-    def respond(self, control: AnnData, target: str, *, seed: int = 0, route: str = "between") -> AnnData:
-        """The cells of `control` as they would be under the level `target` of the perturbation column, in their order.
+    def respond(
+        self, control: AnnData, target: str | dict[str, Any], *, seed: int = 0, route: str = "between"
+    ) -> AnnData:
+        """The cells of `control` as they would be under the one `target`, in their order.
 
-        `route` is `between` (the flow from control cells), `generate`, `translate` or `transfer`
-        (`scsave.method.respond`). UserError for an unknown route or level.
+        `target` is a level of the perturbation column, or `{"drug": "X", "dose": 10}`. `route` is `between` (the flow from
+        control cells), `generate`, `translate` or `transfer` (`scsave.method.respond`). UserError for an unknown route or
+        level.
         """
+        if self.model.targets is not None and not isinstance(target, str):
+            (target,) = self.model.targets.asked(target)
         return respond(self._for_route(route), with_genes(as_prepared(control), self.genes), target, seed, route)
 
     def predict(
-        self, perturbations: str | list[str], control: AnnData | None = None, *, seed: int = 0, route: str = "between"
+        self,
+        control: AnnData | str | list[str] | None = None,
+        target: Any = None,
+        *,
+        donor_key: str | None = None,
+        seed: int = 0,
+        route: str = "between",
     ) -> AnnData:
-        """Control cells under sets of genes (`KLF1`, `KLF1+BAK1`), never perturbed in training or never together.
+        """Control cells under targets, stacked; `uns["trust"]` says how far to trust each.
 
-        `control` are cells of your own; None: the control cells that the model carries. `uns["per_perturbation"]` has a row
-        for each set: how far it is from training, what changes most, and a warning in words. UserError for a gene that
-        nothing is known of.
+        Levels: `predict(adata, "stimulated")`, cell types that training never saw included; `{"drug": "X", "dose": 10}` or a
+        list of such, None is all of training; `uns["per_gene"]` has changes with intervals over the levels of `donor_key` (by
+        default the batch): `scsave.method.predict_levels`. Sets of genes: `predict(adata, ["KLF1", "KLF1+CEBPA"])`, or the
+        sets alone, from the control cells of the checkpoint: `scsave.method.predict`. UserError for what training can't say.
         """
-        return predict(self._for_route(route), perturbations, control, seed, route)
+        if control is not None and not isinstance(control, AnnData):
+            control, target = None, control
+        if self.model.space is not None or self.model.targets is None:
+            return predict(self._for_route(route), [] if target is None else target, control, seed, route)
+        check_route(self._for_route(route), route)
+        donor = self.model.info["batch"] if donor_key is None else donor_key
+        return predict_levels(Predictor.of(self._for_route(route), route), target, control, seed, donor)
 
-    def expected_accuracy(self, control: AnnData) -> dict[str, float] | None:
+    def expected_accuracy(self, control: AnnData, target: str) -> dict[str, float] | None:
         """Change-PCC to expect of `respond` on these control cells: `expected_pcc`, `low` and `high` (80%), `held_out`.
 
         From training strata that were held out in turn; None where there were too few.
         """
-        return trust_of(self._with("cells"), with_genes(as_prepared(control), self.genes))
+        return trust_of(self._with("cells"), with_genes(as_prepared(control), self.genes), target)
 
     def integrate(self, data: AnnData, *, reference: str | None = None) -> AnnData:
         """The cells, new ones too, with an embedding in `obsm["X_save"]` and corrected log1p expression in `X`, (N, G).

@@ -17,11 +17,13 @@ import torch
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.perturbations import canonical
+from scsave.data.perturbations import canonical, parse
+from scsave.data.targets import parsed
 from scsave.method.between import decoded_change, move
 from scsave.method.decoding import inference
 from scsave.method.fitted import Fitted
 from scsave.stats.agreement import pearson
+from scsave.stats.expected import FEWEST, TRUST, expected_accuracy
 from scsave.training.loader import LatentRows, Rows, StepNoise
 from scsave.training.losses import Step, cells_loss
 from scsave.training.pairs import Pairs
@@ -29,8 +31,7 @@ from scsave.training.plan import Plan
 
 log = logging.getLogger("scsave")
 LEAVE = (0.0, 0.25, 0.5, 0.75, 1.0)  # lambda: none of the field beyond the shift, to all of it
-FEWEST = 3  # strata that can be held out in turn
-SHARE = 0.8  # of the intervals
+MOST_TARGETS = 24  # that a held-out stratum is scored under
 
 
 def settle(model: Fitted, plan: Plan, rows: Rows, train: AnnData, seed: int) -> dict[str, Any]:
@@ -50,7 +51,10 @@ def settle(model: Fitted, plan: Plan, rows: Rows, train: AnnData, seed: int) -> 
         refitted = _refit(model, plan, latents, pairs.without(held), seed + number)
         for name in held:
             found[name] = _scores(refitted, plan, pairs, name, train, seed)
-    table = np.array([[found[name][leave] for leave in LEAVE] for name in names])  # (T, 5)
+    by_target = {
+        name: {t: np.array([one[leave] for leave in LEAVE]) for t, one in found[name].items()} for name in names
+    }
+    table = np.array([np.mean(list(by_target[name].values()), axis=0) for name in names])  # (T, 5)
     mean = np.nanmean(table, axis=0)
     best = (
         int(np.nan_to_num(mean, nan=-1.0).argmax())
@@ -58,7 +62,8 @@ def settle(model: Fitted, plan: Plan, rows: Rows, train: AnnData, seed: int) -> 
         else int(np.abs(np.array(LEAVE) - plan.leave).argmin())
     )
     leave, apart = LEAVE[best] if plan.leave is None else plan.leave, distances(model, latents, pairs, names)
-    trust = {n: {"pcc": float(p), "distance": float(d)} for n, p, d in zip(names, table[:, best], apart, strict=True)}
+    trust = {n: {"pcc": float(p), "distance": float(d), "targets": {t: float(v[best]) for t, v in by_target[n].items()}}
+             for n, p, d in zip(names, table[:, best], apart, strict=True)}  # fmt: skip
     log.info("training strata held out in turn: change-PCC %.3f on average at leave=%s", mean[best], leave)
     centres = {} if model.space is not None else {n: _centre(model, latents, pairs, n).tolist() for n in names}
     return {"leave": float(leave), "trust": trust, "centres": centres}
@@ -97,29 +102,38 @@ def _refit(model: Fitted, plan: Plan, latents: LatentRows, pairs: Pairs, seed: i
     return dataclasses.replace(model, network=network)
 
 
-def _scores(model: Fitted, plan: Plan, pairs: Pairs, name: str, train: AnnData, seed: int) -> dict[float, float]:
-    """Change-PCC of the decoded change of a held-out stratum by `leave`: mean over its pairs of groups."""
+def _scores(
+    model: Fitted, plan: Plan, pairs: Pairs, name: str, train: AnnData, seed: int
+) -> dict[str, dict[float, float]]:
+    """Change-PCC of the decoded change of a held-out stratum, by target and `leave`: of all its cells, its groups together,
+    as a run scores a type. Of many targets some are drawn."""
     rng, found = np.random.default_rng(seed), {}
-    for control, treated in (
-        (c, t) for c, t, n in zip(pairs.control, pairs.treated, pairs.names, strict=True) if n == name
-    ):
-        control, treated = control.cpu().numpy(), treated.cpu().numpy()
+    own = [k for k, n in enumerate(pairs.names) if n == name]
+    targets = sorted({pairs.targets[k] for k in own})
+    if len(targets) > MOST_TARGETS:
+        targets = sorted(rng.choice(targets, MOST_TARGETS, replace=False).tolist())
+    for number in targets:
+        here, target = [k for k in own if pairs.targets[k] == number], pairs.labels[number]
+        control, treated = (
+            np.unique(torch.cat([side[k].cpu() for k in here]).numpy()) for side in (pairs.control, pairs.treated)
+        )
         cells = train[np.sort(rng.permutation(control)[: plan.trust_cells])].copy()
         obs = cells.obs[[n for n in model.conditions.names if n in cells.obs]].astype(object)
-        obs[model.info["perturbation"]] = str(train.obs[model.info["perturbation"]].iloc[treated[0]])
+        for column in model.network.velocity.told:
+            obs[column] = train.obs[column].iloc[treated[0]]
         before, after = (np.asarray(train.X[places].mean(axis=0)).ravel() for places in (control, treated))
-        for leave in LEAVE:
-            change = decoded_change(model, move(model, cells, obs, leave), np.arange(cells.n_obs))
-            found.setdefault(leave, []).append(pearson(after - before, change))
-    return {leave: float(np.mean(values)) for leave, values in found.items()}
+        moved = {leave: move(model, cells, obs, leave, target) for leave in LEAVE}
+        found[target] = {
+            leave: pearson(after - before, decoded_change(model, one, np.arange(cells.n_obs)))
+            for leave, one in moved.items()
+        }
+    return found
 
 
 def distances(model: Fitted, latents: LatentRows, pairs: Pairs, names: list[str]) -> np.ndarray:
     """Of each stratum, the distance from the nearest other one: of control means in the flow's space, or of gene vectors."""
     if model.space is not None:
-        control = model.info["control"]
-        sets = [tuple(canonical(name, control).split("+")) for name in names]
-        at = np.array([model.space.place(list(genes)).mean(0) for genes in sets])
+        at = np.array([_place(model, name) for name in names])
     else:
         at = np.array([_centre(model, latents, pairs, name) for name in names])
     apart = np.linalg.norm(at[:, None] - at[None], axis=-1)
@@ -132,46 +146,43 @@ def _centre(model: Fitted, latents: LatentRows, pairs: Pairs, name: str) -> np.n
     return latents.flow(model.network, places).mean(0)[:-1].cpu().numpy()
 
 
-def expected_accuracy(trust: dict[str, dict[str, float]], distance: float | None = None) -> dict[str, float] | None:
-    """Change-PCC to expect of a stratum never seen, with an 80% interval; None where too few strata were held out.
+def trust_of(model: Fitted, control: AnnData | None, target: str) -> dict[str, float] | None:
+    """The accuracy to expect of a prediction of `target` from these control cells, by how far it is from training's.
 
-    Mean of the Fisher-transformed scores of the training strata, or where there are six or more and a distance is given,
-    their regression on log distance; the interval is that of one new observation (Student's t).
+    Levels: scores under the target, or where fewer than three types have one under all targets of its level (of any), and
+    the distance of the cells' mean from the nearest training type. Sets of genes: that of the set from the nearest of
+    training. None where too few strata were held out.
     """
-    from scipy import stats  # half a second to import, which generating cells does not need
-
-    scores = np.array([one["pcc"] for one in trust.values()])
-    scores, apart = (
-        scores[np.isfinite(scores)],
-        np.array([one["distance"] for one in trust.values()])[np.isfinite(scores)],
-    )
-    n = len(scores)
-    if n < FEWEST:
+    trust = model.info.get(TRUST) or {}
+    if not trust:
         return None
-    y = np.arctanh(np.clip(scores, -0.999, 0.999))
-    if distance is None or n < 6 or not np.isfinite(distance):
-        centre, spread, freedom = y.mean(), y.std(ddof=1) * math.sqrt(1 + 1 / n), n - 1
-    else:
-        x, new = np.log(np.maximum(apart, 1e-6)), math.log(max(distance, 1e-6))
-        new = float(np.clip(new, x.min(), x.max()))  # beyond what was seen the line says nothing
-        fit = stats.linregress(x, y)
-        centre, freedom = fit.intercept + fit.slope * new, n - 2
-        residual = math.sqrt(((y - fit.intercept - fit.slope * x) ** 2).sum() / freedom)
-        spread = residual * math.sqrt(1 + 1 / n + (new - x.mean()) ** 2 / max(((x - x.mean()) ** 2).sum(), 1e-9))
-    reach = float(stats.t.ppf(0.5 + SHARE / 2, freedom)) * spread
-    low, middle, high = (float(np.tanh(value)) for value in (centre - reach, centre, centre + reach))
-    return {"expected_pcc": middle, "low": low, "high": high, "held_out": n}
-
-
-def trust_of(model: Fitted, control: AnnData) -> dict[str, float] | None:
-    """The accuracy to expect of a prediction from these control cells, by how far they lie from training's."""
-    trust = model.info.get("trust") or {}
-    if not trust or model.space is not None:
-        return expected_accuracy(trust) if trust else None
+    if model.space is not None:
+        own = _place(model, target)
+        apart = [float(np.linalg.norm(own - _place(model, name))) for name in trust if name != target]
+        return expected_accuracy({name: one for name, one in trust.items() if name != target}, min(apart, default=None))
+    scored = {n: {"pcc": _under(one, model, target), "distance": one["distance"]} for n, one in trust.items()}
+    if control is None or not model.info.get("centres"):
+        return expected_accuracy(scored)
     network = model.network
     library = torch.as_tensor(control.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
     with inference(network):
         own = network.to_flow(model.latent(model.encode(control)), library).mean(0)[:-1].cpu().numpy()
-    centres = model.info.get("centres") or {}
-    apart = [float(np.linalg.norm(own - np.array(centre))) for centre in centres.values()]
-    return expected_accuracy(trust, min(apart) if apart else None)
+    return expected_accuracy(
+        scored, min(float(np.linalg.norm(own - np.array(c))) for c in model.info["centres"].values())
+    )
+
+
+def _under(one: dict[str, Any], model: Fitted, target: str) -> float:
+    """Score of a training stratum under a target; where it has none, its mean under the targets of the same level, or all."""
+    by_target = one.get("targets") or {}
+    if target in by_target:
+        return by_target[target]
+    further = model.targets.further
+    level = parsed(target, further)[0]
+    alike = [score for name, score in by_target.items() if parsed(name, further)[0] == level]
+    return float(np.mean(alike)) if alike else one["pcc"]
+
+
+def _place(model: Fitted, name: str) -> np.ndarray:
+    """Of a set of genes, the mean of its genes' vectors."""
+    return model.space.place(list(parse(canonical(name, model.info["control"]), model.info["control"]))).mean(0)

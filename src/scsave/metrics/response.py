@@ -92,7 +92,8 @@ class ResponseScorer:
     change is compared with the real one as measured from the other half, so that control noise is not shared, and both
     directions are averaged. Means, distances and the reading with one control are of both predictions together, against
     all control cells. DE genes are the top-100 of `real` by the moderated |t|, whose scale (the median standard error)
-    predictions are ranked with too. Above `max_cells` a side, distances between distributions see a random subset.
+    predictions are ranked with too. `space` is that of another scorer of the same
+    training cells. Above `max_cells` a side, distances between distributions see a random subset.
     Raises UserError for empty sides, genes that differ and NaN.
     """
 
@@ -105,12 +106,15 @@ class ResponseScorer:
         n_components: int = 30,
         seed: int = 0,
         max_cells: int = 1000,
+        space: Space | None = None,
     ):
         if not real.n_obs:
             raise UserError("response: there are no real cells to score against")
         self.halves, self.genes, self.seed = split_control(control, seed), list(train.var_names), seed
         self.depth_factor = depth_factor(control, real, "response")
-        self.space = Space.fit(train, expression(train, "training cells"), n_top_genes, n_components, seed, max_cells)
+        self.space = space or Space.fit(
+            train, expression(train, "training cells"), n_top_genes, n_components, seed, max_cells
+        )
         self._control = moments(self._expression(control, "control cells"))
         self._starts = [moments(self._expression(part, "control cells")) for part in self.halves]
         self._real = self._expression(real, "real cells")

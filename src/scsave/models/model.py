@@ -31,6 +31,8 @@ class SAVEModel(nn.Module):
         decoder_conditions: list[str],
         vectors: Vectors = None,
         perturbation: str | None = None,
+        further: tuple[str, ...] = (),
+        n_targets: int = 0,
     ):
         super().__init__()
         self.blocks, self.conditions, self.backbone = blocks, conditions, backbone
@@ -42,7 +44,7 @@ class SAVEModel(nn.Module):
         self.shift = set_shift(given if backbone.additive_prior else none, backbone.width, vectors, n_genes)
         self.levels = level_shift(given if backbone.level_shift else none, n_genes)
         self.likelihood = Head(likelihood, n_genes)
-        self.velocity = Velocity(backbone, n_blocks, conditions, vectors, perturbation)
+        self.velocity = Velocity(backbone, n_blocks, conditions, vectors, perturbation, further, n_targets)
         self.register_buffer("gather", torch.from_numpy(blocks.gather), persistent=False)  # (L * K,) gene of each slot
         self.register_buffer("position", torch.from_numpy(blocks.position), persistent=False)  # (G,) slot of each gene
         n_latent = n_blocks * backbone.latent_width

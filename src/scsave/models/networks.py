@@ -260,7 +260,9 @@ class Velocity(nn.Module):
 
     One network has two sources (ours): noise, and control cells, from which `cells` (N,) says that a path starts. On
     those, a level of the perturbation column moves the field by `shifts`, the mean shift of its training strata, and
-    `leave` says how far the network u leaves the shift: v = D + leave * u.
+    `leave` says how far the network u leaves the shift: v = D + leave * u. Where `further` columns (a dose) say with the
+    perturbation what was done, `shifts` has a row for each of `n_targets` targets, and the caller gives each cell its own
+    shift (`moved`).
     """
 
     def __init__(
@@ -270,6 +272,8 @@ class Velocity(nn.Module):
         conditions: Conditions,
         vectors: Vectors = None,
         perturbation: str | None = None,
+        further: tuple[str, ...] = (),
+        n_targets: int = 0,
     ):
         super().__init__()
         size, tokens = n_blocks * backbone.latent_width + 1, backbone.velocity == "attention"
@@ -279,16 +283,28 @@ class Velocity(nn.Module):
         self.time = FourierEmbedding(width)
         self.source = nn.Parameter(torch.zeros(width))  # added where the path starts at cells
         self.perturbation = perturbation
+        self.told = (perturbation, *further)  # what a path from control cells is told
         levels = [c.levels for c in conditions.columns if isinstance(c, Categorical) and c.name == perturbation]
-        self.register_buffer("shifts", torch.zeros(sum(map(len, levels)) + 1, size))  # the last row is [MASK]
+        rows = n_targets if further else sum(map(len, levels))
+        self.register_buffer("shifts", torch.zeros(rows + 1, size))  # the last row is [MASK]
         self.field = TokenField(backbone, n_blocks) if tokens else FlatField(backbone, n_blocks)
 
-    def forward(self, x: Tensor, t: Tensor, values: Values, cells: Tensor | None = None, leave: float = 1.0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        values: Values,
+        cells: Tensor | None = None,
+        leave: float = 1.0,
+        moved: Tensor | None = None,
+    ) -> Tensor:
+        """`cells` (N,): 1 where the path starts at a control cell; `moved` (N, L * d + 1) in place of the level's shift."""
         shift = x.new_zeros(()) if self.shift is None else self.shift(values)  # (N, L * d + 1)
         x = x if self.shift is None else x - t[:, None] * shift  # (N, L * d + 1)
         s = self.conditions(values, len(x)) + self.time(t)  # (N, e)
         # from noise it adds 0, so that no parameter is left without a gradient, which DDP would wait for
         s = s + (x.new_zeros(len(x)) if cells is None else cells)[:, None] * self.source  # (N, e)
         if cells is not None and len(self.shifts) > 1:
-            shift = shift + cells[:, None] * self.shifts[values[self.perturbation]]  # (N, L * d + 1)
+            own = self.shifts[values[self.perturbation]] if moved is None else moved
+            shift = shift + cells[:, None] * own  # (N, L * d + 1)
         return shift + leave * self.field(x, s)  # (N, L * d + 1)

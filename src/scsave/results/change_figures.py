@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scsave import keys
+from scsave.data.targets import labels, with_targets
 from scsave.files import FOLDS, slug
 from scsave.metrics.registry import rows as registry_rows
 from scsave.results.cell_figures import (
@@ -39,9 +40,12 @@ from scsave.results.style import (
 )
 from scsave.results.table import CEILING, ORDER, role
 from scsave.results.tables import SHOWN
+from scsave.stats.expected import SHARE, TRUST
 
 SHOWN_CELLS = 600  # of a part of a cell type
 CHANGES = "changes.npz"  # of a run on sets of genes: changes of gene means by perturbation
+SHOWN_GROUPS = 20  # types (and targets) that have pictures of their own, at most
+NAMED = 40  # predictions of the picture of trust, at most, that bear their names
 TYPES = ("pcc_delta", "r2", "w1", "energy")
 UNDER_CEILING = (
     "a method may pass the ceiling: half of the real cells is noisier than a prediction from all training cells"
@@ -51,17 +55,38 @@ UNDER_CEILING = (
 def response(run: pd.Series, folder: Path, out: Path) -> list[Path]:
     """For each type `<type>_umap.png`, `_means.png`, `_violins.png`, from predictions/<type>.h5ad; `types.png`."""
     cells, columns = real_cells(run)
-    level = cells.obs[columns.perturbation].astype(str).to_numpy()
+    columns = with_targets(columns, cells.obs)
+    level = labels(cells.obs, columns)
     kind = cells.obs[columns.cell_type].astype(str).to_numpy() if columns.cell_type else np.full(cells.n_obs, keys.ALL)
     written, weights = [], weights_folder(folder)
-    for name, info in run["info"]["types"].items():
+    for name, info in list(run["info"]["types"].items())[:SHOWN_GROUPS]:
         predicted = read_cells(run, folder / "predictions" / f"{slug(name)}.h5ad")
-        fold = weights / FOLDS / slug(name)
-        test = np.isin(np.arange(cells.n_obs), test_rows(fold if fold.is_dir() else weights, cells))
-        here = {"control": level == columns.control, "real": test & (level == run["info"]["target"])}
-        parts = {part: cells[(kind == name) & rows, predicted.var_names].copy() for part, rows in here.items()}
+        of_type, target = info.get("type", name), info.get("target", run["info"]["target"])
+        folds = [weights / FOLDS / slug(one) for one in (name, of_type, target)]  # what the run held out in turn
+        fold = next((path for path in folds if path.is_dir()), weights)
+        test = np.isin(np.arange(cells.n_obs), test_rows(fold, cells))
+        here = {"control": level == columns.control, "real": test & (level == target)}
+        parts = {part: cells[(kind == of_type) & rows, predicted.var_names].copy() for part, rows in here.items()}
         written += draw_type(out, name, parts["control"], parts["real"], predicted, run["method"], info["de_genes"])
-    return [*written, draw_types(out / "types.png", scores_of(run))]
+    return [*written, draw_types(out / "types.png", scores_of(run)), *draw_trust(out / "trust.png", run)]
+
+
+def draw_trust(path: Path, run: pd.Series) -> list[Path]:
+    """What accuracy was expected of each prediction, with its interval, and what it reached; nothing where none was."""
+    found = pd.DataFrame(run["info"].get(TRUST) or {}, dtype=float).T
+    if found.empty or not (found := found.dropna(subset=["expected_pcc", "reached"])).shape[0]:
+        return []
+    found, few = found.sort_values("expected_pcc"), len(found) <= NAMED
+    at, inside = np.arange(len(found)), found["reached"].between(found["low"], found["high"])
+    fig, (ax,) = panels(1, width=5.2, height=1.4 + (0.2 if few else 0.06) * len(found))
+    ax.hlines(at, found["low"], found["high"], color=OTHER, lw=2 if few else 1, label=f"{SHARE:.0%} interval")
+    ax.scatter(found["expected_pcc"], at, marker="|", s=40, color="black", label="expected")
+    for here, color, what in ((inside, REAL, "reached"), (~inside, GENERATED, "reached, outside")):
+        ax.scatter(found["reached"][here], at[here], s=16, color=color, label=what, zorder=3)
+    ax.set_yticks(at if few else [], found.index if few else [], fontsize=7)
+    ax.set(xlabel="change-PCC", title=f"{run['method']}: the interval holds {inside.sum()} of {len(found)}")
+    legend_below(fig, [ax])
+    return [save(fig, path)]
 
 
 def scores_of(run: pd.Series) -> dict[str, dict[str, dict[str, float]]]:
@@ -162,7 +187,7 @@ def genetic(run: pd.Series, folder: Path, out: Path) -> list[Path]:
         agreement(ax, x, y, [], [])
         ax.set(xlabel="real change minus additive", ylabel="predicted minus additive", title=f"interactions, r {r:.2f}")
         written.append(save(fig, out / "interactions.png"))
-    return written
+    return [*written, *draw_trust(out / "trust.png", run)]
 
 
 def draw_perturbations(path: Path, changes: Mapping[str, np.ndarray], quality: pd.Series, group_of: Mapping) -> Path:

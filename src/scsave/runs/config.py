@@ -54,6 +54,7 @@ class RunConfig(_Strict):
     resume: str | None
     n: Annotated[int, Field(gt=0)]
     condition: dict[str, Any] | None  # null, not {}: Hydra merges into a dict only keys that it has
+    target: Any = None
     perturbations: str | list[str] | None = None
     route: str | None = None
     out: str | None = None

@@ -5,8 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from scsave.files import RESULTS, numbers
 from scsave.metrics.registry import rows
 from scsave.protocol import Scores
+from scsave.stats.expected import SHARE, said
 
 
 def print_scores(scores: Scores, task: str, title: str, group: str = "all") -> None:
@@ -37,3 +39,19 @@ def _shown(value: float | None) -> str:
     if value is None or value != value:
         return "-"
     return f"{value:.4g}"
+
+
+def print_trust(trust: dict[str, dict[str, float]], most: int = 20) -> None:
+    """What accuracy was to be expected of each prediction and what it reached, and how often the interval held it."""
+    trust = numbers(trust)  # of a fold that was read back, NaN is None
+    known = {name: one for name, one in trust.items() if one["expected_pcc"] == one["expected_pcc"]}
+    for name, one in list(known.items())[:most]:
+        print(f"{name}: {said(one)}, reached {one['reached']:.2f}")
+    if len(known) > most:
+        print(f"... and {len(known) - most} more, in {RESULTS}")
+    if known:
+        inside = sum(one["low"] <= one["reached"] <= one["high"] for one in known.values())
+        print(f"the {SHARE:.0%} interval holds what was reached in {inside} of {len(known)} predictions")
+    elif trust:
+        one = next(iter(trust.values()))
+        print(f"how far to trust the predictions: {said(one)}")

@@ -23,7 +23,7 @@ BLANK = "no_condition"
 # What says which cells and genes the run was made with: another file has its own.
 _OF_THE_RUN = (
     "path", "exclude", "max_cells", "max_genes", "n_top_genes", "min_cells", "min_level_cells", "rare_levels", "control",
-    "perturbation_key", "perturbation_kind",
+    "perturbation_key", "perturbation_kind", "perturbation_columns",
 )  # fmt: skip
 
 
@@ -54,8 +54,9 @@ def new_cells(stored: Node, asked: dict[str, Any], conditions: Conditions, cache
     for key in ("cell_type_key", "batch_key", "library_key"):
         if key not in asked and not has(settings.get(key)):
             settings[key] = None
-    if "keep" not in asked:
-        settings["keep"] = [column for column in settings.get("keep") or [] if has(column)]
+    for key in ("keep", "nuisance"):
+        if key not in asked:
+            settings[key] = [column for column in settings.get(key) or [] if has(column)]
     if not settings["conditions"]:  # prepared cells carry one at least: a column of empty text, a batch of nobody's
         settings["conditions"] = [BLANK]
         settings["from_names"] |= {BLANK: "^()"}

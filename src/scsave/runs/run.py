@@ -19,12 +19,13 @@ from scsave.components import build
 from scsave.data.gene_selection import select_genes
 from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
+from scsave.data.targets import with_targets
 from scsave.errors import UserError
 from scsave.files import FOLDS, RESULTS, slug, sweep, write_text
 from scsave.keys import Columns
 from scsave.protocol import Context, Outcome, Task
 from scsave.runs.config import RunConfig, validated
-from scsave.runs.console import print_scores
+from scsave.runs.console import print_scores, print_trust
 from scsave.runs.folds import Fold, merged_record, read_fold, time_left, write_fold
 from scsave.runs.loggers import closing
 from scsave.runs.naming import (
@@ -42,6 +43,7 @@ from scsave.runs.processes import own_processes, rank_zero
 from scsave.runs.record import device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, use
 from scsave.runs.weights import CHECKPOINTS, SPLIT, file_as_it_was, fit_options, fitted, job_of, restored
+from scsave.stats.expected import TRUST
 from scsave.tasks.validation import check_sweep_metric, loss, over_folds
 
 log = logging.getLogger("scsave")
@@ -118,7 +120,8 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     source.keeps_unlabelled = getattr(task, "takes_unlabelled", False)
     task.check(source.roles)  # the file that is there may lack what the set usually has
     cells = source.load(cache)
-    folds = folds_of(config, cells, source.roles, folder)
+    columns = with_targets(source.roles, cells.obs)
+    folds = folds_of(config, cells, columns, folder)
     asked = stored_command(folder) if cfg.resume or config.mode == "evaluate" else command()
     if config.mode != "evaluate" and rank_zero():
         record_start(cfg, folder, asked)
@@ -130,13 +133,11 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
         anew = config.force or config.mode == "evaluate"
         fold = read_fold(scores / below) if name and not anew else None
         if fold is None:
-            split = split_of(cells, source.roles, config.seed)
+            split = split_of(cells, columns, config.seed)
             data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
             if number == len(folds):
                 del cells  # a large file's genes that were not chosen
-            fold = run_fold(
-                cfg, config, task, source.roles, data, split, folder / below, scores / below, source.whole_obs
-            )
+            fold = run_fold(cfg, config, task, columns, data, split, folder / below, scores / below, source.whole_obs)
         if fold is None:
             continue  # the other processes of a distributed run were there to train
         if name:
@@ -249,6 +250,7 @@ def finish(cfg: DictConfig, config: RunConfig, scores: Path, outcome: Outcome, r
         logger, job = build(config.logger, "logger"), job_of(cfg, Path(record["folder"]))
         logger.scored(job, scores, outcome.scores, record["registry"], record.get("validation", {}))
     print_scores(outcome.scores, record["registry"], f"{record['task']} on {record['data']}, seed {config.seed}")
+    print_trust(outcome.info.get(TRUST, {}))
 
 
 def show_done(scores: Path, optimised: Any) -> float | None:

@@ -14,16 +14,18 @@ from scsave.components import build
 from scsave.errors import UserError
 from scsave.files import whole_folder, write_h5ad, write_text
 from scsave.runs.config import RunConfig
+from scsave.runs.control_file import Roles, control_cells, stored
 from scsave.runs.naming import checkpoint_run, named_on_command_line, override_values, overrides, read_config
 
 if TYPE_CHECKING:
     from scsave.method.fitted import Fitted
+    from scsave.method.predict_levels import Predictor
 
 _EVERY_MODE = {"mode", "ckpt", "seed", "out", "trainer", "paths", "hydra", "logger", "figures"}
 # What a mode takes from the command line: any other key would be ignored, so it is refused.
 _TAKES = {
     "generate": {"n", "condition", "sampling", "objective"},
-    "predict": {"n", "perturbations", "route", "data", "sampling", "objective"},
+    "predict": {"n", "target", "perturbations", "route", "data", "sampling", "objective"},
     "integrate": {"data", "task", "sampling", "objective"},
 }
 
@@ -32,8 +34,12 @@ def use(config: RunConfig, folder: Path) -> None:
     """`config.mode`, one of `USES`, its files in `folder`. UserError for a key that the mode does not use."""
     from scsave.models.checkpoint import find_checkpoint
 
-    find_checkpoint(config.ckpt)  # before what takes seconds to import
     check_keys(config.mode, overrides())
+    other = other_method(config)
+    find_checkpoint(config.ckpt)  # before what takes seconds to import
+    if other is not None:
+        predict_by(config, folder, other)
+        return
     from scsave.method.fitted import Fitted, Sampler
 
     model = Fitted.load(config.ckpt, build(config.trainer, "trainer").device)
@@ -88,13 +94,126 @@ def check_room(n: int, genes: int) -> None:
         )
 
 
-def predict(config: RunConfig, folder: Path, model: Fitted) -> None:
-    """Control cells under each of `perturbations`, and how far each of those is from training."""
-    from scsave.method.predict import SUMMARY, predict
-    from scsave.method.respond import ROUTES
+def other_method(config: RunConfig) -> Any:
+    """The method of the run behind `ckpt`, not restored; None where it is SAVE. UserError for one that can't be used so."""
+    path = whole_folder(checkpoint_run(config.ckpt)) / "config.yaml"
+    node = OmegaConf.to_container(read_config(path), resolve=True).get("method") if path.is_file() else None
+    if not isinstance(node, dict) or node.get("name") == "save":
+        return None
+    from scsave.baselines.base import Learned
 
-    control, route = control_cells(config, model), config.route or next(iter(ROUTES))
-    cells = predict(model, config.perturbations or [], control, config.seed, route)
+    method = build(node, "method")
+    if config.mode != "predict" or not isinstance(method, Learned) or "perturbation" not in method.tasks:
+        raise UserError(
+            f"ckpt={config.ckpt}: method={method.name} keeps nothing that mode={config.mode} could use; train method=save"
+            + (
+                ", method=type_process (levels) or method=set_process (sets of genes)"
+                if config.mode == "predict"
+                else ""
+            )
+        )
+    if config.route is not None and config.route not in method.routes:
+        raise UserError(f"route={config.route}: method={method.name} has {', '.join(method.routes)}")
+    return method
+
+
+def predict_by(config: RunConfig, folder: Path, method: Any) -> None:
+    """`mode=predict` by a method in closed form that keeps what it learned."""
+    from scsave.method.predict import Vocabulary, predict_sets
+    from scsave.method.predict_levels import Predictor
+
+    run = checkpoint_run(config.ckpt)
+    method.restore(run if (run / "model.ckpt").is_file() else run / "checkpoints")
+
+    def respond(cells: AnnData, target: str, seed: int) -> AnnData:
+        return method.respond(cells, target, seed)
+
+    def respond_to(name: str, start: AnnData, seed: int) -> AnnData:
+        return method.respond(start, name, seed)
+
+    if getattr(method, "space", None) is not None:
+        check_kind(config, method.key, sets=True)
+        known = Vocabulary(method.space, method.genes, method.seen, method.sets, method.control, method.weighted)
+        control = control_cells(config, Roles(method.key, method.control, sets=True))
+        control = method.control_cells if control is None else control
+        cells = predict_sets(
+            known, respond_to, config.perturbations or [], control, config.seed, lambda name: method.trust(None, name)
+        )
+        return write_sets(folder, cells)
+    check_kind(config, method.key, sets=False)
+    predictor = Predictor(method.genes, method.targets, method.type_key, respond, method.change_of, method.trust)
+    roles = Roles(method.key, method.control, method.type_key, unread=tuple(method.further))
+    return levels(config, folder, predictor, roles)
+
+
+def predict(config: RunConfig, folder: Path, model: Fitted) -> None:
+    """Control cells under `target`, or under each of `perturbations`, and how far to trust that."""
+    from scsave.method.predict import predict, vocabulary
+    from scsave.method.predict_levels import Predictor
+    from scsave.method.respond import ROUTES, check_route
+
+    route, info = config.route or next(iter(ROUTES)), model.info
+    check_route(model, route)
+    check_kind(config, info["perturbation"], sets=model.space is not None)
+    if model.space is None:
+        roles = Roles(info["perturbation"], info["control"], info["cell_type"], info["batch"], model.conditions,
+                      tuple(info["bound"]))  # fmt: skip
+        return levels(config, folder, Predictor.of(model, route), roles)
+    known = vocabulary(model)
+    control = control_cells(
+        config, Roles(info["perturbation"], known.control, None, info["batch"], model.conditions, sets=True)
+    )
+    return write_sets(folder, predict(model, config.perturbations or [], control, config.seed, route))
+
+
+def check_kind(config: RunConfig, key: str, sets: bool) -> None:
+    """UserError for `target` where sets of genes are perturbed, for `perturbations` where levels are."""
+    if sets and config.target is not None:
+        raise UserError(
+            f"target={config.target}: this model perturbs sets of genes ('{key}'); name them: perturbations=[...]"
+        )
+    if not sets and config.perturbations:
+        raise UserError(
+            f"perturbations={config.perturbations}: this model knows no perturbed genes, its perturbations are levels of "
+            f"'{key}'; name one: target=..."
+        )
+
+
+def levels(config: RunConfig, folder: Path, predictor: Predictor, roles: Roles) -> None:
+    """The cells of `data.path` under `target`: `predictions.h5ad`, `per_gene.csv`, `trust.csv`, and in words."""
+    from scsave.method.predict_levels import GENES, predict_levels
+    from scsave.stats.expected import TRUST, said
+
+    predictor.targets.asked(config.target)  # before a file is read
+    control = control_cells(config, roles)
+    donor = roles.batch or override_values("data").get("batch_key")
+    cells = predict_levels(predictor, config.target, control, config.seed, donor)
+    genes, trust, about = cells.uns[GENES], cells.uns[TRUST], cells.uns[keys.UNS]
+    path = written(folder / "predictions.h5ad", cells)
+    write_text(folder / f"{GENES}.csv", genes.to_csv(index=False))
+    write_text(folder / f"{TRUST}.csv", trust.to_csv())
+    groups = genes[genes["in_file"]].groupby(["cell_type", "target"], sort=False)
+    for (name, row), ((_, target), one) in zip(trust.iterrows(), groups, strict=True):
+        strongest = one.loc[one["change"].abs().sort_values(ascending=False).index[:5]]
+        shown = ", ".join(f"{g} {c:+.2f}" for g, c in zip(strongest["gene"], strongest["change"], strict=True))
+        print(
+            f"{name} under {target}: {said(row)}; changes most: {shown}; interval over {one['interval_over'].iloc[0]}"
+        )
+        if row["note"]:
+            print(f"warning: {name}: the numbers of {target} are {row['note']} from those that training cells have")
+    if about["absent_genes"] or about["extra_genes"]:
+        print(
+            f"{about['absent_genes']} of the model's {cells.n_vars} genes are not in the file and count as zero; "
+            f"{about['extra_genes']} genes of the file are not the model's and are left out"
+        )
+    print(f"{cells.n_obs} cells, {len(trust)} predictions: {path}")
+
+
+def write_sets(folder: Path, cells: AnnData) -> None:
+    """Predicted sets of genes: `predictions.h5ad`, `per_perturbation.csv`, and in words."""
+    from scsave.method.predict import SUMMARY
+    from scsave.stats.expected import said
+
     table = cells.uns[SUMMARY]
     path = written(folder / "predictions.h5ad", cells)
     write_text(folder / f"{SUMMARY}.csv", table.to_csv())
@@ -102,42 +221,12 @@ def predict(config: RunConfig, folder: Path, model: Fitted) -> None:
         how = "seen in training" if row["in_training"] else "all of its genes seen in training"
         if row["unseen_genes"]:
             how = f"nearest training gene {row['nearest_gene'] or '-'}, {row['distance']:.2f} times the usual distance"
-        print(f"{name}: {how}; changes most: {row['strongest']}")
+        print(f"{name}: {how}; {said(row)}; changes most: {row['strongest']}")
         if row["warning"]:
             print(f"warning: {row['warning']}")
     if absent := cells.uns[keys.UNS]["absent_genes"]:
         print(f"{absent} of the model's {cells.n_vars} genes are not in the file and count as zero")
     print(f"{len(table)} perturbations x {table['cells'].iloc[0]} control cells: {path}")
-
-
-def control_cells(config: RunConfig, model: Fitted) -> AnnData | None:
-    """At most `n` control cells of `data.path`; None where no path is given.
-
-    The file is read as the run read its own, but for the settings of the command line. Without a column of perturbations
-    every cell is control. UserError where none is.
-    """
-    from scsave.data.perturbations import parse
-    from scsave.data.stored_control import drawn
-    from scsave.method.predict import vocabulary
-    from scsave.runs.new_cells import new_cells
-
-    given = override_values("data") or {"path": config.data.get("path")}
-    if given.get("path") is None:
-        return None
-    run, key, control = stored(config)["data"], model.info["perturbation"], vocabulary(model).control
-    named, called = given.pop("perturbation_key", key), str(given.pop("control", control))  # as the file has them
-    columns = given.pop("columns", None) or run.get("columns") or {}
-    given["columns"] = columns | {key: [named, *columns.get(key, [])]}
-    cells = new_cells(run, given, model.conditions, Path(config.paths.cache))
-    if key not in cells.obs:
-        print(f"{given['path']}: no column '{named}', so every cell is taken as control")
-        cells.obs[key] = control
-    is_control = cells.obs[key].astype(str).map(lambda label: not parse(label, called)).to_numpy()
-    if not is_control.any():
-        some = ", ".join(map(str, cells.obs[key].astype(str).unique()[:8]))
-        raise UserError(f"{given['path']}: no control cell: no level of '{named}' reads as {called}; found {some}")
-    cells.obs[key] = cells.obs[key].astype(str).where(~is_control, control)
-    return drawn(cells, is_control, config.seed, config.n)
 
 
 def integrate(config: RunConfig, folder: Path, model: Fitted) -> None:
@@ -167,16 +256,6 @@ def written(path: Path, cells: AnnData) -> Path:
         print(f"{path}: replaced; out=<folder> keeps both")
     write_h5ad(path, cells)
     return path
-
-
-def stored(config: RunConfig) -> dict[str, Any]:
-    """The config of the run behind `ckpt`, plain."""
-    path = whole_folder(checkpoint_run(config.ckpt)) / "config.yaml"
-    if not path.is_file():
-        raise UserError(
-            f"data.path={config.data.get('path')}: {path} is missing, and with it how the run read its data"
-        )
-    return OmegaConf.to_container(read_config(path), resolve=True)
 
 
 USES = {"generate": generate, "predict": predict, "integrate": integrate}

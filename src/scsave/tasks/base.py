@@ -13,9 +13,15 @@ from scsave.data.catalog import data_with
 from scsave.errors import UserError
 from scsave.keys import Columns
 from scsave.protocol import Context, Method
+from scsave.stats.expected import unknown
 
 log = logging.getLogger("scsave")
 Positive = Annotated[int, Field(gt=0)]
+
+
+def reached(expected: dict[str, float] | None, score: float) -> dict[str, float]:
+    """What was expected of a prediction and what it scored, for `info["trust"]`."""
+    return (expected or unknown()) | {"reached": float(score)}
 
 
 @dataclass(kw_only=True)
@@ -27,7 +33,7 @@ class CounterfactualTask:
 
     references: dict[str, Any] = field(default_factory=dict)
     name: str = "perturbation"
-    target: str | int | None = None
+    target: Any = None  # a level, {column: value}, or a list of such; None: all
     route: str | None = None
     routes: list[str] | None = None
     n_top_genes: Positive = 2000

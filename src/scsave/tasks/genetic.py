@@ -21,8 +21,9 @@ from scsave.metrics.registry import rows
 from scsave.metrics.row import Metric
 from scsave.metrics.technical import DEPTH, balanced, depth_factor
 from scsave.protocol import Context, Method, Outcome
+from scsave.stats.expected import TRUST, trust_table
 from scsave.stats.resample import subsample
-from scsave.tasks.base import CounterfactualTask, Positive
+from scsave.tasks.base import CounterfactualTask, Positive, reached
 from scsave.tasks.genetic_outcome import (
     CEILING,
     PREDICTIONS,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from scsave.metrics.genetic import GeneticScorer
 
 log = logging.getLogger("scsave")
+READ = "pcc_delta"  # the metric that the expected accuracy is of
 
 
 @dataclass
@@ -128,6 +130,9 @@ class Genetic(CounterfactualTask):
         arrays |= singles(data[split.train], labels[split.train], columns.control, scorer.perturbations)
         info = {"kind": "genes"} | scorer.info | {"genes_without_vector": self.without_vector(context, scorer)}
         info[DEPTH] = depth_factor(truth, real, "test cells")
+        scored = found[context.method.name].per_perturbation[READ]
+        info[TRUST] = {n: reached(context.method.trust(control, n), scored[n]) for n in scorer.perturbations}
+        headline.uns[TRUST] = trust_table(info[TRUST])
         outcome = outcome_of(found, arrays, info, groups, context.seed)
         write_h5ad(context.folder / PREDICTIONS, headline)
         write_text(context.folder / TABLE, table_of(outcome))

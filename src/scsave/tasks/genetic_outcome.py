@@ -15,6 +15,7 @@ from scsave.data.perturbations import parse
 from scsave.files import FOLDS, replacing, slug, write_h5ad, write_text
 from scsave.metrics.technical import DEPTH
 from scsave.protocol import Outcome
+from scsave.stats.expected import TRUST
 
 if TYPE_CHECKING:
     from scsave.metrics.genetic import GeneticScores
@@ -172,6 +173,7 @@ def merge_genetic(outcomes: dict[str, Outcome]) -> Outcome:
     info = {"kind": "genes", "folds": list(outcomes), "genes": len(shared), "genes_without_vector": absent}
     depths = [part.info.get(DEPTH, float("nan")) for part in parts]
     info[DEPTH] = max(depths, key=lambda factor: abs(np.log(factor)) if factor > 0 else -1.0)
+    info[TRUST] = {name: one for part in parts for name, one in part.info[TRUST].items()}
     named = {group: members for group, members in groups.items() if group != keys.ALL}
     return outcome_of(found, arrays, info, named, seed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from scsave.data.splits.hold_out import Scope
 from scsave.tasks.genetic import Genetic
 from scsave.tasks.response import Response
 
@@ -17,7 +18,8 @@ class Perturbation:
     genes: Genetic
     name: str = "perturbation"
     hold_out: str | int | list[str | int] | None = None
-    target: str | int | None = None
+    target: Any = None
+    hold_out_scope: Scope = "type"
     route: str | None = None
     routes: list[str] | None = None
     n_top_genes: int = 2000

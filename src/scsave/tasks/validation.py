@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ def training_split(split: Split, held: np.ndarray) -> Split:
     return Split(groups, split.obs_names, f"training of {split.name}", dict(split.info))
 
 
-def held_type_scores(context: Context, target: str) -> dict[str, float]:
+def held_type_scores(context: Context, targets: list[str]) -> dict[str, float]:
     """Each training type's target cells held out in turn, its mean response predicted from the other types.
 
     Means and changes of gene means in log1p space, averaged over types; changes crossed over halves of the control cells.
@@ -70,13 +71,13 @@ def held_type_scores(context: Context, target: str) -> dict[str, float]:
     """
     from scsave.metrics.response import change_scores, mean_scores, split_control
     from scsave.stats.moments import mean_expression
-    from scsave.tasks.held_cells import levels_and_types
+    from scsave.tasks.held_cells import targets_and_types
 
     data, columns = context.data, context.columns
-    level, kind = levels_and_types(data, columns)
+    level, kind = targets_and_types(data, columns)
     train = context.split.train
     found: list[dict[str, float]] = []
-    for name in sorted(set(kind[train])):
+    for name, target in itertools.product(sorted(set(kind[train])), targets):
         own = train[kind[train] == name]
         real, control = own[level[own] == target], own[level[own] == columns.control]
         if min(len(real), len(control)) < FEWEST:

@@ -97,14 +97,16 @@ class LatentRows(Dataset):
 
     @torch.no_grad()
     def set_shifts(self, model: SAVEModel) -> None:
-        """Give the velocity network each level's mean shift over the strata, in the space of the flow."""
+        """Give the velocity network each level's (or target's) mean shift over the strata, in the space of the flow."""
         column = model.velocity.perturbation
         if len(model.velocity.shifts) < 2:  # sets of genes: their shift is learnt
             return
         found: dict[int, list[Tensor]] = {}
-        for control, treated in zip(self.pairs.control, self.pairs.treated, strict=True):
+        by_target = len(model.velocity.told) > 1
+        for control, treated, target in zip(self.pairs.control, self.pairs.treated, self.pairs.targets, strict=True):
             change = self.flow(model, treated).mean(0) - self.flow(model, control).mean(0)  # (D,)
-            found.setdefault(int(self.values[column][treated[0]]), []).append(change)
+            row = target if by_target else int(self.values[column][treated[0]])
+            found.setdefault(row, []).append(change)
         for level, changes in found.items():
             model.velocity.shifts[level] = torch.stack(changes).mean(0)
         model.velocity.shifts[:, -1] = 0.0  # cells keep their library size

@@ -135,16 +135,21 @@ def noise_loss(step: Step, posterior: Posterior, batch: Batch) -> Tensor:
 def cells_loss(step: Step) -> Tensor:
     """The loss on paths from control cells to treated cells of the same stratum, strata drawn equally often."""
     rows: LatentRows = step.rows
-    model, (control, treated, group) = step.model, rows.pairs.drawn(step.noise.own)
+    model, (control, treated, group, entry) = step.model, rows.pairs.drawn(step.noise.own)
     x_0, x_1 = (rows.flow(model, place) for place in (control, treated))  # (M, D), means of the posteriors
     x_0[:, -1] = x_1[:, -1] = 0.0  # cells keep their library size
     t = torch.rand(len(x_0), generator=step.noise.own, device=x_0.device)
     values = {name: value[treated] for name, value in rows.values.items()}
-    hidden = torch.tensor([c.name != model.velocity.perturbation for c in model.conditions.columns], device=x_0.device)
+    told, moved = model.velocity.told, None
+    hidden = torch.tensor([c.name not in told for c in model.conditions.columns], device=x_0.device)
     values = model.conditions.mask(values, hidden.expand(len(x_0), -1))  # the cell brings its own identity
+    if len(told) > 1:
+        moved = model.velocity.shifts[torch.tensor(rows.pairs.targets, device=x_0.device)[entry]]  # (M, D)
     cells = torch.ones(len(x_0), device=x_0.device)
     objective = OTCFM() if step.weights.pairing == "ot" else step.objective
-    return objective.loss(lambda x, t: model.velocity(x, t, values, cells), x_1, group, t, x_0, step.noise.own)
+    return objective.loss(
+        lambda x, t: model.velocity(x, t, values, cells, moved=moved), x_1, group, t, x_0, step.noise.own
+    )
 
 
 def masked(step: Step, n: int) -> Tensor:

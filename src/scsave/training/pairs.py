@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scsave.data.perturbations import canonical
+from scsave.data.targets import labels
 from scsave.keys import Columns
 
 FEWEST = 10  # cells a side that make a stratum
@@ -24,12 +25,14 @@ class Pairs:
     control: list[Tensor]
     treated: list[Tensor]
     names: list[str]  # of the strata
+    targets: list[int] = field(default_factory=list)  # of each, its number among the targets of training
+    labels: list[str] = field(default_factory=list)  # of the targets
 
     def __len__(self) -> int:
         return len(self.control)
 
-    def drawn(self, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Places of control and treated cells (M,) each and the number of their stratum in this draw (M,)."""
+    def drawn(self, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Places of control and treated cells (M,) each, the number of their stratum in this draw and their entry (M,)."""
         n = min(max(len(self) // 4, STRATA[0]), STRATA[1])
         size, device = CELLS // n, self.control[0].device
         chosen = torch.randint(len(self), (n,), generator=rng, device=device).tolist()
@@ -37,14 +40,16 @@ class Pairs:
         for side in (self.control, self.treated):
             own = [side[k][torch.randint(len(side[k]), (size,), generator=rng, device=device)] for k in chosen]
             places.append(torch.cat(own))
-        return places[0], places[1], torch.arange(n, device=device).repeat_interleave(size)
+        entry = torch.tensor(chosen, device=device).repeat_interleave(size)
+        return places[0], places[1], torch.arange(n, device=device).repeat_interleave(size), entry
 
     def without(self, strata: set[str]) -> Pairs:
         keep = [k for k, name in enumerate(self.names) if name not in strata]
-        return Pairs([self.control[k] for k in keep], [self.treated[k] for k in keep], [self.names[k] for k in keep])
+        kept = ([side[k] for k in keep] for side in (self.control, self.treated, self.names, self.targets))
+        return Pairs(*kept, self.labels)
 
     def to(self, device: torch.device) -> Pairs:
-        return Pairs([c.to(device) for c in self.control], [t.to(device) for t in self.treated], self.names)
+        return replace(self, control=[c.to(device) for c in self.control], treated=[t.to(device) for t in self.treated])
 
 
 def pairs_of(obs: pd.DataFrame, columns: Columns) -> Pairs | None:
@@ -54,14 +59,16 @@ def pairs_of(obs: pd.DataFrame, columns: Columns) -> Pairs | None:
     """
     if columns.perturbation is None:
         return None
-    level = obs[columns.perturbation].astype(str).map(lambda name: canonical(name, columns.control)).to_numpy() if (
-        columns.kind == "genes") else obs[columns.perturbation].astype(str).to_numpy()  # fmt: skip
+    level = labels(obs, columns)
+    if columns.kind == "genes":
+        level = np.array([canonical(name, columns.control) for name in level], dtype=object)
     everything = np.full(len(obs), "all")
     coarse = everything if columns.cell_type is None else obs[columns.cell_type].astype(str).to_numpy()
     batch = everything if columns.batch is None else obs[columns.batch].astype(str).to_numpy()
     fine = pd.Series(coarse, dtype=object) + "|" + pd.Series(batch, dtype=object)
-    control, treated, names = [], [], []
-    for target in sorted(set(level) - {columns.control}):
+    control, treated, names, numbers = [], [], [], []
+    known = sorted(set(level) - {columns.control})
+    for number, target in enumerate(known):
         for kind in sorted(set(coarse)):
             own = coarse == kind
             sides = own & (level == columns.control), own & (level == target)
@@ -72,4 +79,5 @@ def pairs_of(obs: pd.DataFrame, columns: Columns) -> Pairs | None:
                     control.append(torch.from_numpy(np.flatnonzero(a)))
                     treated.append(torch.from_numpy(np.flatnonzero(b)))
                     names.append(kind if columns.kind == "level" else target)
-    return Pairs(control, treated, names) if control else None
+                    numbers.append(number)
+    return Pairs(control, treated, names, numbers, known) if control else None

@@ -16,11 +16,15 @@ from pydantic import Field
 
 from scsave.baselines.base import Learned
 from scsave.baselines.gene_sets import GeneSets
+from scsave.baselines.scales import SCALES
 from scsave.baselines.set_process.process import START, Process
 from scsave.data import stored_control
+from scsave.data.perturbations import SEPARATOR, parse
 from scsave.errors import UserError
 from scsave.genes.space import Missing, TextSpace
 from scsave.keys import Columns
+from scsave.stats.agreement import pearson
+from scsave.stats.expected import expected_accuracy
 
 FEWEST = 3  # single perturbations on the panel that the effect on the own gene is learned from
 PLAIN = ("key", "control", "type_key", "genes", "seen", "n_base", "chosen", "own", "own_variance", "share", "unit")
@@ -106,6 +110,31 @@ class SetProcess(Learned, Process, GeneSets):
                 found[at] += self.own["change"] + self.own["relative"] * self.base[at]
         return found
 
+    def trust(self, control: AnnData | None, target: str) -> dict[str, float] | None:
+        """From training sets left out in closed form: each by itself, or where a gene of the target is new each gene with all
+        its sets; distances are of the means of gene vectors, from the nearest set that is left."""
+        genes = parse(target, self.control)
+        return expected_accuracy(*self._held_out(genes, bool(set(genes) - set(self.seen))))
+
+    def _held_out(self, asked: tuple[str, ...], new: bool) -> tuple[dict[str, dict[str, float]], float | None]:
+        """`trust` of `expected_accuracy`, and the distance of the set `asked` from training's."""
+        rows = list(self._of_gene().values()) if new else [np.array([p]) for p in range(len(self.sets))]
+        rows = [block for block in rows if len(block) < len(self.sets)]
+        if not rows or not asked:
+            return {}, None
+        at = np.array([self.space.place(list(genes)).mean(axis=0) for genes in self.sets])  # (P, q)
+        apart = np.linalg.norm(at[:, None] - at[None], axis=-1)
+        covariance = self.covariance(self.sets, self.sets) + np.diag(self._noise(self.chosen))
+        found: dict[str, dict[str, float]] = {}
+        for block, off in zip(rows, self._off(covariance, rows), strict=True):
+            for p, error in zip(block, off, strict=True):
+                score = pearson(self.changes[p], self.changes[p] + error)
+                one = {"pcc": score, "distance": float(np.delete(apart[p], block).min())}
+                found[SEPARATOR.join(self.sets[p])] = one  # of a set of several genes, as without the last of them
+        own = np.linalg.norm(at - self.space.place(list(asked)).mean(axis=0), axis=-1)
+        own = own[[genes != asked for genes in self.sets]]
+        return {name: one for name, one in found.items() if name != SEPARATOR.join(asked)}, float(own.min())
+
     # --- files ---
     def state(self) -> dict[str, Any]:
         """Everything learned, and some control cells to predict from, as plain types and tensors."""
@@ -126,6 +155,7 @@ class SetProcess(Learned, Process, GeneSets):
         for name in ARRAYS:
             setattr(self, name, state[name].numpy())
         self.axes = None if state["axes"] is None else state["axes"].numpy()
+        self.effects = SCALES[self.scale_name].to(self.changes, self.base)
         self.sets = [tuple(genes) for genes in state["sets"]]
         self.space.load_state(state["space"])
         self.control_cells = stored_control.unpacked(state["control_cells"], self.genes)

@@ -2,11 +2,12 @@
 
 For cell i of type k, batch b, treatment a, and gene g of module m:
     eta_ig = base_g + loading_g * (type_module_km + activity_im) + marker_kg + batch_bg + [a treated] * effect_kg
+    (with doses the effect is times d_i / (d_i + geometric mean of the doses); each of several drugs has its own effect)
     p_i    = softmax(eta_i),   L_i ~ LogNormal(log median_kb, library_sd),   x_ig ~ NB(L_i p_ig, dispersion)
 """
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +62,7 @@ def draw_counts(log_rate, library: np.ndarray, dispersion: float, rng: np.random
 
 @dataclass(kw_only=True)
 class Simulated(DataSource):
-    """Cell types, batches, one treatment and planted gene modules; the truth is in `uns["simulated"]`.
+    """Cell types, batches, treatments and planted gene modules; the truth is in `uns["simulated"]`.
 
     `type_specific` is the share of a treated gene's effect that differs between types (0: one effect for all).
     """
@@ -82,6 +83,8 @@ class Simulated(DataSource):
     effect_sd: Annotated[float, Field(ge=0)] = 1.0
     type_specific: Annotated[float, Field(ge=0, le=1)] = 0.2
     vector_noise: Annotated[float, Field(ge=0)] = 0.3
+    n_drugs: Annotated[int, Field(gt=0)] = 1
+    doses: list[Annotated[float, Field(gt=0)]] = field(default_factory=list)
     seed: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
@@ -102,7 +105,17 @@ class Simulated(DataSource):
         treated = rng.random(genes) < self.effect_share
         shared = rng.normal(scale=self.effect_sd, size=genes)
         own = rng.normal(scale=self.effect_sd, size=(types, genes))
-        s = self.type_specific
+        s, further = (
+            self.type_specific,
+            np.random.default_rng([self.seed, 2]),
+        )  # the first drug is as it is without others
+        shape = (self.n_drugs - 1, types, genes)
+        hit, common = (
+            further.random(shape[::2]) < self.effect_share,
+            further.normal(scale=self.effect_sd, size=shape[::2]),
+        )
+        others = (1 - s) * common[:, None] + s * further.normal(scale=self.effect_sd, size=shape)
+        effect = np.where(treated, (1 - s) * shared + s * own, 0.0)
         return {
             "genes": gene_names(genes),
             "module": modules,
@@ -111,7 +124,8 @@ class Simulated(DataSource):
             "type_module": rng.normal(scale=self.type_sd, size=(types, self.n_modules)),
             "marker": np.where(marker, np.abs(rng.normal(1.5, 0.5, size=(types, genes))), 0.0),
             "batch_effect": np.vstack([np.zeros(genes), rng.normal(scale=self.batch_sd, size=(batches - 1, genes))]),
-            "treatment_effect": np.where(treated, (1 - s) * shared + s * own, 0.0),
+            "treatment_effect": effect,
+            "drug_effect": np.concatenate([effect[None], np.where(hit[:, None], others, 0.0)]),
             "log_library": np.log(self.library_median)
             + rng.normal(scale=0.25, size=(types, 1))
             + rng.normal(scale=0.15, size=(1, batches)),
@@ -121,14 +135,22 @@ class Simulated(DataSource):
             "gene_vectors": module_vectors(modules, self.vector_noise, rng),
         }
 
-    def log_rates(self, truth: dict[str, Any], kind: np.ndarray, batch: np.ndarray, treated: np.ndarray) -> np.ndarray:
-        """eta without the cells' own module activity, (N, G), for types, batches (int) and treatment (bool), (N,)."""
+    def log_rates(
+        self,
+        truth: dict[str, Any],
+        kind: np.ndarray,
+        batch: np.ndarray,
+        treated: np.ndarray,
+        drug: np.ndarray | int = 0,
+    ) -> np.ndarray:
+        """eta without the cells' own module activity, (N, G), for types, batches and drugs (int) and treatment (bool, or how
+        much of the effect), (N,)."""
         module = truth["loading"] * truth["type_module"][:, truth["module"]]
         return (
             truth["base"]
             + (module + truth["marker"])[kind]
             + truth["batch_effect"][batch]
-            + treated[:, None] * truth["treatment_effect"][kind]
+            + treated[:, None] * truth["drug_effect"][drug, kind]
         )
 
     def read(self, cache: Path) -> AbstractContextManager[RawCells]:
@@ -150,18 +172,25 @@ class Simulated(DataSource):
         kind, batch, treated = np.unravel_index(group, (self.n_types, self.n_batches, 2))
         library = np.exp(truth["log_library"][kind, batch] + self.library_sd * rng.normal(size=self.n_cells))
         activity = self.module_sd * rng.normal(size=(self.n_cells, self.n_modules))
+        further = np.random.default_rng([self.seed, 3])
+        drug, dose = further.integers(self.n_drugs, size=self.n_cells), np.where(treated, 1.0, 0.0)
+        if self.doses:
+            dose = np.where(treated, further.choice(self.doses, size=self.n_cells), 0.0)
+        strength = dose / (dose + np.exp(np.mean(np.log(self.doses)))) if self.doses else dose
 
         def log_rate(rows: np.ndarray) -> np.ndarray:
             own = activity[rows][:, truth["module"]] * truth["loading"]
-            return self.log_rates(truth, kind[rows], batch[rows], treated[rows].astype(bool)) + own
+            return self.log_rates(truth, kind[rows], batch[rows], strength[rows], drug[rows]) + own
 
         counts = draw_counts(log_rate, library, self.dispersion, rng)
+        names = np.array([f"drug_{n + 1}" for n in range(self.n_drugs)] if self.n_drugs > 1 else ["stimulated"])
         obs = pd.DataFrame(
             {
                 "cell_type": truth["types"][kind],
                 "batch": truth["batches"][batch],
-                "treatment": np.where(treated, "stimulated", "control"),
-            },
+                "treatment": np.where(treated, names[drug], "control"),
+            }
+            | ({"dose": dose} if self.doses else {}),
             index=[f"cell_{i}" for i in range(self.n_cells)],
         )
         var = pd.DataFrame(index=truth["genes"])

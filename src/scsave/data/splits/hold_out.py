@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
+from scsave import keys
 from scsave.data.perturbations import canonical
 from scsave.data.splits.perturbation import Gears, LeavePerturbation, perturbation_sets
-from scsave.data.splits.split import Split
-from scsave.data.splits.strategies import LeaveOut, Share
+from scsave.data.splits.split import Split, make_split
+from scsave.data.splits.strategies import Share, split_rest
+from scsave.data.targets import Targets, asked_targets, labels
 from scsave.errors import UserError, listed
 from scsave.keys import Columns
 
+Scope = Literal["type", "combination", "level"]
 Strategy = Callable[[AnnData, Columns, int], Split]
 EVERY = "all"
 FEWEST = 2  # cells that a mean and its noise need
@@ -26,12 +30,15 @@ FEWEST = 2  # cells that a mean and its noise need
 class HoldOut:
     """What `hold_out` names is never seen under the target: one, several in turn, or every one in turn (`all`).
 
-    Levels (a drug, a cytokine, a disease): the cells under `target` of one cell type; null is `all`. Sets of genes: one
-    perturbation, in any spelling; null is GEARS' simulation split (`gears`: its options).
+    Levels (a drug, a cytokine, a disease): with `hold_out_scope=type` all treated cells of one cell type (null is `all`), so that
+    every target is predicted from one fit; `combination` only those under one of the targets, in turn; `level` the target
+    in every type: doses between and beyond those of training. Sets of genes: one perturbation, in any spelling; null is
+    GEARS' simulation split (`gears`: its options).
     """
 
     hold_out: str | int | list[str | int] | None = None
-    target: str | int | None = None
+    target: Any = None
+    hold_out_scope: Scope = "type"
     val: Share = 0.1
     gears: dict[str, Any] = field(default_factory=dict)
 
@@ -49,6 +56,9 @@ class HoldOut:
         Raises UserError for a type or perturbation that is not there, or that can't be scored.
         """
         if columns.kind == "genes":
+            if self.hold_out_scope != "type" or self.target is not None:
+                key = "target" if self.target is not None else "hold_out_scope"
+                raise UserError(f"task.{key}: for levels; sets of genes are named by task.hold_out")
             if self.hold_out is None:
                 return {"": Gears(**self.gears)}
             _, sets = perturbation_sets(data, columns, "perturbation")
@@ -59,26 +69,39 @@ class HoldOut:
             for name in [label for label in labels if label not in known]:
                 raise UserError(f"task.hold_out={name}: no such perturbation; there are {_some(known, name)}")
             return {label: LeavePerturbation(label=label) for label in labels}
-        target = target_level(data, columns, self.target)
+        return self._levels(data, columns, targets_of(data, columns, self.target))
+
+    def _levels(self, data: AnnData, columns: Columns, targets: list[str]) -> dict[str, Strategy]:
+        """Folds over cell types, over types and targets, or over targets, as `hold_out_scope` says."""
+        if self.hold_out_scope == "level":
+            if self.hold_out is not None:
+                raise UserError(
+                    "task.hold_out names a type, but task.hold_out_scope=level holds targets out of every type"
+                )
+            return {target: HeldOut(targets=[target], scope=self.hold_out_scope, val=self.val) for target in targets}
         if columns.cell_type is None:
             raise UserError(
                 f"task=perturbation holds cell types out, but {columns.name} names no column of them: set "
                 "data.cell_type_key, or a split of your own (split=leave_out split.column=...)"
             )
-        fit, unfit = scorable_types(data, columns, target)
+        fit, unfit = scorable_types(data, columns, targets)
         if self.hold_out is None or EVERY in self.named:
             if len(fit) < 2:
-                raise UserError(
-                    f"task=perturbation needs two cell types with cells under {columns.control} and {target}"
-                )
-            chosen = fit
+                said = targets[0] if len(targets) == 1 else "a target"
+                raise UserError(f"task=perturbation needs two cell types with cells under {columns.control} and {said}")
+            chosen = list(fit)
         else:
             chosen = self.named
             for name in [name for name in chosen if name not in fit]:
                 why = unfit.get(name, "no such cell type")
                 raise UserError(f"task.hold_out={name}: {why}; types that can be held out: {', '.join(fit)}")
-        where = {columns.perturbation: target}
-        return {t: LeaveOut(column=columns.cell_type, level=t, where=where, val=self.val) for t in chosen}
+        if self.hold_out_scope == "type":
+            return {t: HeldOut(kind=t, scope=self.hold_out_scope, val=self.val) for t in chosen}
+        return {
+            f"{t}, {target}": HeldOut(kind=t, targets=[target], scope=self.hold_out_scope, val=self.val)
+            for t in chosen
+            for target in fit[t]
+        }
 
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         """The first fold: for commands that want one split, such as `prepare_data.py --info`."""
@@ -91,33 +114,63 @@ def _some(known: list[str], asked: str) -> str:
     return f"{', '.join(near)}, ... ({len(known)} in all)" if near else listed(known)
 
 
-def target_level(data: AnnData, columns: Columns, target: str | int | None) -> str:
-    """The level asked for; where none is named, the only one beside control. UserError says which there are."""
-    levels = data.obs[columns.perturbation].astype(str)
-    present = sorted(levels.unique())
+@dataclass(kw_only=True)
+class HeldOut:
+    """Treated cells held out: those of one type (`kind`; None: of all), under `targets` (None: under any)."""
+
+    kind: str | None = None
+    targets: list[str] | None = None
+    scope: Scope = "type"
+    val: Share = 0.1
+
+    def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
+        label = labels(data.obs, columns)
+        held = label != columns.control if self.targets is None else np.isin(label, self.targets)
+        if self.kind is not None:
+            held &= (data.obs[columns.cell_type].astype(str) == self.kind).to_numpy()
+        groups = split_rest(held, data, columns, self.val, seed)
+        if not (label[groups[keys.TRAIN]] != columns.control).any():
+            raise UserError(
+                f"task.hold_out_scope={self.scope}: without {', '.join(self.targets or [str(self.kind)])} no treated cell is "
+                "left to learn from; hold out less"
+            )
+        known = Targets.of(data.obs.iloc[groups[keys.TRAIN]], columns)
+        for target in self.targets or []:
+            try:
+                known.status(target)
+            except UserError as error:
+                raise UserError(f"task.hold_out_scope={self.scope}: {error}") from None
+        info = {"type": self.kind, "targets": self.targets, "scope": self.scope, "seed": seed}
+        return make_split(groups, data.obs_names, "leave_out", info)
+
+
+def targets_of(data: AnnData, columns: Columns, asked: Any) -> list[str]:
+    """Labels of the targets asked for (`scsave.data.targets`); None: all. UserError says which there are."""
+    present = sorted(set(labels(data.obs, columns)))
     if columns.control not in present:
         raise UserError(
             f"no cell has {columns.perturbation}={columns.control} (data.control); levels: {', '.join(present)}"
         )
-    others = [level for level in present if level != columns.control]
-    if target is None and len(others) != 1:
-        raise UserError(f"task.target: {columns.perturbation} has {len(others)} levels beside control, name one: "
-                        f"{', '.join(others)}")  # fmt: skip
-    chosen = others[0] if target is None else str(target)
-    if chosen not in others:
-        raise UserError(f"task.target={chosen}: not a level of {columns.perturbation}; levels: {', '.join(others)}")
-    return chosen
+    others = [label for label in present if label != columns.control]
+    if not others:
+        raise UserError(
+            f"task=perturbation: {columns.perturbation} has no level beside {columns.control} (data.control)"
+        )
+    return asked_targets(others, asked, columns.perturbation, columns.perturbation_columns or [])
 
 
-def scorable_types(data: AnnData, columns: Columns, target: str) -> tuple[list[str], dict[str, str]]:
-    """Cell types with at least two cells under control and under the target, and what is wrong with each other one."""
-    level, kind = (data.obs[c].astype(str).to_numpy() for c in (columns.perturbation, columns.cell_type))
-    fit, unfit = [], {}
-    for name in np.unique(kind):
-        counts = {want: int(((kind == name) & (level == want)).sum()) for want in (columns.control, target)}
-        short = [f"{n} cells with {columns.perturbation}={want}" for want, n in counts.items() if n < FEWEST]
-        if short:
-            unfit[str(name)] = f"has {' and '.join(short)}, {FEWEST} are needed"
-        else:
-            fit.append(str(name))
+def scorable_types(data: AnnData, columns: Columns, targets: list[str]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Targets of each cell type with two cells there and under control, and what is wrong with each type that has none."""
+    kind = data.obs[columns.cell_type].astype(str).to_numpy()
+    table = pd.crosstab(kind, labels(data.obs, columns)).reindex(columns=[columns.control, *targets], fill_value=0)
+    fit: dict[str, list[str]] = {}
+    unfit: dict[str, str] = {}
+    for name, counts in table.iterrows():
+        good = [target for target in targets if counts[target] >= FEWEST]
+        if good and counts[columns.control] >= FEWEST:
+            fit[str(name)] = good
+            continue
+        wanted = [columns.control, *([] if good else targets[:1])]
+        short = [f"{counts[w]} cells with {columns.perturbation}={w}" for w in wanted if counts[w] < FEWEST]
+        unfit[str(name)] = f"has {' and '.join(short)}, {FEWEST} are needed"
     return fit, unfit
