@@ -168,7 +168,7 @@ def test_what_to_expect_of_a_response(treated, model, cells):
     found = treated.expected_accuracy(cells[cells.obs.treatment == "control"], "stimulated")
     assert found["held_out"] == 3
     assert found["low"] < found["expected_pcc"] < found["high"]
-    assert model.expected_accuracy(cells) is None
+    assert model.expected_accuracy(cells, "stimulated") is None
 
 
 def test_sparse_and_dense_cells_are_the_same(cells, model):
