@@ -29,6 +29,12 @@ def whole_folder(folder: Path) -> Path:
     return folder.parent.parent if folder.parent.name == FOLDS else folder
 
 
+def relative(path: Path | str) -> Path:
+    """The path as it is typed here: relative where it is below the working directory."""
+    here = Path.cwd()
+    return Path(path).absolute().relative_to(here) if Path(path).absolute().is_relative_to(here) else Path(path)
+
+
 def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

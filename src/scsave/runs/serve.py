@@ -19,7 +19,7 @@ from scsave.runs.naming import checkpoint_run, named_on_command_line, override_v
 if TYPE_CHECKING:
     from scsave.method.fitted import Fitted
 
-_EVERY_MODE = {"mode", "ckpt", "seed", "out", "trainer", "paths", "hydra", "logger", "figures"}
+_EVERY_MODE = {"mode", "ckpt", "seed", "out", "trainer", "paths", "hydra", "logger", "figures", "progress"}
 # What a mode takes from the command line: any other key would be ignored, so it is refused.
 _TAKES = {
     "generate": {"n", "condition", "sampling", "objective"},

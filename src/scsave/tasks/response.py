@@ -14,6 +14,7 @@ from scsave.errors import UserError
 from scsave.files import slug, whole_folder, write_h5ad
 from scsave.metrics.registry import rows
 from scsave.metrics.row import Metric
+from scsave.progress import each
 from scsave.protocol import Context, Method, Outcome
 from scsave.stats.aggregate import mean_of
 from scsave.tasks.base import CounterfactualTask, Positive
@@ -38,7 +39,8 @@ class Response(CounterfactualTask):
     def run(self, context: Context) -> Outcome:
         target = target_level(context.data, context.columns, self.target)
         types = held_types(context.data, context.split, context.columns, target)
-        outcomes = {name: self.run_type(context, name, target) for name in types}
+        shown = each(types, "predicting and scoring", "cell types")
+        outcomes = {name: self.run_type(context, name, target) for name in shown}
         return self.merge(outcomes, context.folder) if len(outcomes) > 1 else next(iter(outcomes.values()))
 
     def run_type(self, context: Context, name: str, target: str) -> Outcome:
@@ -50,9 +52,11 @@ class Response(CounterfactualTask):
         scorer = ResponseScorer(seen, control, real, **options)
         halves = enough(scorer.halves, self.min_cells)
         predicted: dict[str, list[AnnData]] = {}
-        for row, (method, route) in self.rows(context).items():
+        asked = self.rows(context)
+        for row in each(asked, "sampling", "rows"):
+            method, route = asked[row]
             predicted[row] = [method.respond(half, target, context.seed + n, route) for n, half in enumerate(halves)]
-        scores = {row: {name: scorer.score(*cells)} for row, cells in predicted.items()}
+        scores = {row: {name: scorer.score(*predicted[row])} for row in each(predicted, "scoring", "rows")}
         scores["ceiling"] = {name: scorer.ceiling()}
         scores = {row: {keys.ALL: groups[name]} | groups for row, groups in scores.items()}
         headline, folder = context.method.name, whole_folder(context.folder) / PREDICTIONS
