@@ -127,10 +127,10 @@ def losses(folder: Path, out: Path) -> list[Path]:
     stages = sorted({name.split("/")[0] for name in names})
     fig, axes = panels(len(stages)) if stages else (None, [])
     for ax, stage in zip(axes, stages, strict=True):
-        for part, color, dash in (("train_loss", REAL, "-"), ("val_loss", GENERATED, "--")):
-            if (name := f"{stage}/{part}") in names:
-                ax.plot(*frame[["step", name]].dropna().to_numpy().T, color=color, lw=1.2, ls=dash, label=part)
-        ax.set(xlabel="step", title=stage)
+        for part, color, dash, said in (("train", REAL, "-", "training"), ("val", GENERATED, "--", "validation")):
+            if (name := f"{stage}/{part}_loss") in names:
+                ax.plot(*frame[["step", name]].dropna().to_numpy().T, color=color, lw=1.2, ls=dash, label=said)
+        ax.set(xlabel="step", ylabel="loss", title=stage)
     if fig:
         legend_below(fig, axes)
     return [save(fig, out / "loss.png")] if fig else []

@@ -72,7 +72,7 @@ def verdict(results: Path) -> str:
 def print_sweep(results: Sequence[Path]) -> None:
     """One table of several runs for each task: a row a method, over seeds where there are several."""
     from scsave.results.frame import read
-    from scsave.results.table_formats import sheet
+    from scsave.results.table_formats import DIFFERS, sheet
     from scsave.results.table_text import title
     from scsave.results.tables import make_table
 
@@ -81,7 +81,7 @@ def print_sweep(results: Sequence[Path]) -> None:
         frame, _ = sheet(found, range(len(found.columns)))
         table = Table(title=f"all {len(same)} runs: {title(found)}", title_justify="left", header_style="bold")
         for top, name in frame.columns:
-            table.add_column(f"{top}\n{name}".strip() or "method", justify="right" if name else "left")
+            table.add_column(f"{top}\n{name}".strip() or "method", justify="left" if name in ("", DIFFERS) else "right")
         for line in frame.to_numpy():
             table.add_row(*line)
         _print(table)

@@ -22,7 +22,9 @@ class OneTable(Callback):
         os.environ[_LIST] = str(path)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        path = Path(os.environ.pop(_LIST))
+        path = Path(os.environ.pop(_LIST, ""))
+        if not path.is_file():
+            return
         results = sorted({Path(line) for line in path.read_text(encoding="utf-8").splitlines()})
         path.unlink()
         if len(results) > 1:
