@@ -99,7 +99,7 @@ def scatter(
     """
     names, at = cells.obs[column].astype(str).to_numpy(), cells.obsm["X_umap"]
     levels = [level for level in colors if (names == level).any()]
-    marker = dict(zip(colors, MARKERS, strict=False)) if len(colors) <= len(MARKERS) else {}
+    marker = markers_of(colors)
     look = {"s": float(np.clip(12_000 / len(at), 4, 22)), "linewidths": 0}
     ax.scatter(*at[~shown].T, color=GREY, zorder=1, **look)
     for part in np.array_split(np.flatnonzero(shown), 8):
@@ -112,14 +112,30 @@ def scatter(
     ax.set_title(title)
     for side in ax.spines.values():
         side.set(visible=True, color=GREY)
-    if legend and len(levels) <= MAX_LEVELS:
-        from matplotlib.lines import Line2D
+    if legend:
+        level_legend(ax, {level: colors[level] for level in levels}, "right", marker)
 
-        handles = [
-            Line2D([], [], ls="", color=colors[level], marker=marker.get(level, "o"), ms=5, mew=0, label=level)
-            for level in levels
-        ]
-        ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+
+def level_legend(ax: Any, colors: Mapping[str, Any], where: str, marker: Mapping[str, str] | None = None) -> None:
+    """What colours and markers stand for, "right" of the panel or "below" it; nothing where levels are too many to name."""
+    from matplotlib.lines import Line2D
+
+    marker = markers_of(colors) if marker is None else marker
+    handles = [
+        Line2D([], [], ls="", color=color, marker=marker.get(level, "o"), ms=5, mew=0, label=level)
+        for level, color in colors.items()
+    ]
+    look = {"right": ("center left", (1.0, 0.5), 1), "below": ("upper center", (0.5, -0.02), 3)}[where]
+    if len(handles) <= MAX_LEVELS:
+        ax.legend(
+            handles=handles, loc=look[0], bbox_to_anchor=look[1], ncols=look[2], frameon=False, fontsize=8,
+            handletextpad=0.2, columnspacing=0.8,
+        )  # fmt: skip
+
+
+def markers_of(colors: Mapping[str, Any]) -> dict[str, str]:
+    """A marker a level; none where there are more levels than markers."""
+    return dict(zip(colors, MARKERS, strict=False)) if len(colors) <= len(MARKERS) else {}
 
 
 def marker_genes(cells: AnnData, key: str | None, n: int = 5) -> dict[str, str]:

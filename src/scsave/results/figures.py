@@ -14,6 +14,7 @@ from scsave import keys
 from scsave.files import RESULTS
 from scsave.results.cell_figures import (
     joint_umap,
+    level_legend,
     marker_genes,
     place,
     read_cells,
@@ -108,14 +109,16 @@ def draw_integrated(out: Path, runs: pd.DataFrame) -> Path:
                 found.setdefault(named.get(key, run["method"]), (cells, key))
     columns = [column for column in (data["batch_key"], data["cell_type_key"]) if column]
     fig, axes = figure(len(found), len(columns), width=3.6, height=2.7)
-    for line, (name, (cells, key)) in zip(axes, found.items(), strict=True):
+    for number, (line, (name, (cells, key))) in enumerate(zip(axes, found.items(), strict=True), start=1):
         scored = np.flatnonzero(~np.isnan(np.asarray(cells.obsm[key])).any(axis=1))
         shown = cells[np.random.default_rng(0).permutation(scored)[:SHOWN_CELLS]]
         shown = place(AnnData(obs=shown.obs[columns].astype(str), obsm={key: np.asarray(shown.obsm[key])}), key)
         for ax, column in zip(line, columns, strict=True):
             levels = sorted(shown.obs[column].unique())
             colors: dict[str, Any] = dict(zip(levels, level_colors(len(levels)), strict=True))
-            scatter(ax, shown, column, np.ones(shown.n_obs, bool), colors, f"{name}, by {column}", line is axes[0])
+            scatter(ax, shown, column, np.ones(shown.n_obs, bool), colors, f"{name}, by {column}", False)
+            if number == len(found):
+                level_legend(ax, colors, "below")
     return save(fig, out / "umap.png")
 
 
