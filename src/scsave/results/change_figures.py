@@ -100,30 +100,26 @@ def draw_type(
 
 
 def agreement(ax: Any, x: np.ndarray, y: np.ndarray, names: Sequence[str], named: Sequence[int]) -> None:
-    """Predicted against real change of each gene, (G,) each, the diagonal, and the names of some genes beside them.
+    """Predicted against real change of each gene, (G,) each, the diagonal, and the names of some genes.
 
-    Both axes have the same limits, so that a change that is predicted too small looks too small.
+    Both axes have the same limits, so that a change that is predicted too small looks too small. Names stand in the two
+    corners that a right prediction leaves empty: of genes that fall at the upper left, of those that rise at the lower right.
     """
     ax.axline((0, 0), slope=1, color="black", lw=0.5)
     ax.scatter(x, y, s=5, c=OTHER, linewidths=0, alpha=0.6)
     ax.scatter(x[named], y[named], s=12, c=GENERATED, marker="D", linewidths=0)
+    line = {"arrowstyle": "-", "lw": 0.3, "color": OTHER}
+    for falls, at, ha in ((True, 0.02, "left"), (False, 0.98, "right")):
+        listed = sorted((gene for gene in named if (x[gene] < 0) == falls), key=lambda gene: x[gene])
+        for number, gene in enumerate(listed if falls else reversed(listed)):
+            height = 0.97 - 0.075 * number if falls else 0.03 + 0.075 * number
+            ax.annotate(
+                names[gene], (x[gene], y[gene]), (at, height), textcoords="axes fraction", fontsize=7, ha=ha, va="center",
+                arrowprops=line,
+            )  # fmt: skip
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
-    span = (high - low) or 1.0
-    named, line = np.asarray(named, dtype=int), {"arrowstyle": "-", "lw": 0.3, "color": OTHER}
-    for side, here, ha in ((-1, x[named] < 0, "right"), (1, x[named] >= 0, "left")):  # names on the outer side
-        for gene, height in zip(named[here], apart(y[named[here]], span / 18), strict=True):
-            place = x[gene] + side * span / 25, height
-            ax.annotate(names[gene], (x[gene], y[gene]), place, fontsize=7, va="center", ha=ha, arrowprops=line)
-    limits = low - 0.3 * span, high + 0.3 * span
-    ax.set(xlim=limits, ylim=limits)
-
-
-def apart(y: np.ndarray, gap: float) -> np.ndarray:
-    """Heights of labels of points at `y`: in the points' order, at least `gap` from one another, about where those are."""
-    order, out = np.argsort(y), np.array(y, dtype=float)
-    for below, above in itertools.pairwise(order):
-        out[above] = max(out[above], out[below] + gap)
-    return out - (out - y).mean() if len(out) else out
+    edge = 0.08 * ((high - low) or 1.0)
+    ax.set(xlim=(low - edge, high + edge), ylim=(low - edge, high + edge), box_aspect=1)
 
 
 def draw_types(path: Path, scores: Mapping[str, Any]) -> Path:

@@ -29,6 +29,7 @@ from scsave.results.frame import read, weights_folder
 from scsave.results.style import GENERATED, REAL, figure, legend_below, level_colors, panels, save
 
 SHOWN_CELLS = 4000  # of an embedding
+MOST_NAMED = 24  # blocks whose names have room
 HALVES = ("half 1", "half 2")  # of the reference level's cells, in attention.csv
 
 
@@ -143,11 +144,16 @@ def attention(run: pd.Series, folder: Path, out: Path) -> list[Path]:
     """`attention.png` from the attention.csv that `analysis=attention` writes; nothing where there is none."""
     most = (run["config"].get("analysis") or {}).get("max_levels", 6)
     path = folder / "attention.csv"
-    return [draw_attention(out / "attention.png", pd.read_csv(path), most)] if path.is_file() else []
+    blocks = folder / "blocks.csv"
+    names = list(pd.read_csv(blocks, dtype=str)["name"]) if blocks.is_file() else []
+    return [draw_attention(out / "attention.png", pd.read_csv(path), most, names)] if path.is_file() else []
 
 
-def draw_attention(path: Path, table: pd.DataFrame, most: int) -> Path:
-    """A row a network (layers averaged): the reference, the noise between its halves, the `most` levels that change most."""
+def draw_attention(path: Path, table: pd.DataFrame, most: int, names: Sequence[str] = ()) -> Path:
+    """A row a network (layers averaged): the reference, the noise between its halves, the `most` levels that change most.
+
+    `names` of the blocks stand where there is room for them; the token behind them is the library size.
+    """
     import seaborn as sns
 
     mean = table.groupby(["network", "level", "block", "looks_at"], sort=False)["weight"].mean().unstack("looks_at")
@@ -162,6 +168,13 @@ def draw_attention(path: Path, table: pd.DataFrame, most: int) -> Path:
         limit = max(np.abs(values).to_numpy().max() for values in shown.values()) or 1.0
         sns.heatmap(mean.loc[network, reference], cmap="viridis", vmin=0, square=True, ax=line[0])
         line[0].set(title=f"{network}: {reference}", ylabel="block", xlabel="looks at")
+        tokens = mean.loc[network, reference].shape[0]
+        if names and tokens <= MOST_NAMED:
+            told = [*names, "library size"][:tokens]
+            line[0].set_yticks(np.arange(tokens) + 0.5, told, rotation=0, fontsize=7)
+            line[0].set_xticks(
+                np.arange(tokens) + 0.5, [name.split(" ")[0] if name in names else name for name in told]
+            )
         for ax, (title, values) in zip(line[1:], shown.items(), strict=False):
             sns.heatmap(values, cmap="RdBu_r", vmin=-limit, vmax=limit, square=True, ax=ax)
             ax.set(title=title, ylabel="", xlabel="")
