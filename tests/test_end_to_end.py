@@ -96,7 +96,9 @@ def test_a_finished_run_is_not_trained_again_but_by_force(trained, tiny, monkeyp
     monkeypatch.setattr(SaveMethod, "fit", lambda self, *a, **k: fitted.append(1) or fit(self, *a, **k))
     before = (scores(trained) / "results.json").read_text()
     run(tiny(*SCORED), trained)
-    assert f"done, at {scores(trained) / 'results.json'}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"done before, nothing was trained: {scores(trained) / 'results.json'}" in said
+    assert "verdict: save is " in said
     assert not fitted
     assert (scores(trained) / "results.json").read_text() == before
     # another way of sampling has scores of its own, of the same weights

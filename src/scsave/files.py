@@ -92,6 +92,12 @@ def sweep(folder: Path) -> None:
             left.unlink(missing_ok=True)
 
 
+def relative(path: Path | str) -> Path:
+    """The path as it is typed here: relative where it is below the working directory."""
+    here = Path.cwd()
+    return Path(path).absolute().relative_to(here) if Path(path).absolute().is_relative_to(here) else Path(path)
+
+
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")

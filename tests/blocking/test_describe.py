@@ -91,3 +91,12 @@ def test_a_block_of_unknown_genes_has_no_cohesion(planted):
     assert table.loc[1, "central_genes"] == ""
     assert isinstance(describe.summary(table, blocks)["cohesion"], float)
     assert not pd.isna(describe.summary(table, blocks)["cohesion"])
+
+
+def test_blocks_are_named_by_their_most_enriched_set(planted):
+    blocks, _, _, sets = planted
+    assert describe.block_names(blocks, sets, longest=5) == ["0 first", "1 seco…", "2 third"]
+    shuffled = GeneBlocks(blocks.genes, np.random.default_rng(1).permutation(blocks.assignment), "random")
+    assert describe.block_names(shuffled, sets) == ["0", "1", "2"]
+    unknown = describe.Sets(sets.member, sets.titles, np.zeros(60, dtype=bool))
+    assert describe.block_names(blocks, unknown) == ["0", "1", "2"]

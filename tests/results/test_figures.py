@@ -15,10 +15,10 @@ from scsave import keys
 from scsave.components import build
 from scsave.data.gene_selection import select_genes
 from scsave.files import slug, write_h5ad
-from scsave.results.cell_figures import joint_umap, marker_genes
-from scsave.results.change_figures import apart
+from scsave.results.cell_figures import joint_umap, marker_genes, scatter
+from scsave.results.change_figures import agreement
 from scsave.results.figures import draw_run
-from scsave.results.style import level_colors
+from scsave.results.style import level_colors, panels
 
 from ..conftest import CELLS, ROOT
 from .test_make_figures import inked
@@ -61,13 +61,39 @@ def test_a_umap_leaves_torch_its_threads(monkeypatch):
     assert placed.obs["cells"].value_counts().to_dict() == {"one": 70, "two": 70}
 
 
-def test_labels_keep_their_order_and_their_distance():
-    y = np.array([0.5, 0.0, 0.01, 3.0, 0.02])
-    placed = apart(y, 0.2)
-    assert (np.argsort(placed) == np.argsort(y)).all()
-    assert np.diff(np.sort(placed)).min() >= 0.2 - 1e-12
-    assert placed[3] == 3.0
-    assert placed[1] == 0.0
+def test_named_genes_stand_inside_a_square_of_one_scale():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([[-3.0, -2.0, 1.0, 1.01, 1.02], rng.normal(0, 0.1, 50)])
+    fig, (ax,) = panels(1)
+    agreement(ax, x, 0.3 * x, [f"gene {n}" for n in range(55)], np.arange(5))
+    assert ax.get_xlim() == ax.get_ylim()
+    assert ax.get_box_aspect() == 1
+    at = {text.get_text(): np.array(text.get_position()) for text in ax.texts}
+    assert set(at) == {f"gene {n}" for n in range(5)}
+    assert all((place >= 0).all() and (place <= 1).all() for place in at.values())
+    apart = [np.abs(one - two).max() for one in at.values() for two in at.values() if one is not two]
+    assert min(apart) > 0.07
+    fig.clf()
+
+
+def test_levels_have_markers_of_their_own_and_take_turns():
+    at = np.random.default_rng(0).normal(size=(90, 2))
+    obs = pd.DataFrame({"kind": np.repeat(["a", "b", "c"], 30)}, index=list(map(str, range(90))))
+    cells = AnnData(obs=obs, obsm={"X_umap": at})
+    fig, (ax,) = panels(1)
+    colors = dict(zip("abc", level_colors(3), strict=True))
+    scatter(ax, cells, "kind", (obs["kind"] != "c").to_numpy(), colors, "title", True)
+    drawn = [len(part.get_offsets()) for part in ax.collections]
+    assert drawn[0] == 30  # the others, in grey and behind
+    assert sum(drawn[1:]) == 60
+    assert max(drawn[1:]) <= 8
+    handles = ax.get_legend().legend_handles
+    assert len({handle.get_marker() for handle in handles}) == len(handles) == 3
+    low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
+    assert (low < at.min(axis=0)).all()
+    assert (high > at.max(axis=0)).all()
+    assert ((high - low) < 1.1 * np.ptp(at, axis=0)).all()  # filled
+    fig.clf()
 
 
 def test_levels_have_colours_of_their_own():

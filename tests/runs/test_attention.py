@@ -41,6 +41,8 @@ def test_a_run_writes_attention_by_level_and_its_change_from_the_reference(train
     assert (table.loc[table["level"] == reference, "change"] == 0).all()
     assert table.loc[~table["level"].isin([reference]), "change"].abs().max() > 0
     assert (scores(trained) / "figures" / "attention.png").stat().st_size > 5000
+    names = pd.read_csv(scores(trained) / "blocks.csv", dtype=str)  # simulated genes are in no set: numbers
+    assert names["name"].to_list() == ["0", "1", "2"]
 
 
 def test_the_mean_is_that_of_the_layer_on_its_own_input(trained):

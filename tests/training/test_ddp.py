@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from scsave.errors import UserError
-from scsave.runs.processes import own_processes, rank_zero
+from scsave.progress import rank_zero
+from scsave.runs.processes import own_processes
 
 from ..conftest import CELLS, NETWORK
 from ..test_cli import train

@@ -75,6 +75,16 @@ def enrichment(blocks: GeneBlocks, sets: Sets) -> pd.DataFrame:
     return table.sort_values(["p", "block", "set"], kind="stable", ignore_index=True)
 
 
+def block_names(blocks: GeneBlocks, sets: Sets, longest: int = 24) -> list[str]:
+    """`3 translation`: a block's number and the set that it is most enriched in; the number alone where it is in none."""
+    names = [str(number) for number in range(blocks.n_blocks)]
+    if not sets.universe.any() or not sets.titles:
+        return names
+    called = enrichment(blocks, sets).query("q < @ALPHA").drop_duplicates("block").set_index("block")["set"]
+    shown = {block: f"{title[: longest - 1]}…" if len(title) > longest else title for block, title in called.items()}
+    return [f"{name} {shown[number]}" if number in shown else name for number, name in enumerate(names)]
+
+
 def agreement(first: GeneBlocks, second: GeneBlocks) -> float:
     """Adjusted Rand index of two schemes over the same genes (1: equal, 0: as by chance)."""
     from sklearn.metrics import adjusted_rand_score

@@ -12,6 +12,7 @@ from filelock import FileLock
 from scsave.data.files import HDF5_SUFFIXES, check_hdf5, file_checksum, looks_like_html, read_json
 from scsave.errors import UserError
 from scsave.files import replacing, write_json
+from scsave.progress import phase
 
 CONNECT, READ = 6, 60  # seconds: to be answered at all, and between two pieces of a slow answer
 PASSES = 2  # over one address, where a transfer breaks off in the middle
@@ -68,14 +69,14 @@ def check_file(path: Path, name: str, size: int | None, known: str | None) -> st
 
 
 def transfer(url: str, beside: Path) -> None:
-    """One file over HTTP to `beside` by pooch, with a bar on a terminal; raises Broken with the reason in few words."""
+    """One file over HTTP to `beside` by pooch; raises Broken with the reason in few words."""
     import pooch
     import requests.exceptions as http
 
-    get = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=(CONNECT, READ))
     for left in reversed(range(PASSES)):
         try:
-            get(url, str(beside), None)
+            with phase("downloading", unit="bytes") as at:
+                pooch.HTTPDownloader(progressbar=at, timeout=(CONNECT, READ))(url, str(beside), None)
             return
         except http.HTTPError as error:
             raise Broken(f"the server answered {error.response.status_code} {error.response.reason}") from error

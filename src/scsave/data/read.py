@@ -3,7 +3,6 @@
 A matrix is checked against the tables, and a sparse one against its own format, before any of its values is used.
 """
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,11 +16,11 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 from anndata.utils import make_index_unique
-from rich.progress import track
 
 from scsave.data.files import check_hdf5
 from scsave.data.settings import X
 from scsave.errors import UserError
+from scsave.progress import each
 
 RAW = "raw"
 ENTRIES_AT_A_TIME = 2**27  # cells x genes of one chunk, read dense or not
@@ -129,11 +128,11 @@ class RawCells:
     def chunks(self, matrix: Rows, keep: np.ndarray, doing: str) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
         """Positions and rows of the cells to keep, (n,) and CSR (n, G), a chunk of rows at a time.
 
-        On a terminal, a bar says what it is `doing` where there are several chunks.
+        A line of progress says what it is `doing`.
         """
         step = max(256, ENTRIES_AT_A_TIME // max(matrix.shape[1], 1))
         starts = range(0, len(keep), step)
-        for start in track(starts, doing, disable=len(starts) < 3 or not sys.stderr.isatty(), transient=True):
+        for start in each(starts, doing, "cells", step, len(keep)):
             rows = np.flatnonzero(keep[start : start + step])
             if len(rows):
                 part = matrix[start : start + step]

@@ -31,6 +31,7 @@ from scsave.method.integrate import fit_axes
 from scsave.method.respond import check_routes
 from scsave.method.technical import every_column, technical_columns
 from scsave.method.trust import settle
+from scsave.progress import phase
 from scsave.stats.columns import gene_moments, library_range
 from scsave.training.loader import CellRows
 from scsave.training.options import FitOptions
@@ -50,7 +51,8 @@ def fit(
     plan = build(nodes["training"], "training")
     plan.check_guidance(nodes["sampling"].get("guidance", 1.0))
     technical = technical_columns(columns, train.obs)
-    blocks = build(nodes["blocking"], "blocking")(BlockingContext.of(train, columns.organism, options.cache, seed))
+    with phase("blocks"):
+        blocks = build(nodes["blocking"], "blocking")(BlockingContext.of(train, columns.organism, options.cache, seed))
     space, sets = _gene_sets(nodes, train, data, columns)
     names = every_column(columns, technical) if options.conditions is None else options.conditions
     names = (

@@ -15,6 +15,7 @@ from scsave import __version__, keys
 from scsave.errors import UserError
 from scsave.method.decoding import CHUNK, inference, on
 from scsave.method.fitted import Fitted
+from scsave.progress import each
 from scsave.stats.pca import fit_pca, softened
 from scsave.stats.resample import subsample
 
@@ -117,7 +118,7 @@ def corrected(model: Fitted, z: Tensor, library: Tensor, given: pd.DataFrame) ->
     network, out = model.network, np.empty((len(z), len(model.genes)), dtype=np.float32)
     values = on(model.conditions.encode(given), model.device)
     with inference(network):
-        for start in range(0, len(z), CHUNK):
+        for start in each(range(0, len(z), CHUNK), "correcting", "cells", CHUNK, len(z)):
             part, size = z[start : start + CHUNK], library[start : start + CHUNK]
             total = torch.zeros(len(part), len(model.genes), device=model.device)
             for row in range(len(given)):

@@ -20,6 +20,7 @@ from scsave.method.fitted import Fitted
 from scsave.method.gene_sets import add_genes
 from scsave.method.respond import respond
 from scsave.method.trust import trust_of
+from scsave.progress import each
 from scsave.stats.expected import TRUST, trust_table, unknown
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ def predict_sets(
         raise UserError("this checkpoint carries no control cells; give a file that has some: data.path=<file>.h5ad")
     given = as_prepared(control)
     start = with_genes(given, known.genes)
-    parts = {name: cells_under(name, start, seed + number) for number, name in enumerate(names)}
+    shown = each(names, "sampling", "perturbations")
+    parts = {name: cells_under(name, start, seed + number) for number, name in enumerate(shown)}
     cells = ad.concat(parts, merge="same", uns_merge="first", index_unique="-")
     table = familiarity(known, names)
     before = np.asarray(start.X.mean(axis=0)).ravel()

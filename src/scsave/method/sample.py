@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from typing import Any
 
@@ -12,7 +11,6 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 from anndata import AnnData
-from rich.progress import track
 
 from scsave import keys
 from scsave.baselines.predicted import own_names
@@ -21,6 +19,7 @@ from scsave.errors import UserError
 from scsave.flow.guidance import guided
 from scsave.method.decoding import as_cells, decoded, inference, matrices, on
 from scsave.method.fitted import Fitted
+from scsave.progress import each
 
 log = logging.getLogger(__name__)
 NO_EVIDENCE = (
@@ -42,8 +41,7 @@ def generate(
     for warning in model.conditions.outside(obs):
         log.warning(warning)
     values, started = model.conditions.encode(obs), time.perf_counter()
-    starts = range(0, len(obs), UNIT)
-    shown = track(starts, "generating cells", disable=len(starts) < 3 or not sys.stderr.isatty(), transient=True)
+    shown = each(range(0, len(obs), UNIT), "sampling", "cells", UNIT, len(obs))
     parts = [_unit(model, {name: v[start : start + UNIT] for name, v in values.items()}, start, len(obs), seed)
              for start in shown]  # fmt: skip
     counts, log1p, library, evaluations = zip(*parts, strict=True)

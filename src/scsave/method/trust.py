@@ -22,6 +22,7 @@ from scsave.data.targets import parsed
 from scsave.method.between import decoded_change, move
 from scsave.method.decoding import inference
 from scsave.method.fitted import Fitted
+from scsave.progress import each
 from scsave.stats.agreement import pearson
 from scsave.stats.expected import FEWEST, TRUST, expected_accuracy
 from scsave.training.loader import LatentRows, Rows, StepNoise
@@ -46,7 +47,7 @@ def settle(model: Fitted, plan: Plan, rows: Rows, train: AnnData, seed: int) -> 
     latents, found = LatentRows(model.network, rows, model.device), {}
     order = np.random.default_rng(seed).permutation(len(names))
     groups = np.array_split(order, min(plan.trust_groups, len(names)))
-    for number, group in enumerate(groups):
+    for number, group in enumerate(each(groups, "trust", "groups held out")):
         held = {names[k] for k in group}
         refitted = _refit(model, plan, latents, pairs.without(held), seed + number)
         for name in held:

@@ -19,6 +19,7 @@ from scsave.keys import Columns
 from scsave.metrics.cells import check_columns, expression
 from scsave.metrics.corrected import FoldChanges, corrected_scores, fold_changes
 from scsave.metrics.registry import checked
+from scsave.progress import each
 from scsave.stats.aggregate import NAN
 from scsave.stats.pca import fit_pca, softened, sphered_half
 from scsave.stats.resample import subsample
@@ -190,27 +191,29 @@ class IntegrationScorer:
         return float(model.score(embedding[asked], self.label[asked]))
 
     def _benchmark(self, embeddings: dict[str, np.ndarray], cells: np.ndarray, with_labels: bool) -> pd.DataFrame:
-        """The library's table, embedding x metric, not scaled between embeddings."""
+        """The library's table, embedding x metric, not scaled between embeddings: one at a time, which changes no value."""
         from scib_metrics.benchmark import BatchCorrection, Benchmarker, BioConservation
 
         label = self.label if with_labels else np.full(len(self.label), "cell")
         obs = pd.DataFrame({"batch": self.batch[cells], "label": label[cells]}, index=self.obs_names[self.rows][cells])
         data = AnnData(obs=obs, obsm={name: embedding[cells] for name, embedding in embeddings.items()})
         needs_labels = dict.fromkeys(("bras", "kbet_per_label", "graph_connectivity"), with_labels)
-        benchmark = Benchmarker(
-            data,
-            batch_key="batch",
-            label_key="label",
-            embedding_obsm_keys=list(embeddings),
-            bio_conservation_metrics=BioConservation() if with_labels else None,
-            batch_correction_metrics=BatchCorrection(**needs_labels),
-            pre_integrated_embedding_obsm_key=UNINTEGRATED,
-            progress_bar=False,
-        )
-        benchmark.prepare(neighbor_computer=exact_neighbours)
-        benchmark.benchmark()
-        table = benchmark.get_results(min_max_scale=False, clean_names=False)
-        return table.loc[list(embeddings)].astype(float)
+        tables = []
+        for name in each(embeddings, "scoring by scIB", "rows"):
+            benchmark = Benchmarker(
+                data,
+                batch_key="batch",
+                label_key="label",
+                embedding_obsm_keys=[name],
+                bio_conservation_metrics=BioConservation() if with_labels else None,
+                batch_correction_metrics=BatchCorrection(**needs_labels),
+                pre_integrated_embedding_obsm_key=UNINTEGRATED,
+                progress_bar=False,
+            )
+            benchmark.prepare(neighbor_computer=exact_neighbours)
+            benchmark.benchmark()
+            tables.append(benchmark.get_results(min_max_scale=False, clean_names=False).loc[[name]])
+        return pd.concat(tables).astype(float)
 
 
 def checked_labels(

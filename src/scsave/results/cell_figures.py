@@ -14,7 +14,7 @@ from anndata import AnnData
 from scsave import keys
 from scsave.errors import UserError
 from scsave.keys import Columns
-from scsave.results.style import GREY, panels, save
+from scsave.results.style import GREY, MARKERS, panels, save
 from scsave.threads import own_threads
 
 MAX_CELLS, MAX_LEVELS = 5000, 20  # cells of a part, levels that a legend names
@@ -77,12 +77,12 @@ def joint_umap(parts: Mapping[str, AnnData], columns: Sequence[str] = (), n_gene
 
 
 def place(cells: AnnData, basis: str) -> AnnData:
-    """`obsm["X_umap"]` from an embedding; outliers are drawn in to where nearly all cells are, so that the plane is filled."""
+    """`obsm["X_umap"]` from an embedding, loosely packed so that islands fill the plane; outliers are drawn in to the rest."""
     import scanpy as sc
 
     with own_threads():
         sc.pp.neighbors(cells, n_neighbors=min(15, cells.n_obs - 1), use_rep=basis, random_state=0)
-        sc.tl.umap(cells, random_state=0)
+        sc.tl.umap(cells, min_dist=1.0, random_state=0)
     low, high = np.quantile(cells.obsm["X_umap"], [0.005, 0.995], axis=0)
     margin = 0.05 * (high - low)
     cells.obsm["X_umap"] = np.clip(cells.obsm["X_umap"], low - margin, high + margin)
@@ -92,19 +92,50 @@ def place(cells: AnnData, basis: str) -> AnnData:
 def scatter(
     ax: Any, cells: AnnData, column: str, shown: np.ndarray, colors: Mapping[str, Any], title: str, legend: bool
 ) -> None:
-    """The cells of the mask `shown`, coloured by the levels of `column`, before all others in grey."""
-    import scanpy as sc
+    """The cells of the mask `shown`, coloured and marked by the levels of `column`, before all others in grey.
 
-    names = cells.obs[column].astype(str)
+    Up to as many levels as there are markers each has its own, so that a print without colours can be read; levels take
+    turns, so that none lies over the others.
+    """
+    names, at = cells.obs[column].astype(str).to_numpy(), cells.obsm["X_umap"]
     levels = [level for level in colors if (names == level).any()]
-    obs = pd.DataFrame({column: pd.Categorical(names.where(shown), levels)}, index=cells.obs_names)
-    at = cells.obsm["X_umap"]
-    sc.pl.umap(
-        AnnData(obs=obs, obsm={"X_umap": at}), color=column, palette=[colors[level] for level in levels], na_color=GREY,
-        na_in_legend=False, size=float(np.clip(30_000 / len(at), 4, 30)), legend_fontsize=7, frameon=False, title=title,
-        legend_loc="right margin" if legend and len(levels) <= MAX_LEVELS else None, ax=ax, show=False,
-    )  # fmt: skip
-    ax.set(xlim=(at[:, 0].min() - 0.3, at[:, 0].max() + 0.3), ylim=(at[:, 1].min() - 0.3, at[:, 1].max() + 0.3))
+    marker = markers_of(colors)
+    look = {"s": float(np.clip(12_000 / len(at), 4, 22)), "linewidths": 0}
+    ax.scatter(*at[~shown].T, color=GREY, zorder=1, **look)
+    for part in np.array_split(np.flatnonzero(shown), 8):
+        for level in levels:
+            here = part[names[part] == level]
+            ax.scatter(*at[here].T, color=[colors[level]], marker=marker.get(level, "o"), zorder=2, **look)
+    low, high = at.min(axis=0), at.max(axis=0)
+    edge = 0.04 * (high - low)
+    ax.set(xlim=(low[0] - edge[0], high[0] + edge[0]), ylim=(low[1] - edge[1], high[1] + edge[1]), xticks=[], yticks=[])
+    ax.set_title(title)
+    for side in ax.spines.values():
+        side.set(visible=True, color=GREY)
+    if legend:
+        level_legend(ax, {level: colors[level] for level in levels}, "right", marker)
+
+
+def level_legend(ax: Any, colors: Mapping[str, Any], where: str, marker: Mapping[str, str] | None = None) -> None:
+    """What colours and markers stand for, "right" of the panel or "below" it; nothing where levels are too many to name."""
+    from matplotlib.lines import Line2D
+
+    marker = markers_of(colors) if marker is None else marker
+    handles = [
+        Line2D([], [], ls="", color=color, marker=marker.get(level, "o"), ms=5, mew=0, label=level)
+        for level, color in colors.items()
+    ]
+    look = {"right": ("center left", (1.0, 0.5), 1), "below": ("upper center", (0.5, -0.02), 3)}[where]
+    if len(handles) <= MAX_LEVELS:
+        ax.legend(
+            handles=handles, loc=look[0], bbox_to_anchor=look[1], ncols=look[2], frameon=False, fontsize=8,
+            handletextpad=0.2, columnspacing=0.8,
+        )  # fmt: skip
+
+
+def markers_of(colors: Mapping[str, Any]) -> dict[str, str]:
+    """A marker a level; none where there are more levels than markers."""
+    return dict(zip(colors, MARKERS, strict=False)) if len(colors) <= len(MARKERS) else {}
 
 
 def marker_genes(cells: AnnData, key: str | None, n: int = 5) -> dict[str, str]:
@@ -145,5 +176,6 @@ def violins(path: Path, parts: Mapping[str, tuple[AnnData, str]], genes: Mapping
         found = pd.DataFrame({name: pd.Series(values(cells, gene)) for name, (cells, _) in parts.items()})
         sns.violinplot(found, palette=colors, cut=0, inner="quart", linewidth=0.8, density_norm="width", ax=ax)
         ax.set_title(f"{gene}\n{fill(of, 22)}".strip(), fontsize=8)
-        ax.set_ylabel("log1p of counts per 10,000" if gene else "", fontsize=7)
+        left = ax.get_subplotspec().is_first_col() or not library
+        ax.set_ylabel("log1p of counts per 10,000" if gene and left else "", fontsize=8)
     return save(fig, path)

@@ -107,9 +107,10 @@ def draw_type(
     parts = {"control": (control, CONTROL), row: (predicted, GENERATED), "real": (real, REAL)}
     joint = joint_umap({part: sample_cells(once if part == row else c, SHOWN_CELLS) for part, (c, _) in parts.items()})
     fig, axes = figure(1, 3, width=2.4, height=2.4)
+    said = {"control": "control", row: f"predicted ({row})", "real": "real"}
     for ax, (part, (_, color)) in zip(axes[0], parts.items(), strict=True):
         shown = (joint.obs["cells"] == part).to_numpy()
-        scatter(ax, joint, "cells", shown, {part: color}, f"{part}, {shown.sum()} cells", legend=False)
+        scatter(ax, joint, "cells", shown, {part: color}, f"{said[part]}, {shown.sum()} cells", legend=False)
     fig.suptitle(f"{name}: each among the other two in grey", fontsize=9)
     before, x, y = (np.asarray(cells.X.mean(axis=0)).ravel() for cells in (control, real, predicted))
     means, (ax,) = panels(1, width=4.6, height=3.8)
@@ -124,25 +125,26 @@ def draw_type(
 
 
 def agreement(ax: Any, x: np.ndarray, y: np.ndarray, names: Sequence[str], named: Sequence[int]) -> None:
-    """Predicted against real change of each gene, (G,) each, the diagonal, and the names of some genes beside them."""
+    """Predicted against real change of each gene, (G,) each, the diagonal, and the names of some genes.
+
+    Both axes have the same limits, so that a change that is predicted too small looks too small. Names stand in the two
+    corners that a right prediction leaves empty: of genes that fall at the upper left, of those that rise at the lower right.
+    """
     ax.axline((0, 0), slope=1, color="black", lw=0.5)
     ax.scatter(x, y, s=5, c=OTHER, linewidths=0, alpha=0.6)
-    ax.scatter(x[named], y[named], s=10, c=GENERATED, linewidths=0)
-    span = float(max(x.max(), y.max()) - min(x.min(), y.min())) or 1.0
-    for gene, height in zip(named, apart(y[named], span / 20), strict=True):
-        line = {"arrowstyle": "-", "lw": 0.3, "color": OTHER}
-        ax.annotate(
-            names[gene], (x[gene], y[gene]), (x[gene] + span / 25, height), fontsize=6, va="center", arrowprops=line
-        )
-    ax.margins(x=0.18)
-
-
-def apart(y: np.ndarray, gap: float) -> np.ndarray:
-    """Heights of labels of points at `y`: in the points' order, at least `gap` from one another."""
-    order, out = np.argsort(y), np.array(y, dtype=float)
-    for below, above in itertools.pairwise(order):
-        out[above] = max(out[above], out[below] + gap)
-    return out
+    ax.scatter(x[named], y[named], s=12, c=GENERATED, marker="D", linewidths=0)
+    line = {"arrowstyle": "-", "lw": 0.3, "color": OTHER}
+    for falls, at, ha in ((True, 0.02, "left"), (False, 0.98, "right")):
+        listed = sorted((gene for gene in named if (x[gene] < 0) == falls), key=lambda gene: x[gene])
+        for number, gene in enumerate(listed if falls else reversed(listed)):
+            height = 0.97 - 0.075 * number if falls else 0.03 + 0.075 * number
+            ax.annotate(
+                names[gene], (x[gene], y[gene]), (at, height), textcoords="axes fraction", fontsize=7, ha=ha, va="center",
+                arrowprops=line,
+            )  # fmt: skip
+    low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+    edge = 0.08 * ((high - low) or 1.0)
+    ax.set(xlim=(low - edge, high + edge), ylim=(low - edge, high + edge), box_aspect=1)
 
 
 def draw_types(path: Path, scores: Mapping[str, Any]) -> Path:
@@ -156,10 +158,17 @@ def draw_types(path: Path, scores: Mapping[str, Any]) -> Path:
     )
     lines = [(row, name, *(scores[row][name].get(m, np.nan) for m in TYPES)) for row in rows for name in types]
     frame = pd.DataFrame(lines, columns=["row", "type", *TYPES])
-    fig, axes = panels(len(TYPES), width=3.6, height=1.0 + len(types) * (0.3 + 0.02 * len(rows)))
+    fig, axes = panels(len(TYPES), width=3.6, height=0.8 + len(types) * (0.12 + 0.09 * len(rows)))
     colors = ["black" if row == CEILING else color for row, color in zip(rows, level_colors(len(rows)), strict=True)]
     markers = ["|" if row == CEILING else MARKERS[n % len(MARKERS)] for n, row in enumerate(rows)]
-    look = {"palette": colors, "markers": markers, "linestyle": "none", "dodge": 0.7, "markersize": 4, "errorbar": None}
+    look = {
+        "palette": colors,
+        "markers": markers,
+        "linestyle": "none",
+        "dodge": 0.8,
+        "markersize": 3.5,
+        "errorbar": None,
+    }
     for ax, metric in zip(axes, TYPES, strict=True):
         sns.pointplot(frame, x=metric, y="type", hue="row", hue_order=rows, ax=ax, **look)
         for n in range(0, len(types), 2):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scsave import keys
+from scsave.components import slot_of
+from scsave.compose import config_folder
 from scsave.results.frame import owns
 
 AGREE = 1e-3  # relative: reference rows of one split that differ by more were not scored alike
@@ -47,7 +50,8 @@ def variant(runs: pd.DataFrame) -> pd.DataFrame:
 def differing(flat: pd.DataFrame) -> list[str]:
     """Settings with more than one value, a missing one counting; below a `_target_` that differs, only it.
 
-    Of settings that end alike and always have the same value (`split.hold_out` is `task.hold_out`), the first.
+    Of settings that end alike and always have the same value (`split.hold_out` is `task.hold_out`), the first; not one that
+    some variants lack and that follows from another (`vectors`, which `blocking=random` does not take).
     """
     text = flat.map(_text)
     keys = [key for key in text if text[key].nunique() > 1]
@@ -55,7 +59,17 @@ def differing(flat: pd.DataFrame) -> list[str]:
     keys = [key for key in keys if key in first.values()]
     nodes = tuple(key.removesuffix("_target_") for key in keys if key.endswith("._target_"))
     top = [key for key in keys if key.endswith("._target_") or not key.startswith(nodes)]
-    return top if len(text[top].drop_duplicates()) == len(text[keys].drop_duplicates()) else keys
+    if len(text[top].drop_duplicates()) < len(text[keys].drop_duplicates()):
+        return keys
+    # a part that some variants lack, for another setting says whether it is there
+    whole = [key for key in top if not (text[key] == "null").any()]
+    return [
+        key
+        for key in top
+        if key in whole
+        or not key.endswith("._target_")
+        or not any(text.groupby(one)[key].nunique().max() == 1 for one in whole)
+    ]
 
 
 def told(one: pd.Series, shown: Sequence[str], keys: Sequence[str] = ()) -> str:
@@ -67,8 +81,18 @@ def told(one: pd.Series, shown: Sequence[str], keys: Sequence[str] = ()) -> str:
         names = [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
         name = next((n for n in names if sum(end.endswith(f".{n}") for end in ends.values()) == 1), names[-1])
         value = _text(one.get(key))
-        found.append(f"{name}={value.rsplit('.', 1)[-1] if key.endswith('._target_') else value}")
+        found.append(f"{name}={_option(key, value) if key.endswith('._target_') else value}")
     return ", ".join(found)
+
+
+@cache
+def _option(key: str, target: str) -> str:
+    """What is typed for a class: the option of the config group that has it, where it is one only; else the class."""
+    group = config_folder() / slot_of(key.removeprefix("config.").removesuffix("._target_"))
+    options = [
+        file.stem for file in group.glob("*.yaml") if f"_target_: {target}\n" in file.read_text(encoding="utf-8")
+    ]
+    return options[0] if len(options) == 1 else target.rsplit(".", 1)[-1]
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ from scsave import keys
 from scsave.files import RESULTS
 from scsave.results.cell_figures import (
     joint_umap,
+    level_legend,
     marker_genes,
     place,
     read_cells,
@@ -28,6 +29,7 @@ from scsave.results.frame import read, weights_folder
 from scsave.results.style import GENERATED, REAL, figure, legend_below, level_colors, panels, save
 
 SHOWN_CELLS = 4000  # of an embedding
+MOST_NAMED = 24  # blocks whose names have room
 HALVES = ("half 1", "half 2")  # of the reference level's cells, in attention.csv
 
 
@@ -108,14 +110,16 @@ def draw_integrated(out: Path, runs: pd.DataFrame) -> Path:
                 found.setdefault(named.get(key, run["method"]), (cells, key))
     columns = [column for column in (data["batch_key"], data["cell_type_key"]) if column]
     fig, axes = figure(len(found), len(columns), width=3.6, height=2.7)
-    for line, (name, (cells, key)) in zip(axes, found.items(), strict=True):
+    for number, (line, (name, (cells, key))) in enumerate(zip(axes, found.items(), strict=True), start=1):
         scored = np.flatnonzero(~np.isnan(np.asarray(cells.obsm[key])).any(axis=1))
         shown = cells[np.random.default_rng(0).permutation(scored)[:SHOWN_CELLS]]
         shown = place(AnnData(obs=shown.obs[columns].astype(str), obsm={key: np.asarray(shown.obsm[key])}), key)
         for ax, column in zip(line, columns, strict=True):
             levels = sorted(shown.obs[column].unique())
             colors: dict[str, Any] = dict(zip(levels, level_colors(len(levels)), strict=True))
-            scatter(ax, shown, column, np.ones(shown.n_obs, bool), colors, f"{name}, by {column}", line is axes[0])
+            scatter(ax, shown, column, np.ones(shown.n_obs, bool), colors, f"{name}, by {column}", False)
+            if number == len(found):
+                level_legend(ax, colors, "below")
     return save(fig, out / "umap.png")
 
 
@@ -127,10 +131,10 @@ def losses(folder: Path, out: Path) -> list[Path]:
     stages = sorted({name.split("/")[0] for name in names})
     fig, axes = panels(len(stages)) if stages else (None, [])
     for ax, stage in zip(axes, stages, strict=True):
-        for part, color, dash in (("train_loss", REAL, "-"), ("val_loss", GENERATED, "--")):
-            if (name := f"{stage}/{part}") in names:
-                ax.plot(*frame[["step", name]].dropna().to_numpy().T, color=color, lw=1.2, ls=dash, label=part)
-        ax.set(xlabel="step", title=stage)
+        for part, color, dash, said in (("train", REAL, "-", "training"), ("val", GENERATED, "--", "validation")):
+            if (name := f"{stage}/{part}_loss") in names:
+                ax.plot(*frame[["step", name]].dropna().to_numpy().T, color=color, lw=1.2, ls=dash, label=said)
+        ax.set(xlabel="step", ylabel="loss", title=stage)
     if fig:
         legend_below(fig, axes)
     return [save(fig, out / "loss.png")] if fig else []
@@ -140,11 +144,16 @@ def attention(run: pd.Series, folder: Path, out: Path) -> list[Path]:
     """`attention.png` from the attention.csv that `analysis=attention` writes; nothing where there is none."""
     most = (run["config"].get("analysis") or {}).get("max_levels", 6)
     path = folder / "attention.csv"
-    return [draw_attention(out / "attention.png", pd.read_csv(path), most)] if path.is_file() else []
+    blocks = folder / "blocks.csv"
+    names = list(pd.read_csv(blocks, dtype=str)["name"]) if blocks.is_file() else []
+    return [draw_attention(out / "attention.png", pd.read_csv(path), most, names)] if path.is_file() else []
 
 
-def draw_attention(path: Path, table: pd.DataFrame, most: int) -> Path:
-    """A row a network (layers averaged): the reference, the noise between its halves, the `most` levels that change most."""
+def draw_attention(path: Path, table: pd.DataFrame, most: int, names: Sequence[str] = ()) -> Path:
+    """A row a network (layers averaged): the reference, the noise between its halves, the `most` levels that change most.
+
+    `names` of the blocks stand where there is room for them; the token behind them is the library size.
+    """
     import seaborn as sns
 
     mean = table.groupby(["network", "level", "block", "looks_at"], sort=False)["weight"].mean().unstack("looks_at")
@@ -159,6 +168,13 @@ def draw_attention(path: Path, table: pd.DataFrame, most: int) -> Path:
         limit = max(np.abs(values).to_numpy().max() for values in shown.values()) or 1.0
         sns.heatmap(mean.loc[network, reference], cmap="viridis", vmin=0, square=True, ax=line[0])
         line[0].set(title=f"{network}: {reference}", ylabel="block", xlabel="looks at")
+        tokens = mean.loc[network, reference].shape[0]
+        if names and tokens <= MOST_NAMED:
+            told = [*names, "library size"][:tokens]
+            line[0].set_yticks(np.arange(tokens) + 0.5, told, rotation=0, fontsize=7)
+            line[0].set_xticks(
+                np.arange(tokens) + 0.5, [name.split(" ")[0] if name in names else name for name in told]
+            )
         for ax, (title, values) in zip(line[1:], shown.items(), strict=False):
             sns.heatmap(values, cmap="RdBu_r", vmin=-limit, vmax=limit, square=True, ax=ax)
             ax.set(title=title, ylabel="", xlabel="")

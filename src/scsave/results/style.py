@@ -38,7 +38,10 @@ def level_colors(n: int) -> list:
     import seaborn as sns
 
     if n <= 10:
-        return sns.color_palette("colorblind", n)
+        known = sns.color_palette("colorblind", 10)
+        return [*known[:7], (0.13, 0.13, 0.13), *known[8:]][
+            :n
+        ]  # its grey is that of the cells that a panel is not about
     pairs = sns.color_palette("tab20", 20)
     return [*pairs[::2], *pairs[1::2]][:n] if n <= 20 else sns.husl_palette(n)
 

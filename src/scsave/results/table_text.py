@@ -125,6 +125,31 @@ def verdict(table: Table, number: int) -> str:
     return f"{', '.join(filter(None, head(table, column)))}: {'; '.join(parts)}"
 
 
+def in_short(table: Table, method: str) -> str:
+    """One method in a sentence: in how many columns it beats the best no-skill row, and where it is at floor or ceiling.
+
+    "" where there is neither such a row, nor a floor or ceiling.
+    """
+    skilled, without, at = [], [], dict[str, list[str]]()
+    for number, column in enumerate(table.columns):
+        if not (column.ranked and table.entry(method, number).n):
+            continue
+        better, own, label = column.metric.better, table.shown(method, number), column.metric.label
+        known = [row for row in table.rows if table.entry(row, number).n]
+        if values := {row: table.shown(row, number) for row in known if table.rows[row] == NO_SKILL}:
+            skill = values[column.metric.ranked(values)[0]]
+            (skilled if better(own, skill) else without).append(label)
+        for row in (row for row in known if table.rows[row] in (FLOOR, CEILING)):
+            at.setdefault(table.rows[row], []).extend([] if better(table.shown(row, number), own) else [label])
+    parts = []
+    if total := len(skilled) + len(without):
+        lost = f" (not in {', '.join(without)})" if skilled and without else ""
+        parts.append(f"better than no skill in {len(skilled)} of {total} metrics{lost}")
+    for role, labels in at.items():
+        parts.append(f"at or beyond the {role} in {f'{len(labels)}: ' + ', '.join(labels) if labels else 'none'}")
+    return f"{method} is {'; '.join(parts)}" if parts else ""
+
+
 def footer(table: Table, sources: str) -> list[str]:
     """The verdicts, and lines that a reader needs to believe a number; `sources` names the file that traces each of them."""
     lines = [*filter(None, (verdict(table, number) for number in range(len(table.columns)))), SEEDS]

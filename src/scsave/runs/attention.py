@@ -60,7 +60,7 @@ class BlockAttention:
         self.chosen(every_column(columns, []), columns, data)
 
     def run(self, context: Context) -> list[Path]:
-        """Writes `attention.csv` and `attention.png` below the run's folder."""
+        """Writes `attention.csv`, `blocks.csv` (what the blocks are called) and `attention.png` below the run's folder."""
         from scsave.results.figures import draw_attention
 
         column, reference = self.chosen(context.method.fitted.conditions.names, context.columns, context.data)
@@ -68,7 +68,9 @@ class BlockAttention:
         path = context.folder / "attention.csv"
         table = long_table(labels, weights)
         write_text(path, table.to_csv(index=False))
-        figure = draw_attention(context.folder / "figures" / "attention.png", table, self.max_levels)
+        names = pd.Series(named_blocks(context), name="name").rename_axis("block")
+        write_text(path.with_name("blocks.csv"), names.to_csv())
+        figure = draw_attention(context.folder / "figures" / "attention.png", table, self.max_levels, list(names))
         print(f"attention by {column}, reference {reference}: {path}, {figure}")
         return [path, figure]
 
@@ -116,6 +118,16 @@ class BlockAttention:
                 ).items():
                     found.setdefault(key, []).append(mean)
         return names, {key: np.stack(parts) for key, parts in found.items()}
+
+
+def named_blocks(context: Context) -> list[str]:
+    """The blocks of the fitted model by number and most enriched GO term."""
+    from scsave.blocking.describe import Sets, block_names
+    from scsave.genes.sets import GeneSets
+
+    blocks = context.method.fitted.network.blocks
+    member, titles, match = GeneSets().membership(list(blocks.genes), context.columns.organism)
+    return block_names(blocks, Sets(member, titles, match.found))
 
 
 def attention_of(model: Fitted, cells: AnnData, networks: list[Network], seed: int) -> dict[str, np.ndarray]:

@@ -60,6 +60,7 @@ class RunConfig(_Strict):
     out: str | None = None
     force: bool = False
     figures: bool
+    progress: bool = True
     task: Node
     data: Node
     split: Node

@@ -1,14 +1,31 @@
-"""The table that a run prints: rows of results.json, arrows from the metric registry."""
+"""What a run says: how its progress is shown, and at its end the table, the verdict and what was made."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from scsave.files import RESULTS, numbers
+from scsave import keys
+from scsave.files import RESULTS, numbers, relative
 from scsave.metrics.registry import rows
+from scsave.progress import BARS, PLAIN, SILENT, terminal
 from scsave.protocol import Scores
 from scsave.stats.expected import SHARE, said
+
+
+def progress_of(cfg: DictConfig) -> tuple[str, str]:
+    """How this job shows its progress, and what its plain lines begin with: its number where others run beside it."""
+    beside = False
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        beside = not str(HydraConfig.get().launcher["_target_"]).endswith(".BasicLauncher")
+    said = f"job {HydraConfig.get().job.num}: " if beside else ""
+    return SILENT if cfg.progress is False else PLAIN if beside or not terminal() else BARS, said
 
 
 def print_scores(scores: Scores, task: str, title: str, group: str = "all") -> None:
@@ -28,10 +45,54 @@ def print_scores(scores: Scores, task: str, title: str, group: str = "all") -> N
             "-: not computable: too few cells or perturbations, no training cell of the combination (split=unseen), or a "
             "column that it needs (a cell type) was not named"
         )
-    # not a terminal: wide enough for every column, so that a log can be read
-    console = Console()
+    _print(table)
+
+
+def made(folder: Path) -> str:
+    """What a run has left in the folder of its scores, and where that is."""
+    files = sorted(path.name for path in folder.iterdir() if path.is_file())
+    more = {
+        part.name: len([path for path in part.rglob("*") if path.is_file()])
+        for part in folder.iterdir()
+        if part.is_dir()
+    }
+    files += [f"{name}/ ({count} {'file' if count == 1 else 'files'})" for name, count in sorted(more.items())]
+    return f"made: {', '.join(files)}\nwhere: {relative(folder)}"
+
+
+def verdict(results: Path) -> str:
+    """What the run's numbers come to, in a sentence; "" for a task of one's own without rows to compare with."""
+    from scsave.results.frame import read
+    from scsave.results.table_text import in_short
+    from scsave.results.tables import make_table
+
+    runs = read([results])
+    return in_short(make_table(runs, group=[keys.ALL]), runs["method"].iloc[0])
+
+
+def print_sweep(results: Sequence[Path]) -> None:
+    """One table of several runs for each task: a row a method, over seeds where there are several."""
+    from scsave.results.frame import read
+    from scsave.results.table_formats import DIFFERS, sheet
+    from scsave.results.table_text import title
+    from scsave.results.tables import make_table
+
+    for _, same in read(results).groupby("registry"):
+        found = make_table(same, group=[keys.ALL])
+        frame, _ = sheet(found, range(len(found.columns)))
+        table = Table(title=f"all {len(same)} runs: {title(found)}", title_justify="left", header_style="bold")
+        for top, name in frame.columns:
+            table.add_column(f"{top}\n{name}".strip() or "method", justify="left" if name in ("", DIFFERS) else "right")
+        for line in frame.to_numpy():
+            table.add_row(*line)
+        _print(table)
+
+
+def _print(table: Table) -> None:
+    """Where this is no terminal wide enough for every column, so that a log can be read."""
+    console = Console(markup=False)
     if not console.is_terminal:
-        console = Console(width=max(100, 24 + 16 * len(names)))
+        console = Console(width=max(100, 24 + 16 * len(table.columns)), markup=False)
     console.print(table)
 
 

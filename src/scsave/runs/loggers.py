@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from scsave.errors import UserError
 from scsave.files import write_text
 from scsave.metrics.registry import rows
-from scsave.runs.processes import rank_zero
+from scsave.progress import rank_zero
 
 if TYPE_CHECKING:
     import wandb

@@ -23,6 +23,7 @@ SCORES = "scores"
 _NEITHER = (
     "analysis", "hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep",
     "experiment_name", "sweep_metric", "target", "perturbations", "route", "out", "force",
+    "progress",
 )  # fmt: skip
 # What changes scores only: a task asks for parts of a model, which are added to the weights that are there.
 _SCORES_ONLY = ("sampling", "task")

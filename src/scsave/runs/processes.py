@@ -15,15 +15,6 @@ from scsave.errors import UserError
 _LAUNCHED = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
-def rank_zero() -> bool:
-    """Is this the process that prints, scores and writes? Told by the environment: torchrun's, SLURM's or Lightning's."""
-    if "RANK" in os.environ:
-        return int(os.environ["RANK"]) == 0
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in os.environ:
-        return int(os.environ["SLURM_PROCID"]) == 0
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
-
-
 @contextlib.contextmanager
 def own_processes(arguments: list[str] | None, processes: int) -> Iterator[None]:
     """A job that may start `processes` others and leaves nothing of them to the next job in this process.

@@ -21,11 +21,12 @@ from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
 from scsave.data.targets import with_targets
 from scsave.errors import UserError
-from scsave.files import FOLDS, RESULTS, slug, sweep, write_text
+from scsave.files import FOLDS, RESULTS, relative, slug, sweep, write_text
 from scsave.keys import Columns
+from scsave.progress import phase, rank_zero, showing
 from scsave.protocol import Context, Outcome, Task
 from scsave.runs.config import RunConfig, validated
-from scsave.runs.console import print_scores, print_trust
+from scsave.runs.console import made, print_scores, print_trust, progress_of, verdict
 from scsave.runs.folds import Fold, merged_record, read_fold, time_left, write_fold
 from scsave.runs.loggers import closing
 from scsave.runs.naming import (
@@ -39,9 +40,10 @@ from scsave.runs.naming import (
     sweep_arguments,
     training_hash,
 )
-from scsave.runs.processes import own_processes, rank_zero
+from scsave.runs.processes import own_processes
 from scsave.runs.record import device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, use
+from scsave.runs.sweep_end import done as done_in_sweep
 from scsave.runs.weights import CHECKPOINTS, SPLIT, file_as_it_was, fit_options, fitted, job_of, restored
 from scsave.stats.expected import TRUST
 from scsave.tasks.validation import check_sweep_metric, loss, over_folds
@@ -49,12 +51,18 @@ from scsave.tasks.validation import check_sweep_metric, loss, over_folds
 log = logging.getLogger("scsave")
 CONFIG = "config.yaml"
 # Of a run that is used again: what this call always decides, and what it decides where the command line names it.
-_OF_THE_CALL = ("analysis", "paths", "mode", "ckpt", "resume", "figures", "force")
+_OF_THE_CALL = ("analysis", "paths", "mode", "ckpt", "resume", "figures", "force", "progress")
 _WHERE_NAMED = ("logger", "task", "sampling", "trainer")
 
 
 def run(cfg: DictConfig, folder: Path) -> float | None:
     """One job of train.py in its folder. Returns the validation score that a sweep optimises, where there is one."""
+    with showing(*progress_of(cfg)):
+        return started(cfg, folder)
+
+
+def started(cfg: DictConfig, folder: Path) -> float | None:
+    """The job as its mode has it."""
     if cfg.mode in USES:
         return use(validated(cfg), folder)
     if cfg.mode == "evaluate":
@@ -116,10 +124,11 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     finished = config.mode == "train" and not cfg.resume and not config.force and (scores / RESULTS).is_file()
     if finished and file_as_it_was(source, folder, cache):
         return show_done(scores, optimised)
-    source = source.fitted(cache)
-    source.keeps_unlabelled = getattr(task, "takes_unlabelled", False)
-    task.check(source.roles)  # the file that is there may lack what the set usually has
-    cells = source.load(cache)
+    with phase("reading"):
+        source = source.fitted(cache)
+        source.keeps_unlabelled = getattr(task, "takes_unlabelled", False)
+        task.check(source.roles)  # the file that is there may lack what the set usually has
+        cells = source.load(cache)
     columns = with_targets(source.roles, cells.obs)
     folds = folds_of(config, cells, columns, folder)
     asked = stored_command(folder) if cfg.resume or config.mode == "evaluate" else command()
@@ -154,7 +163,8 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
         record["validation"] = over_folds([fold.outcome.validation for fold in done.values()])
     path = write_results(scores, outcome, record)
     finish(cfg, config, scores, outcome, record)
-    print(f"results: {path}")
+    print(made(scores))
+    done_in_sweep(path)
     return None if not optimised else validation_loss(record["validation"], optimised)
 
 
@@ -245,19 +255,25 @@ def finish(cfg: DictConfig, config: RunConfig, scores: Path, outcome: Outcome, r
     if config.figures:
         from scsave.results.figures import draw_run
 
-        draw_run(scores)
+        with phase("figures"):
+            draw_run(scores)
     if config.mode == "train":
         logger, job = build(config.logger, "logger"), job_of(cfg, Path(record["folder"]))
         logger.scored(job, scores, outcome.scores, record["registry"], record.get("validation", {}))
     print_scores(outcome.scores, record["registry"], f"{record['task']} on {record['data']}, seed {config.seed}")
     print_trust(outcome.info.get(TRUST, {}))
+    if said := verdict(scores / RESULTS):
+        print(f"verdict: {said}")
 
 
 def show_done(scores: Path, optimised: Any) -> float | None:
     """A finished run is not trained again: its table, and where it is."""
     found = json.loads((scores / RESULTS).read_text(encoding="utf-8"))
     print_scores(found["metrics"], found["registry"], f"{found['task']} on {found['data']}, seed {found['seed']}")
-    print(f"done, at {scores / RESULTS}; force=true trains anew")
+    if said := verdict(scores / RESULTS):
+        print(f"verdict: {said}")
+    print(f"done before, nothing was trained: {relative(scores / RESULTS)}; force=true trains anew")
+    done_in_sweep(scores / RESULTS)
     return None if not optimised else validation_loss(found.get("validation", {}), optimised)
 
 

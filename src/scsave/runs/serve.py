@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scsave.method.fitted import Fitted
     from scsave.method.predict_levels import Predictor
 
-_EVERY_MODE = {"mode", "ckpt", "seed", "out", "trainer", "paths", "hydra", "logger", "figures"}
+_EVERY_MODE = {"mode", "ckpt", "seed", "out", "trainer", "paths", "hydra", "logger", "figures", "progress"}
 # What a mode takes from the command line: any other key would be ignored, so it is refused.
 _TAKES = {
     "generate": {"n", "condition", "sampling", "objective"},

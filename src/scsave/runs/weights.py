@@ -17,12 +17,12 @@ from scsave.components import build
 from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
-from scsave.files import whole_folder, write_json
+from scsave.files import relative, whole_folder, write_json
 from scsave.keys import Columns
+from scsave.progress import phase, rank_zero
 from scsave.protocol import Method, Task
 from scsave.runs.config import RunConfig
 from scsave.runs.loggers import Job
-from scsave.runs.processes import rank_zero
 
 log = logging.getLogger("scsave")
 CHECKPOINTS, SPLIT, TRAINED_ON, COST = "checkpoints", "split.csv", "trained_on.json", "cost.json"
@@ -97,9 +97,12 @@ def fitted(method: Method, data: AnnData, split: Split, columns: Columns, config
         write_json(folder / TRAINED_ON, trained_on(data, split))
     started = time.perf_counter()
     try:
-        method.fit(data, split, columns, config.seed, options)
+        with phase("fitting", group=True):
+            method.fit(data, split, columns, config.seed, options)
     except Stopped as stopped:
-        raise KeyboardInterrupt(f"{stopped}; go on with: python train.py resume={whole_folder(folder)}") from None
+        raise KeyboardInterrupt(
+            f"{stopped}; go on with: python train.py resume={relative(whole_folder(folder))}"
+        ) from None
     method.cost.setdefault("seconds_fit", time.perf_counter() - started)
     if rank_zero():
         method.save(folder / CHECKPOINTS)

@@ -19,6 +19,7 @@ from scsave.files import write_h5ad
 from scsave.keys import Columns
 from scsave.metrics.integration import IntegrationScorer
 from scsave.metrics.row import Metric
+from scsave.progress import phase
 from scsave.protocol import Context, Method, Outcome
 
 log = logging.getLogger("scsave")
@@ -92,7 +93,8 @@ class BatchCorrection:
         )
         if columns.cell_type is None:
             log.info("no cell types are named (data.cell_type_key): of the scores only iLISI and PCR can be computed")
-        integrated = self.integrated(method, data, context.seed)
+        with phase("embedding"):
+            integrated = self.integrated(method, data, context.seed)
         embedding = integrated.obsm[embedding_key(integrated)]
         corrected = keys.COMPONENTS in integrated.obsm
         integrated.obs = context.whole_obs(integrated.obs)
@@ -100,7 +102,6 @@ class BatchCorrection:
         before[scorer.rows] = scorer.unintegrated
         integrated.obsm[keys.UNCORRECTED] = before
         write_h5ad(context.folder / "integrated.h5ad", integrated)
-        log.info("scoring by scib-metrics")
         scores = scorer.score({method.name: embedding}, {method.name: integrated} if corrected else None)
         return Outcome(scores=scores, info={"scorer": scorer.info, "reference": self.reference})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,13 @@ from scsave.files import write_h5ad
 from scsave.keys import Columns
 from scsave.metrics.registry import rows
 from scsave.metrics.row import NEUTRAL, PROTOCOLS, Metric
+from scsave.progress import each, phase
 from scsave.protocol import Context, Method, Outcome
 from scsave.tasks.validation import validation_split
 
 if TYPE_CHECKING:
     from scsave.metrics.generation import GenerationScorer
 
-log = logging.getLogger("scsave")
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -78,18 +77,19 @@ class Generation:
         split, columns = context.split, context.columns
         if len(split.test) < 2:
             raise UserError(f"split {split.name} leaves {len(split.test)} test cells; task=generation needs at least 2")
-        scorer = self.scorer(context, PROTOCOLS if self.protocols == "all" else (NEUTRAL,))
+        with phase("spaces to score in"):
+            scorer = self.scorer(context, PROTOCOLS if self.protocols == "all" else (NEUTRAL,))
         asked = scorer.test.obs[columns.conditions]
         started = time.perf_counter()
-        generated = own_names(context.method.generate(asked, seed=context.seed))
+        with phase("sampling", group=True):
+            generated = own_names(context.method.generate(asked, seed=context.seed))
         context.method.cost.update({"seconds_sample": time.perf_counter() - started, "cells_sampled": generated.n_obs})
         write_h5ad(context.folder / "generated.h5ad", generated)
 
         cells = {context.method.name: generated} | self.reference_rows(context, scorer, asked)
         scored = {}
-        for row, sample in cells.items():
-            log.info("scoring %s", row)
-            scored[row] = scorer.score(sample)
+        for row in each(cells, "scoring", "rows"):
+            scored[row] = scorer.score(cells[row])
         protocols = {
             name: {row: groups[name] for row, groups in scored.items()} for name in next(iter(scored.values()))
         }
@@ -115,7 +115,8 @@ class Generation:
     def reference_rows(self, context: Context, scorer: GenerationScorer, asked: pd.DataFrame) -> dict[str, AnnData]:
         """The noise floor and the methods of `references`: what any number must be read against."""
         cells = {"real": scorer.real_sample(), "train_resample": scorer.train_resample()}
-        for row, method in self.references.items():
+        for row in each(self.references, "references", "methods"):
+            method = self.references[row]
             if row != context.method.name:
                 method.fit(context.data, context.split, context.columns, context.seed)
                 cells[row] = method.generate(asked, seed=context.seed)

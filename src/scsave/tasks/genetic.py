@@ -20,6 +20,7 @@ from scsave.files import write_h5ad, write_text
 from scsave.metrics.registry import rows
 from scsave.metrics.row import Metric
 from scsave.metrics.technical import DEPTH, balanced, depth_factor
+from scsave.progress import each
 from scsave.protocol import Context, Method, Outcome
 from scsave.stats.expected import TRUST, trust_table
 from scsave.stats.resample import subsample
@@ -116,8 +117,9 @@ class Genetic(CounterfactualTask):
         scorer, control, real, truth, groups = posed.scorer, posed.control, posed.real, posed.truth, posed.groups
         labels = canonical_labels(context)
         found, changes, headline = {}, {}, None
-        for row, (method, route) in self.rows(context).items():
-            log.info("predicting %s", row)
+        asked = self.rows(context)
+        for row in each(asked, "predicting and scoring", "rows"):
+            method, route = asked[row]
             cells = predicted(method, control, scorer.perturbations, context.seed, route)
             found[row] = scorer.score(cells)
             changes[row] = mean_changes(cells, control, scorer.perturbations, columns.perturbation)
@@ -173,7 +175,8 @@ class Genetic(CounterfactualTask):
 
 def predicted(method: Method, control: AnnData, names: list[str], seed: int, route: str) -> AnnData:
     """The control cells under each perturbation of `names`, stacked."""
-    parts = {name: method.respond(control, name, seed + number, route) for number, name in enumerate(names)}
+    shown = each(names, "sampling", "perturbations")
+    parts = {name: method.respond(control, name, seed + number, route) for number, name in enumerate(shown)}
     return ad.concat(parts, merge="same", uns_merge="first", index_unique="-")
 
 

@@ -17,6 +17,7 @@ from scsave.errors import UserError
 from scsave.files import slug, whole_folder, write_h5ad
 from scsave.metrics.registry import rows
 from scsave.metrics.row import Metric
+from scsave.progress import each
 from scsave.protocol import Context, Method, Outcome
 from scsave.stats.aggregate import mean_of
 from scsave.stats.expected import TRUST, trust_table
@@ -50,7 +51,7 @@ class Response(CounterfactualTask):
         known = Targets.of(context.data.obs.iloc[context.split.train], context.columns)
         status = {target: known.status(target) for _, target in pairs}
         methods, space, outcomes = self.rows(context), None, {}
-        for kind, target in pairs:
+        for kind, target in each(pairs, "predicting and scoring", "groups"):
             name = kind if len(targets) == 1 else target if context.columns.cell_type is None else f"{kind}, {target}"
             outcomes[name], space = self.run_group(context, name, kind, target, status[target], methods, space)
         return self.merge(outcomes, context.folder) if len(outcomes) > 1 else next(iter(outcomes.values()))
@@ -76,7 +77,8 @@ class Response(CounterfactualTask):
         scorer = ResponseScorer(seen, control, real, **options, space=space)
         halves = enough(scorer.halves, self.min_cells)
         predicted: dict[str, list[AnnData]] = {}
-        for row, (method, route) in methods.items():
+        for row in each(methods, "sampling", "rows"):
+            method, route = methods[row]
             try:
                 cells = [method.respond(half, target, context.seed + n, route) for n, half in enumerate(halves)]
             except UserError as error:
@@ -85,7 +87,7 @@ class Response(CounterfactualTask):
                 log.warning("row %s left out of %s: %s", row, name, error)
                 continue
             predicted[row] = cells
-        scores = {row: {name: scorer.score(*cells)} for row, cells in predicted.items()}
+        scores = {row: {name: scorer.score(*predicted[row])} for row in each(predicted, "scoring", "rows")}
         scores["ceiling"] = {name: scorer.ceiling()}
         scores = {row: {keys.ALL: groups[name]} | groups for row, groups in scores.items()}
         headline, folder = context.method.name, whole_folder(context.folder) / PREDICTIONS

@@ -1,4 +1,4 @@
-"""Callbacks of every stage: weight averaging, checkpoints to resume from, an end by Ctrl-C that loses nothing, speed.
+"""Callbacks of every stage: weight averaging, checkpoints to resume from, an end by Ctrl-C that loses nothing, speed, a bar.
 
 Their order matters: within a step the average is updated first, then the signal is looked at, then the checkpoint written,
 so that a checkpoint holds weights and averages of the same step.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from scsave.files import partial_of
 from scsave.models.checkpoint import check_state, read_summed, summed
+from scsave.progress import Phase, phase
 from scsave.training.module import StageModule
 
 
@@ -218,3 +219,28 @@ class Speed(ThroughputMonitor):
             "steps_per_second": train.compute().get("device/batches_per_sec") if train and train._time else None,
             "validation_seconds": val.compute()["time"] if val and val._time else None,
         }
+
+
+class Bar(Callback):
+    """The stage as a phase of `scsave.progress`: step, steps until its end as it stands now, the loss of the last step."""
+
+    def __init__(self):
+        self.open: AbstractContextManager[Phase] | None = None
+        self.at: Phase | None = None
+
+    def on_train_start(self, trainer: L.Trainer, module: StageModule) -> None:
+        self.open = phase(module.name, module.cooling()[1], "steps")
+        self.at = self.open.__enter__()
+        self.at.begin_at(trainer.global_step)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: StageModule, outputs: Any, *args: Any) -> None:
+        self.at.at(trainer.global_step, module.cooling()[1], outputs["loss"])
+
+    def on_train_end(self, trainer: L.Trainer, module: StageModule) -> None:
+        if self.open is not None:
+            self.open.__exit__(None, None, None)
+            self.open = None
+
+    def on_exception(self, trainer: L.Trainer, module: StageModule, exception: BaseException) -> None:
+        if self.open is not None:
+            self.open.__exit__(type(exception), exception, exception.__traceback__)

@@ -12,7 +12,8 @@ import torch
 
 from scsave.flow.objective import Objective
 from scsave.models.model import SAVEModel
-from scsave.training.callbacks import Averaging, Convergence, GracefulStop, Speed, StageCheckpoint
+from scsave.progress import phase
+from scsave.training.callbacks import Averaging, Bar, Convergence, GracefulStop, Speed, StageCheckpoint
 from scsave.training.dispersion import calibrate
 from scsave.training.loader import LatentRows, Rows, StepSampler, in_order, loader
 from scsave.training.module import StageModule
@@ -76,7 +77,12 @@ def fit_stages(
 
 
 def _latents(model: SAVEModel, train: Rows, val: Rows | None, device: torch.device) -> tuple[Rows, Rows | None]:
-    return LatentRows(model, train, device), LatentRows(model, val, device) if val else None
+    with phase("latents", len(train) + len(val or ()), "cells") as at:
+        found = LatentRows(model, train, device)
+        at.step(len(train))
+        further = LatentRows(model, val, device) if val else None
+        at.step(len(val or ()))
+    return found, further
 
 
 def _fit(
@@ -91,7 +97,7 @@ def _fit(
     ending = Convergence(
         plan.patience if watched else None, plan.tolerance, seconds, (plan.cool_from or {}).get(stage.name)
     )
-    callbacks = [*options.callbacks, *([averaging] if averaging else []), speed, ending, stop]
+    callbacks = [*options.callbacks, *([averaging] if averaging else []), speed, ending, stop, Bar()]
     if options.folder is not None:
         callbacks.append(StageCheckpoint(options.folder, options.checkpoint_every))
         resume = callbacks[-1].found(module)

@@ -16,8 +16,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from scsave.data.conditions import Values
 from scsave.models.model import SAVEModel
+from scsave.progress import each
 from scsave.training.pairs import Pairs
 
+ORDERED = 1024  # rows of a batch where all are read in order
 Batch = dict[str, Any]  # tensors (B, ...) by name, and `values`: encoded conditions by column
 
 
@@ -73,7 +75,7 @@ class LatentRows(Dataset):
         pairs = getattr(cells, "pairs", None)
         self.pairs = pairs and pairs.to(device)
         parts: list[tuple[Values, Values]] = []
-        for batch in in_order(cells):
+        for batch in each(in_order(cells), "encoding", "cells", ORDERED, len(cells)):
             library, group = batch["library"].to(device), batch["group"].to(device)
             q = model.encode(model.scaled(batch["counts"].to(device), library))
             tensors = {"mu": q.mu, "logvar": q.logvar, "library": library, "group": group}
@@ -154,7 +156,7 @@ def _whole(batch: Batch) -> Batch:
     return batch
 
 
-def in_order(rows: Rows, size: int = 1024) -> DataLoader:
+def in_order(rows: Rows, size: int = ORDERED) -> DataLoader:
     """Every row once: validation, encoding."""
     n = len(rows)
     return loader(rows, [list(range(i, min(i + size, n))) for i in range(0, n, size)])

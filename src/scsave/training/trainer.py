@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -85,11 +84,9 @@ class TrainerOptions:
         return max(2, os.cpu_count() or 1), "processes on these CPUs"
 
     def build(self, callbacks: list[Callback], **more: Any) -> L.Trainer:
-        """Lightning's trainer, `more` as it takes it; with a progress bar where somebody looks on."""
+        """Lightning's trainer, `more` as it takes it."""
         import lightning as L
-        from lightning.pytorch.callbacks import RichProgressBar
 
-        show = sys.stdout.isatty()
         return L.Trainer(
             accelerator=self.accelerator,
             devices=self.devices,
@@ -99,9 +96,9 @@ class TrainerOptions:
             max_epochs=-1,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
-            callbacks=[*callbacks, RichProgressBar(leave=True)] if show else callbacks,
+            callbacks=callbacks,
             log_every_n_steps=self.log_every,
-            enable_progress_bar=show,
+            enable_progress_bar=False,  # ours is scsave.training.callbacks.Bar
             enable_model_summary=False,
             enable_checkpointing=False,
             use_distributed_sampler=False,  # StepSampler shards by itself
