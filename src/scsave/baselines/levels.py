@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from scsave.baselines.base import Response
 from scsave.baselines.scales import Scale
-from scsave.data.perturbations import canonical
+from scsave.data.perturbations import canonical_names
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.keys import Columns
@@ -102,8 +102,7 @@ class Levels(Response):
     def _learn_means(self, train: AnnData) -> None:
         """`mean`, `variance` (M, G) and `n` (M,) of the groups, named by `type_of_group` and `level_of_group`."""
         levels = train.obs[self.key].astype(str)
-        if self.of_genes:
-            levels = levels.map({level: canonical(level, self.control) for level in levels.unique()})
+        levels = canonical_names(levels, self.control) if self.of_genes else levels
         if self.control not in set(levels):
             found = ", ".join(sorted(set(levels))[:8])
             raise UserError(f"method={self.name}: no training cell has {self.key}={self.control}; levels: {found}")

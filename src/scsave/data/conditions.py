@@ -175,11 +175,11 @@ class Conditions:
         return Conditions(tuple(column for column in self.columns if column.name in names))
 
     def knows(self, obs: pd.DataFrame) -> np.ndarray:
-        """Cells whose level is in the vocabulary in every categorical column, (N,) bool."""
+        """Cells whose level is in the vocabulary in every categorical column, (N,) bool; an absent column is known to none."""
         known = np.ones(len(obs), dtype=bool)
         for column in self.columns:
             if column.kind == "categorical":
-                known &= obs[column.name].astype(str).isin(column.levels).to_numpy()
+                known &= obs[column.name].astype(str).isin(column.levels).to_numpy() if column.name in obs else False
         return known
 
     def outside(self, obs: pd.DataFrame) -> list[str]:
@@ -204,7 +204,7 @@ class Conditions:
         return self.mask(values, torch.ones(len(first), len(self.columns), dtype=torch.bool, device=first.device))
 
     def only(self, values: Values, name: str) -> Values:
-        """Everything masked but one column: the term of per-condition guidance."""
+        """Everything masked but one column: a term of per-condition guidance, or what the flow from cells is asked."""
         return self.null(values) | {name: values[name]}
 
     def to_list(self) -> list[dict[str, Any]]:

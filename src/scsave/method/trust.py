@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 
-from scsave import keys
-from scsave.data.perturbations import canonical
+from scsave.data.perturbations import parse
 from scsave.method.between import decoded_change, move
 from scsave.method.decoding import inference
 from scsave.method.fitted import Fitted
@@ -117,8 +116,7 @@ def _scores(model: Fitted, plan: Plan, pairs: Pairs, name: str, train: AnnData, 
 def distances(model: Fitted, latents: LatentRows, pairs: Pairs, names: list[str]) -> np.ndarray:
     """Of each stratum, the distance from the nearest other one: of control means in the flow's space, or of gene vectors."""
     if model.space is not None:
-        control = model.info["control"]
-        sets = [tuple(canonical(name, control).split("+")) for name in names]
+        sets = [parse(name, model.info["control"]) for name in names]
         at = np.array([model.space.place(list(genes)).mean(0) for genes in sets])
     else:
         at = np.array([_centre(model, latents, pairs, name) for name in names])
@@ -169,9 +167,8 @@ def trust_of(model: Fitted, control: AnnData) -> dict[str, float] | None:
     if not trust or model.space is not None:
         return expected_accuracy(trust) if trust else None
     network = model.network
-    library = torch.as_tensor(control.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
     with inference(network):
-        own = network.to_flow(model.latent(model.encode(control)), library).mean(0)[:-1].cpu().numpy()
+        own = network.to_flow(model.latent(model.encode(control)), model.library(control)).mean(0)[:-1].cpu().numpy()
     centres = model.info.get("centres") or {}
     apart = [float(np.linalg.norm(own - np.array(centre))) for centre in centres.values()]
     return expected_accuracy(trust, min(apart) if apart else None)

@@ -13,7 +13,7 @@ import numpy as np
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.perturbations import canonical, parse
+from scsave.data.perturbations import canonical_names, parse
 from scsave.data.splits.perturbation import CONTROL
 from scsave.errors import UserError
 from scsave.files import write_h5ad, write_text
@@ -91,8 +91,7 @@ def problem(task: Genetic, context: Context) -> Problem:
 def canonical_labels(context: Context) -> np.ndarray:
     """Perturbation of each cell, (N,) str, `B+A` as `A+B`."""
     columns = context.columns
-    names = context.data.obs[columns.perturbation].astype(str)
-    return names.map(lambda name: canonical(name, columns.control)).to_numpy()
+    return canonical_names(context.data.obs[columns.perturbation], columns.control).to_numpy()
 
 
 @dataclass(kw_only=True)

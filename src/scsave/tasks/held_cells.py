@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 
 from scsave import keys
@@ -46,12 +45,6 @@ def held_cells(
     test[split.test] = True
     seen = np.sort(np.concatenate([split.train, split.val]))
     return data[own & (level == columns.control)].copy(), data[own & test & (level == target)].copy(), data[seen].copy()
-
-
-def crossed(obs: pd.DataFrame, columns: Columns) -> bool:
-    """Does every batch have control cells?"""
-    control = obs[columns.perturbation].astype(str) == columns.control
-    return bool(control.groupby(obs[columns.batch].astype(str)).any().all())
 
 
 def enough(halves: tuple[AnnData, AnnData], min_cells: int) -> list[AnnData]:

@@ -140,8 +140,7 @@ def cells_loss(step: Step) -> Tensor:
     x_0[:, -1] = x_1[:, -1] = 0.0  # cells keep their library size
     t = torch.rand(len(x_0), generator=step.noise.own, device=x_0.device)
     values = {name: value[treated] for name, value in rows.values.items()}
-    hidden = torch.tensor([c.name != model.velocity.perturbation for c in model.conditions.columns], device=x_0.device)
-    values = model.conditions.mask(values, hidden.expand(len(x_0), -1))  # the cell brings its own identity
+    values = model.conditions.only(values, model.velocity.perturbation)  # the cell brings its own identity
     cells = torch.ones(len(x_0), device=x_0.device)
     objective = OTCFM() if step.weights.pairing == "ot" else step.objective
     return objective.loss(lambda x, t: model.velocity(x, t, values, cells), x_1, group, t, x_0, step.noise.own)

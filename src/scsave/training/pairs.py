@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from scsave.data.perturbations import canonical
+from scsave.data.perturbations import canonical_names
 from scsave.keys import Columns
 
 FEWEST = 10  # cells a side that make a stratum
@@ -54,8 +54,8 @@ def pairs_of(obs: pd.DataFrame, columns: Columns) -> Pairs | None:
     """
     if columns.perturbation is None:
         return None
-    level = obs[columns.perturbation].astype(str).map(lambda name: canonical(name, columns.control)).to_numpy() if (
-        columns.kind == "genes") else obs[columns.perturbation].astype(str).to_numpy()  # fmt: skip
+    level = obs[columns.perturbation].astype(str)
+    level = (canonical_names(level, columns.control) if columns.kind == "genes" else level).to_numpy()
     everything = np.full(len(obs), "all")
     coarse = everything if columns.cell_type is None else obs[columns.cell_type].astype(str).to_numpy()
     batch = everything if columns.batch is None else obs[columns.batch].astype(str).to_numpy()
