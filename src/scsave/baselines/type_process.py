@@ -9,11 +9,11 @@ cells (docs/response.md), so results on those cells are not independent of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
-from pydantic import Field
+from pydantic import PositiveFloat
 
 from scsave.baselines.base import Learned
 from scsave.baselines.levels import Levels, Pairs, correlation
@@ -23,7 +23,6 @@ from scsave.errors import UserError
 from scsave.keys import Columns
 from scsave.stats.moments import mean_expression
 
-Positive = Annotated[float, Field(gt=0)]
 PREDICTORS = ("line", "process", "relative_process", "rate_process")
 SMALL = 0.02  # added to a mean that is divided by: half a percent of the cells with one molecule
 SMALLEST_CHANGE, SMALLEST_RELATIVE = 1e-5, 1e-3  # mean squares of a gene that does not respond: they are divided by
@@ -43,17 +42,17 @@ class TypeProcess(Learned, Levels):
     """
 
     experts: list[str] = field(default_factory=lambda: list(PREDICTORS))
-    temperature: Positive = 0.05
-    shrinkage: Positive = 0.1
-    profile_scale: Positive = 0.2
-    shared: Positive = 0.1
-    by_level: Positive = 0.15
-    by_profile: Positive = 0.12
-    noise: Positive = 0.005
-    relative_shared: Positive = 0.3
-    relative_by_profile: Positive = 0.3
-    relative_noise: Positive = 0.05
-    relative_temperature: Positive = 0.15
+    temperature: PositiveFloat = 0.05
+    shrinkage: PositiveFloat = 0.1
+    profile_scale: PositiveFloat = 0.2
+    shared: PositiveFloat = 0.1
+    by_level: PositiveFloat = 0.15
+    by_profile: PositiveFloat = 0.12
+    noise: PositiveFloat = 0.005
+    relative_shared: PositiveFloat = 0.3
+    relative_by_profile: PositiveFloat = 0.3
+    relative_noise: PositiveFloat = 0.05
+    relative_temperature: PositiveFloat = 0.15
     relative_range: list[float] = field(default_factory=lambda: [-1.0, 2.0])
     carry: bool = True
     name: str = "type_process"

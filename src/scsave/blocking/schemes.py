@@ -3,11 +3,11 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from anndata import AnnData
-from pydantic import Field
+from pydantic import NonNegativeInt, PositiveInt
 
 from scsave import keys
 from scsave.blocking.blocks import GeneBlocks
@@ -16,7 +16,6 @@ from scsave.errors import UserError
 
 PAPER_BLOCK_SIZE = 3200
 PAPER_N_BLOCKS = 6
-PositiveInt = Annotated[int, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class BlockingScheme(ABC):
 
     block_size: PositiveInt | Literal["auto"] = "auto"
     n_blocks: PositiveInt | None = None
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: NonNegativeInt | None = None
 
     @property
     def name(self) -> str:

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import PositiveInt
 from scipy import sparse
 
 from scsave.errors import UserError
@@ -101,8 +100,8 @@ class GeneSets:
     """Gene sets from `path` (.gmt, .gmt.gz), or the packaged GO terms; sets of `min_genes` to `max_genes` are used."""
 
     path: str | None = None
-    min_genes: Annotated[int, Field(gt=0)] = 10
-    max_genes: Annotated[int, Field(gt=0)] = 500
+    min_genes: PositiveInt = 10
+    max_genes: PositiveInt = 500
     names: str | None = None
     orthologs: str | None = None
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from scsave.errors import UserError
 from scsave.genes.packaged import read_npz, write_npz
@@ -53,7 +53,7 @@ class SentenceTransformerVectors(TextVectors):
 
     package: ClassVar[Needs] = Needs("sentence_transformers", "sentence-transformers", "text")
     model: str = "packaged"
-    batch_size: Annotated[int, Field(gt=0)] = 64
+    batch_size: PositiveInt = 64
     device: str | None = None
     name = "sentence_transformer"
 
@@ -107,7 +107,7 @@ class OpenAIVectors(TextVectors):
 
     model: str = "text-embedding-ada-002"
     batch_size: Annotated[int, Field(gt=0, le=2048)] = 256
-    dollars_per_million_tokens: Annotated[float, Field(ge=0)] = 0.10
+    dollars_per_million_tokens: NonNegativeFloat = 0.10
     url: str = "https://api.openai.com/v1/embeddings"
     encoding: Literal["float"] = "float"
     name = "openai"

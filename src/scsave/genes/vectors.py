@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from pydantic import Field
+from pydantic import NonNegativeInt, PositiveInt
 
 from scsave import keys
 from scsave.errors import UserError
@@ -151,8 +151,8 @@ class Packaged(VectorSource):
 class RandomVectors(VectorSource):
     """Control: a Gaussian vector for each gene that the names table has; knows the genes, and nothing about them."""
 
-    width: Annotated[int, Field(gt=0)] = 64
-    seed: Annotated[int, Field(ge=0)] = 0
+    width: PositiveInt = 64
+    seed: NonNegativeInt = 0
     name = "random"
 
     def read(self) -> GeneVectors:

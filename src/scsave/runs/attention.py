@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from scsave.errors import UserError
 from scsave.files import write_text
@@ -41,7 +41,7 @@ class BlockAttention:
     reference: str | None = None  # null: the control, else the most frequent level
     networks: list[Network]
     max_cells: Annotated[int, Field(gt=1)] = 1000  # of each level
-    max_levels: Annotated[int, Field(gt=0)] = 6  # drawn: those that change most
+    max_levels: PositiveInt = 6  # drawn: those that change most
 
     def check(self, method: Method, parts: frozenset[str], columns: Columns, data: AnnData) -> None:
         """Before anything is trained: UserError for a method, backbone, column or level that can't be looked at."""

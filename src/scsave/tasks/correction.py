@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from pydantic import Field
+from pydantic import PositiveInt
 
 from scsave import keys
 from scsave.data.catalog import data_with
@@ -22,7 +21,6 @@ from scsave.metrics.row import Metric
 from scsave.protocol import Context, Method, Outcome
 
 log = logging.getLogger("scsave")
-Positive = Annotated[int, Field(gt=0)]
 
 
 @dataclass(kw_only=True)
@@ -36,8 +34,8 @@ class BatchCorrection:
     name: str = "batch_correction"
     reference: str | None = None
     unlabelled_batches: list[str] = field(default_factory=list)
-    n_components: Positive = 50
-    max_cells: Positive = 20_000
+    n_components: PositiveInt = 50
+    max_cells: PositiveInt = 20_000
     asks = "batch_correction"
     metrics = "batch_correction"
 

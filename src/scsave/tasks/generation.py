@@ -7,11 +7,11 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from anndata import AnnData
-from pydantic import Field
+from pydantic import PositiveInt
 
 from scsave import keys
 from scsave.errors import UserError
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from scsave.metrics.generation import GenerationScorer
 
 log = logging.getLogger("scsave")
-Positive = Annotated[int, Field(gt=0)]
 
 
 @dataclass(kw_only=True)
@@ -37,8 +36,8 @@ class Generation:
     """
 
     name: str = "generation"
-    n_top_genes: Positive = 2000
-    n_components: Positive = 30
+    n_top_genes: PositiveInt = 2000
+    n_components: PositiveInt = 30
     protocols: Literal["neutral", "all"] = "neutral"
     references: dict[str, Any]
     asks = "generation"

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from scsave.models.model import SAVEModel
 from scsave.models.networks import Posterior
 from scsave.training.loader import Batch, LatentRows
-from scsave.training.losses import (
-    Losses,
-    Step,
-    Weights,
-    autoencoder_losses,
-    flow_losses,
-    head_losses,
-    noise_loss,
-)
+from scsave.training.losses import Losses, Step, Weights, autoencoder_losses, flow_losses, head_losses, noise_loss
 
-Positive = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0)]
 # Parts of a model that can be asked for: the flow from noise and the flow from cells are one network, trained on either.
 PARTS = ("autoencoder", "noise", "cells", "head")
 
@@ -46,9 +36,9 @@ class Length:
 class Stage:
     """A part of the training with its own rows, loss and learning rate. A new kind derives from this."""
 
-    steps: Positive | Length
-    batch_size: Positive = 128
-    lr: Rate = 1e-3
+    steps: PositiveInt | Length
+    batch_size: PositiveInt = 128
+    lr: PositiveFloat = 1e-3
     converges: bool = False  # may end before its steps, when the validation score has flattened
     then: Any = None  # a further `Stage` behind this one, where it stands under training.then itself
 

@@ -8,11 +8,11 @@ pooled with training's where few cells would give them a large error.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
-from pydantic import Field
+from pydantic import PositiveInt
 
 from scsave.baselines.base import Learned
 from scsave.baselines.gene_sets import GeneSets
@@ -37,7 +37,7 @@ class SetProcess(Learned, Process, GeneSets):
     """
 
     vectors: Any
-    n_text: Annotated[int, Field(gt=0)] = 20
+    n_text: PositiveInt = 20
     missing: Missing = "error"
     carry: bool = True
     name: str = "set_process"
