@@ -7,6 +7,8 @@ import json
 import math
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +31,21 @@ def whole_folder(folder: Path) -> Path:
     return folder.parent.parent if folder.parent.name == FOLDS else folder
 
 
-def write_text(path: Path, text: str) -> None:
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path`, of the same ending, which becomes `path` where the body ends well and is removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -42,10 +54,18 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_h5ad(path: Path, data: AnnData) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    data.write_h5ad(partial, compression="gzip")
-    os.replace(partial, path)
+    with replacing(path) as beside:
+        data.write_h5ad(beside, compression="gzip")
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    with replacing(path) as beside:
+        np.savez_compressed(beside, **arrays)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing where there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def numbers(node: Any) -> Any:

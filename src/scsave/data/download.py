@@ -1,10 +1,7 @@
 """Fetching a file once: from the first mirror that gives the right one, checked before it gets its name."""
 
-import os
 import sys
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copyfileobj
@@ -12,9 +9,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from scsave.data.files import HDF5_SUFFIXES, check_hdf5, file_checksum, looks_like_html, read_json
+from scsave.data.files import HDF5_SUFFIXES, check_hdf5, file_checksum, looks_like_html
 from scsave.errors import UserError
-from scsave.files import write_json
+from scsave.files import read_json, replacing, write_json
 
 CONNECT, READ = 6, 60  # seconds: to be answered at all, and between two pieces of a slow answer
 PASSES = 2  # over one address, where a transfer breaks off in the middle
@@ -93,17 +90,6 @@ def transfer(url: str, beside: Path) -> None:
             raise Broken(f"{type(error).__name__}: {error}") from error
 
 
-@contextmanager
-def named_when_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which becomes `path` where the body ends well, and is removed otherwise."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def obtain(mirror: Mirror, folder: Path, pinned: str | None) -> str:
     """Puts the file of one mirror at `folder / mirror.local`, whole and checked, and gives its sum; raises Broken.
 
@@ -119,13 +105,13 @@ def obtain(mirror: Mirror, folder: Path, pinned: str | None) -> str:
     elif mirror.url is None:
         raise Broken("no direct address is known, a person has to fetch it there")
     else:
-        with named_when_whole(arrived) as beside:
+        with replacing(arrived) as beside:
             transfer(mirror.url, beside)
             found = check_file(beside, arrived.name, mirror.size, arrived_sum)
     if mirror.member is None:
         return found
     try:
-        with named_when_whole(path) as beside:
+        with replacing(path) as beside:
             with zipfile.ZipFile(arrived) as zipped, zipped.open(mirror.member) as source, open(beside, "wb") as target:
                 copyfileobj(source, target)
             found = check_file(beside, path.name, None, known)

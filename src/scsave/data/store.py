@@ -1,7 +1,6 @@
 """Prepared cells on disk: written a chunk of rows at a time, once, under a lock, and read back whole."""
 
 import glob
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +13,7 @@ from filelock import FileLock
 
 from scsave import keys
 from scsave.errors import UserError
+from scsave.files import replacing
 
 _COUNTS = f"layers/{keys.COUNTS}"
 
@@ -58,17 +58,13 @@ def build_once(path: Path, build: Callable[[Path], None], timeout: float = 6 * 3
     if path.exists():
         return path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)  # of the lock
         with FileLock(path.with_name(path.name + ".lock"), timeout=timeout):
             if not path.exists():
                 for left in path.parent.glob(f".{glob.escape(path.stem)}.*{path.suffix}"):
                     left.unlink()
-                beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-                try:
+                with replacing(path) as beside:
                     build(beside)
-                    os.replace(beside, path)
-                finally:
-                    beside.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"{path.parent}: the prepared cells cannot be written ({error}); set paths.cache=<a folder with room>"

@@ -67,12 +67,3 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:
         raise UserError(f"{path}: not an .npz of plain arrays ({type(error).__name__}: {error})") from None
-
-
-def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Compressed .npz, written beside and renamed."""
-    part = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(part, "wb") as stream:
-        np.savez_compressed(stream, **arrays)
-    part.replace(path)

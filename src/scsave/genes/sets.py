@@ -11,8 +11,9 @@ from pydantic import PositiveInt
 from scipy import sparse
 
 from scsave.errors import UserError
+from scsave.files import write_npz
 from scsave.genes.names import Match, match_genes, read_names, read_orthologs
-from scsave.genes.packaged import SETS, packaged_file, read_npz, read_text, text_array, words_of, write_npz
+from scsave.genes.packaged import SETS, packaged_file, read_npz, read_text, text_array, words_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ import pandas as pd
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from scsave.errors import UserError
-from scsave.genes.packaged import read_npz, write_npz
+from scsave.files import write_npz
+from scsave.genes.packaged import read_npz
 from scsave.genes.text import PackagedText, TextSource, text_hash
 from scsave.genes.vectors import GeneVectors, VectorSource
 from scsave.packages import Needs

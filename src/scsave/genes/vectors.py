@@ -17,8 +17,9 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from scsave import keys
 from scsave.errors import UserError
+from scsave.files import write_npz
 from scsave.genes.names import Match, kind_of, match_genes, read_names, read_orthologs
-from scsave.genes.packaged import VECTORS, info_array, info_of, packaged_file, read_npz, text_array, words_of, write_npz
+from scsave.genes.packaged import VECTORS, info_array, info_of, packaged_file, read_npz, text_array, words_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,25 +8,23 @@ expression), space (of gene vectors) and control cells where perturbations are s
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from scsave.errors import UserError
+from scsave.files import replacing
 
 FORMAT = 3
 FILE = "model.ckpt"
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Beside and renamed, with its sha256 next to it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save({"format": FORMAT} | content, partial)
-    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-    os.replace(partial, path)
+    """With its sha256 next to it."""
+    with replacing(path) as beside:
+        torch.save({"format": FORMAT} | content, beside)
+        digest = hashlib.sha256(beside.read_bytes()).hexdigest()
     path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from scsave.files import numbers, write_json
+from scsave.files import numbers, write_json, write_npz
 from scsave.protocol import Outcome
 
 FILE, ARRAYS = "fold.json", "fold.npz"
@@ -29,10 +28,7 @@ class Fold:
 def write_fold(folder: Path, fold: Fold) -> None:
     """`fold.npz`, then `fold.json`: where the second is, the fold is whole."""
     outcome = fold.outcome
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{ARRAYS}.{os.getpid()}.npz"
-    np.savez_compressed(partial, **outcome.arrays)
-    os.replace(partial, folder / ARRAYS)
+    write_npz(folder / ARRAYS, **outcome.arrays)
     kept = {name: getattr(outcome, name) for name in ("scores", "protocols", "info", "validation")}
     write_json(folder / FILE, kept | {"record": fold.record})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.perturbations import parse
-from scsave.files import FOLDS, slug, write_h5ad, write_text
+from scsave.files import FOLDS, slug, write_h5ad, write_npz, write_text
 from scsave.protocol import Outcome
 
 if TYPE_CHECKING:
@@ -105,11 +104,8 @@ def write_changes(folder: Path, outcome: Outcome) -> None:
     """`changes.npz`, what figures are drawn from: `truth`, `change` (of the headline row) and `additive` by perturbation,
     (P, G) each, with the names of `perturbations` and of the genes (`panel`)."""
     arrays = outcome.arrays | {"change": outcome.arrays[f"change/{next(iter(outcome.scores))}"]}
-    partial = folder / f".{CHANGES}.{os.getpid()}.npz"
-    np.savez_compressed(
-        partial, **{key: arrays[key] for key in ("perturbations", "panel", "truth", "change", "additive")}
-    )
-    os.replace(partial, folder / CHANGES)
+    kept = ("perturbations", "panel", "truth", "change", "additive")
+    write_npz(folder / CHANGES, **{key: arrays[key] for key in kept})
 
 
 def interactions(arrays: dict[str, np.ndarray]) -> dict[str, float]:
