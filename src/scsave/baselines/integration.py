@@ -33,7 +33,8 @@ class Integration(Baseline):
 
     def integrate(self, data: AnnData, seed: int, reference: str | None = None) -> AnnData:
         """The cells with an embedding of all batches together; UserError for a reference, which it does not have."""
-        self._no_choice(reference=reference)
+        if reference is not None:
+            raise UserError(f"method={self.name} has no choice of reference: leave task.reference={reference} out")
         started = time.perf_counter()
         embedding, expression = self.embed(data, data.obs[self.batch_key].astype(str), seed)
         self.cost |= {"cells_seen": data.n_obs, "seconds_integrate": time.perf_counter() - started}

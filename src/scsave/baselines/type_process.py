@@ -28,8 +28,6 @@ SMALL = 0.02  # added to a mean that is divided by: half a percent of the cells 
 SMALLEST_CHANGE, SMALLEST_RELATIVE = 1e-5, 1e-3  # mean squares of a gene that does not respond: they are divided by
 SMALLEST_VARIANCE = 1e-5  # of a relative change: a gene that no cell shows has none
 RATES = Scale(0.01)
-PLAIN = ("key", "control", "type_key", "genes", "of_genes", "type_of_group", "level_of_group")  # of the state
-ARRAYS = ("n", "mean", "variance")
 
 
 @dataclass(kw_only=True)
@@ -56,6 +54,8 @@ class TypeProcess(Learned, Levels):
     relative_range: list[float] = field(default_factory=lambda: [-1.0, 2.0])
     carry: bool = True
     name: str = "type_process"
+    plain = ("key", "control", "type_key", "genes", "of_genes", "type_of_group", "level_of_group")
+    arrays = ("n", "mean", "variance")
 
     def __post_init__(self) -> None:
         if not self.experts or (unknown := sorted(set(self.experts) - set(PREDICTORS))):
@@ -67,18 +67,6 @@ class TypeProcess(Learned, Levels):
         """Moments of every (cell type, level) of the training cells. There is nothing else to learn."""
         super().fit(data, split, columns, seed, options)
         self._closed_form(self.n.size + self.mean.size + self.variance.size, len(split.train))
-
-    def state(self) -> dict[str, Any]:
-        import torch
-
-        plain = {name: getattr(self, name) for name in PLAIN}
-        return plain | {name: torch.from_numpy(getattr(self, name).copy()) for name in ARRAYS}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        for name in PLAIN:
-            setattr(self, name, state[name])
-        for name in ARRAYS:
-            setattr(self, name, state[name].numpy())
 
     # --- prediction ---
     def change_of(self, cells: AnnData, target: str) -> np.ndarray:

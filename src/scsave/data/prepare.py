@@ -16,6 +16,7 @@ from scsave.data.read import RawCells
 from scsave.data.settings import DataSettings
 from scsave.data.store import CountsWriter
 from scsave.errors import UserError
+from scsave.stats.resample import subsample
 
 
 def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, checksum: str) -> None:
@@ -100,9 +101,6 @@ def finish(data: AnnData, source: DataSettings, where: str) -> AnnData:
 
 def sample_cells(keep: np.ndarray, max_cells: int | None) -> np.ndarray:
     """At most `max_cells` of the cells to keep, drawn with the fixed seed 0 so that the data set is one, (N,) bool."""
-    rows = np.flatnonzero(keep)
-    if max_cells is None or len(rows) <= max_cells:
-        return keep
-    out = np.zeros_like(keep)
-    out[np.random.default_rng(0).choice(rows, max_cells, replace=False)] = True
+    rows, out = np.flatnonzero(keep), np.zeros_like(keep)
+    out[rows[subsample(len(rows), max_cells or len(rows), 0)]] = True
     return out

@@ -19,9 +19,7 @@ MOST = 500
 def drawn(data: AnnData, is_control: np.ndarray, seed: int, most: int = MOST) -> AnnData:
     """At most `most` of the control cells (N,) bool of `data`, drawn by the seed."""
     rows = np.flatnonzero(is_control)
-    if len(rows) > most:
-        rows = rows[subsample(len(rows), most, seed)]
-    return select_cells(data, rows)
+    return select_cells(data, rows[subsample(len(rows), most, seed)])
 
 
 def packed(cells: AnnData | None) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,24 @@ from scsave.training.plan import Plan
 log = logging.getLogger(__name__)
 VAL_CELLS = 2000  # validation cells that are looked at, at most
 NODES = ("backbone", "likelihood", "objective", "sampling", "vectors")  # config nodes that using a model needs
+
+
+@dataclass(kw_only=True, eq=False)
+class Parts:
+    """Config nodes that SAVE is made of, see configs/method/save.yaml; `nodes` has them by name."""
+
+    backbone: Node
+    likelihood: Node
+    objective: Node
+    blocking: Node
+    training: Node
+    sampling: Node
+    vectors: Node
+    gene_vectors: Node
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        return {part.name: getattr(self, part.name) for part in fields(Parts)}
 
 
 def fit(

@@ -52,7 +52,7 @@ class BlockAttention:
 
         if not isinstance(method, SaveMethod) or not parts:
             raise UserError("analysis=attention needs a trained SAVE: no baseline, and a route that trains a network")
-        backbone = build(method.nodes["backbone"], "backbone")
+        backbone = build(method.backbone, "backbone")
         if not isinstance(backbone.mixing(2, backbone.width), Attention):
             raise UserError(
                 "analysis=attention: this backbone has no attention between blocks; use backbone=save_small"

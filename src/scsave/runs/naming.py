@@ -18,7 +18,7 @@ from yaml import YAMLError
 from scsave.errors import UserError
 from scsave.files import whole_folder
 
-SCORES = "scores"
+SCORES, CONFIG = "scores", "config.yaml"
 # What changes neither weights nor scores.
 _NEITHER = (
     "analysis", "hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep",

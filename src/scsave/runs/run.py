@@ -28,6 +28,7 @@ from scsave.runs.console import print_scores
 from scsave.runs.folds import Fold, merged_record, read_fold, time_left, write_fold
 from scsave.runs.loggers import closing
 from scsave.runs.naming import (
+    CONFIG,
     checkpoint_run,
     command,
     config_hash,
@@ -45,7 +46,6 @@ from scsave.runs.weights import CHECKPOINTS, SPLIT, file_as_it_was, fit_options,
 from scsave.tasks.validation import check_sweep_metric, loss, over_folds
 
 log = logging.getLogger("scsave")
-CONFIG = "config.yaml"
 # Of a run that is used again: what this call always decides, and what it decides where the command line names it.
 _OF_THE_CALL = ("analysis", "paths", "mode", "ckpt", "resume", "figures", "force")
 _WHERE_NAMED = ("logger", "task", "sampling", "trainer")

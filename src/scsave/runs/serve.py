@@ -14,7 +14,7 @@ from scsave.components import build
 from scsave.errors import UserError
 from scsave.files import whole_folder, write_h5ad, write_text
 from scsave.runs.config import RunConfig
-from scsave.runs.naming import checkpoint_run, named_on_command_line, override_values, overrides, read_config
+from scsave.runs.naming import CONFIG, checkpoint_run, named_on_command_line, override_values, overrides, read_config
 
 if TYPE_CHECKING:
     from scsave.method.fitted import Fitted
@@ -158,7 +158,7 @@ def written(path: Path, cells: AnnData) -> Path:
 
 def stored(config: RunConfig) -> dict[str, Any]:
     """The config of the run behind `ckpt`, plain."""
-    path = whole_folder(checkpoint_run(config.ckpt)) / "config.yaml"
+    path = whole_folder(checkpoint_run(config.ckpt)) / CONFIG
     if not path.is_file():
         raise UserError(
             f"data.path={config.data.get('path')}: {path} is missing, and with it how the run read its data"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,12 +18,13 @@ from scsave.keys import Columns
 from scsave.metrics.integration import IntegrationScorer
 from scsave.metrics.row import Metric
 from scsave.protocol import Context, Method, Outcome
+from scsave.tasks.base import OneSplit
 
 log = logging.getLogger("scsave")
 
 
 @dataclass(kw_only=True)
-class BatchCorrection:
+class BatchCorrection(OneSplit):
     """Unsupervised: autoencoder and integration head are given technical columns (data.nuisance), never the cell type.
 
     `reference`: the batch that expression is decoded as; null is the mean over the batches. `unlabelled_batches` have no
@@ -38,9 +38,6 @@ class BatchCorrection:
     max_cells: PositiveInt = 20_000
     asks = "batch_correction"
     metrics = "batch_correction"
-
-    def for_kind(self, kind: str) -> BatchCorrection:
-        return self
 
     def parts(self, method: Method) -> frozenset[str]:
         return frozenset({"autoencoder", "head"})
@@ -119,9 +116,6 @@ class BatchCorrection:
             "sweep_metric: task=batch_correction has no validation score: it is scored by the labels of all cells, and a "
             "search by them would fit the labels; sweep task=generation or task=perturbation, or a grid without sweep_metric"
         )
-
-    def merge(self, outcomes: dict[str, Outcome], folder: Path) -> Outcome:
-        raise NotImplementedError("nothing is held out in batch correction, so there are no folds")
 
 
 def embedding_key(cells: AnnData) -> str:

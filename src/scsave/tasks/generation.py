@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -20,6 +19,7 @@ from scsave.keys import Columns
 from scsave.metrics.registry import rows
 from scsave.metrics.row import NEUTRAL, PROTOCOLS, Metric
 from scsave.protocol import Context, Method, Outcome
+from scsave.tasks.base import OneSplit
 from scsave.tasks.validation import validation_split
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ log = logging.getLogger("scsave")
 
 
 @dataclass(kw_only=True)
-class Generation:
+class Generation(OneSplit):
     """As many cells as there are test cells, given their condition columns and nothing else.
 
     `references` are methods whose rows stand in every table beside the noise floor.
@@ -43,14 +43,8 @@ class Generation:
     asks = "generation"
     metrics = "generation"
 
-    def for_kind(self, kind: str) -> Generation:
-        return self
-
     def parts(self, method: Method) -> frozenset[str]:
         return frozenset({"autoencoder", "noise"})
-
-    def check_cells(self, columns: Columns, obs: pd.DataFrame) -> None:
-        """Every cell can be generated."""
 
     def check(self, columns: Columns) -> None:
         if not columns.conditions:
@@ -96,9 +90,6 @@ class Generation:
             protocols=protocols,
             info={"scorer": scorer.info, "headline_protocol": "neutral"},
         )
-
-    def merge(self, outcomes: dict[str, Outcome], folder: Path) -> Outcome:
-        raise NotImplementedError("generation scores one split, so there are no folds")
 
     def validation_metrics(self, method: Method) -> dict[str, Metric]:
         return rows("generation")

@@ -79,7 +79,8 @@ def problem(task: Genetic, context: Context) -> Problem:
             "split=random_perturbations, gears and ahlmann_eltze hold out whole ones", split.name, len(shown), len(tested),
         )  # fmt: skip
     start, truth = split_control(data[held].copy(), context.seed)
-    start = limited(start, task.perturbation_cells, context.seed)  # a change is measured from the cells that were moved
+    # a change is measured from the cells that were moved
+    start = start[subsample(start.n_obs, task.perturbation_cells, context.seed)].copy()
     groups = test_groups(context, labels)
     scorer = GeneticScorer(
         data[seen].copy(), start, truth, real, columns.perturbation, groups, columns.control,
@@ -167,12 +168,6 @@ def predicted(method: Method, control: AnnData, names: list[str], seed: int, rou
     """The control cells under each perturbation of `names`, stacked."""
     parts = {name: method.respond(control, name, seed + number, route) for number, name in enumerate(names)}
     return ad.concat(parts, merge="same", uns_merge="first", index_unique="-")
-
-
-def limited(cells: AnnData, most: int, seed: int) -> AnnData:
-    if cells.n_obs <= most:
-        return cells
-    return cells[subsample(cells.n_obs, most, seed)].copy()
 
 
 def test_groups(context: Context, labels: np.ndarray) -> dict[str, list[str]]:

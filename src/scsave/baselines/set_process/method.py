@@ -23,9 +23,6 @@ from scsave.genes.space import Missing, TextSpace
 from scsave.keys import Columns
 
 FEWEST = 3  # single perturbations on the panel that the effect on the own gene is learned from
-PLAIN = ("key", "control", "type_key", "genes", "seen", "n_base", "chosen", "own", "own_variance", "share", "unit")
-PLAIN += ("scale_name", "left_out_error")
-ARRAYS = ("base", "base_variance", "changes", "error", "solved")
 
 
 @dataclass(kw_only=True)
@@ -41,6 +38,11 @@ class SetProcess(Learned, Process, GeneSets):
     missing: Missing = "error"
     carry: bool = True
     name: str = "set_process"
+    plain = (
+        "key", "control", "type_key", "genes", "seen", "n_base", "chosen", "own", "own_variance", "share", "unit",
+        "scale_name", "left_out_error",
+    )  # fmt: skip
+    arrays = ("base", "base_variance", "changes", "error", "solved")
 
     def __post_init__(self) -> None:
         self.weights = self.weights or {}
@@ -79,7 +81,7 @@ class SetProcess(Learned, Process, GeneSets):
         self._learn_own()
         is_control = (train.obs[self.key].astype(str) == self.control).to_numpy()
         self.control_cells = stored_control.drawn(train, is_control, seed)
-        arrays = [getattr(self, name) for name in ARRAYS] + ([] if self.axes is None else [self.axes])
+        arrays = [getattr(self, name) for name in self.arrays] + ([] if self.axes is None else [self.axes])
         self._closed_form(sum(array.size for array in arrays), train.n_obs)
 
     def _learn_own(self) -> None:
@@ -111,9 +113,7 @@ class SetProcess(Learned, Process, GeneSets):
         """Everything learned, and some control cells to predict from, as plain types and tensors."""
         import torch
 
-        return {
-            **{name: getattr(self, name) for name in PLAIN},
-            **{name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in ARRAYS},
+        return super().state() | {
             "axes": None if self.axes is None else torch.from_numpy(self.axes.copy()),
             "sets": [list(genes) for genes in self.sets],
             "space": self.space.state(),
@@ -121,10 +121,7 @@ class SetProcess(Learned, Process, GeneSets):
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        for name in PLAIN:
-            setattr(self, name, state[name])
-        for name in ARRAYS:
-            setattr(self, name, state[name].numpy())
+        super().load_state(state)
         self.axes = None if state["axes"] is None else state["axes"].numpy()
         self.sets = [tuple(genes) for genes in state["sets"]]
         self.space.load_state(state["space"])
