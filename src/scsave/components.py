@@ -4,8 +4,6 @@ Nodes come from checkpoints and from run folders too, which may be anyone's. So 
 of the config group that the node stands in, at any depth, and no other callable is ever imported for one.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import inspect

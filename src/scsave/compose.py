@@ -1,7 +1,5 @@
 """The Hydra config composed from Python: the defaults of `configs/`, so that no class repeats them."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

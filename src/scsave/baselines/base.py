@@ -1,7 +1,5 @@
 """Base classes of the baselines: every task refused until a class offers it, and cells made of a predicted change."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """Mean changes under training perturbations of sets of genes (CRISPR): what the baselines of genetic perturbation learn."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Baselines of generation: the mean, training cells drawn with replacement, a Gaussian per condition in PCA space."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Baselines of batch correction, which embed the cells that they are given: uncorrected PCA, Harmony, Scanorama."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """Linear baselines of perturbation response: lines in the control mean over cell types, and regressions on gene vectors."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 

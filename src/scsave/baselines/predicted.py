@@ -1,7 +1,5 @@
 """From predicted log1p expression to cells in the layout that every task reads."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

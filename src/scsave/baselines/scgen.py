@@ -1,7 +1,5 @@
 """scGen (Lotfollahi et al. 2019) with its own network, as the package pertpy maintains it, and its latent arithmetic."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """scVI (Lopez et al. 2018) through scvi-tools, in the form that each task can use it."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal

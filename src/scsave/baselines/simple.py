@@ -1,7 +1,5 @@
 """Baselines of perturbation response that average what training cells did: over cell types, or over perturbations."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

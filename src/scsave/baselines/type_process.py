@@ -6,8 +6,6 @@ The prediction is the mean of the predictors, cut off so that no mean falls belo
 cells (docs/response.md), so results on those cells are not independent of them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

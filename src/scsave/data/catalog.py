@@ -1,7 +1,5 @@
 """Data sets of `configs/data` that have a column which a task needs, for the line that refuses one that lacks it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import yaml

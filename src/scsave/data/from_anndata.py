@@ -1,7 +1,5 @@
 """An AnnData as its owner has it, to prepared cells: for Python, where no `data=...` says where the counts are."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp

@@ -1,7 +1,5 @@
 """Control cells as plain types and tensors, so that a checkpoint predicts perturbations without the training data."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ DDPM training (Ho et al. 2020) with the cosine schedule (Nichol & Dhariwal 2021)
 deterministic DDIM sampling (Song et al. 2021). Time runs as in the flow: t = 0 is noise, t = 1 is data.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from itertools import pairwise

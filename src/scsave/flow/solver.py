@@ -1,7 +1,5 @@
 """Solve `dx/dt = v(x, t)` (method.md section 3); torchdiffeq does the integration."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Gene vectors as points of a small space (their principal components), and how a perturbed gene's vector is looked up."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal

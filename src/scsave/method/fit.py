@@ -1,7 +1,5 @@
 """From training cells to a fitted SAVE: blocks, vocabulary of conditions, scale, weights (method.md sections 1 to 5)."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass, fields, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Batch correction with a fitted SAVE (method.md section 9): the integration head's embedding, and corrected expression."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

@@ -1,7 +1,5 @@
 """scGen's latent arithmetic (Lotfollahi et al. 2019) on SAVE's autoencoder: a treatment is one vector in the latent."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Any

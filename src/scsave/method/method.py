@@ -1,7 +1,5 @@
 """SAVE as a method of a run (`method=save`): it fits, keeps its weights, and predicts what a task asks for."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar

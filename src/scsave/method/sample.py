@@ -1,7 +1,5 @@
 """Cells out of a fitted SAVE's flow: from noise under conditions, or from other cells under other conditions."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

@@ -4,8 +4,6 @@ The strata (cell types, or perturbations where those are sets of genes) are deal
 cells is fitted again without them, on the latents of the one autoencoder, and predicts their change.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import logging

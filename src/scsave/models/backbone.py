@@ -1,7 +1,5 @@
 """Options of the config group `backbone`: how wide and deep the three networks are, and what mixes their tokens."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

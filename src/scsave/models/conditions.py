@@ -1,7 +1,5 @@
 """Condition columns to one vector: an embedding for each column with a [MASK], joined by an MLP (method.md section 4)."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Distributions of a cell's genes, as the decoder's heads return them: log-probability, mean, draws, mean of log1p."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 

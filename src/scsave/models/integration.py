@@ -4,8 +4,6 @@ A latent that keeps everything keeps the batch. The head reads the embedding of 
 for the other tasks (method.md section 9).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

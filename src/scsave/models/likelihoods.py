@@ -1,7 +1,5 @@
 """Options of the config group `likelihood`, and the head p(x | z) that each puts on the decoder (method.md section 2)."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar

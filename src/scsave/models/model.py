@@ -1,7 +1,5 @@
 """All of SAVE's networks and statistics as one module: what a checkpoint holds and what generation needs."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -9,8 +9,6 @@ Shapes: N cells, L gene blocks (one token each), K gene slots a block, e width o
 `method.md` sections 2 to 4 say what is from the paper and what is ours.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal, Protocol

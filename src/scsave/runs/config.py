@@ -3,8 +3,6 @@
 Component groups (task, data, ...) are checked against the signature of their `_target_`; what is left is here.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf

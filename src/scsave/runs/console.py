@@ -1,7 +1,5 @@
 """The table that a run prints: rows of results.json, arrows from the metric registry."""
 
-from __future__ import annotations
-
 from rich.console import Console
 from rich.table import Table
 

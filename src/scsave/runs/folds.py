@@ -1,7 +1,5 @@
 """Folds of a run: each leaves its scores in a file, so that an interrupted run goes on behind the last one that is done."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

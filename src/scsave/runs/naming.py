@@ -1,7 +1,5 @@
 """Names of a run: the hashes of its config, the folder of its weights and that of its scores. Imports nothing heavy."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 What became of every job stands in `<outputs>/reproduce/<name>/state.json`; tables read there what was not run, and why.
 """
 
-from __future__ import annotations
-
 import copy
 import fnmatch
 import importlib.util

@@ -1,7 +1,5 @@
 """One run, from config to results.json: build, fit (or find the weights), predict, score, record, draw."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """A method's weights in a run's folder: fitted there, or found there from an earlier run with the same training."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import time

@@ -1,7 +1,5 @@
 """What both perturbation tasks share: their conditions, the routes of a method that are scored, and the table's rows."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path

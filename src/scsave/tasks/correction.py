@@ -1,7 +1,5 @@
 """Task `batch_correction`: one embedding for all batches, and expression as one batch would show it (evaluation.md)."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ The maximum of the likelihood is driven by stray counts where the mean is low, a
 where it is high (docs/choices.md).
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

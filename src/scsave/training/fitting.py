@@ -1,7 +1,5 @@
 """Run the stages of a plan, each one Lightning fit, resuming from whatever an earlier run left."""
 
-from __future__ import annotations
-
 import logging
 import time
 import warnings

@@ -1,7 +1,5 @@
 """The losses of the stages: reconstruction of thinned cells and KL, flow matching from noise and from cells, integration."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol

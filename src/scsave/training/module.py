@@ -1,7 +1,5 @@
 """The Lightning module that trains a stage: optimiser, schedule, random draws, validation with fixed noise."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

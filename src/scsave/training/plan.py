@@ -1,7 +1,5 @@
 """Options of the config group `training`: which stages, how long, and with what weights (method.md sections 5 and 9)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 

@@ -1,7 +1,5 @@
 """The stages of a training: what each learns, from which rows, how long, and by which loss (method.md sections 5 and 9)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 

@@ -5,8 +5,6 @@ responses `Q_r`. All products of two coordinates are too many for the pairs of a
 131 pairs); a few learned directions `l_r` are not.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

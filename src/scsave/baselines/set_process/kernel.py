@@ -10,8 +10,6 @@ With `v` the gene vectors in their principal components (unit total variance), f
 `sum_r (l_r.v_p1)(l_r.v_p2)(l_r.v_q1)(l_r.v_q2)`. Without the second line the process is additive.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 

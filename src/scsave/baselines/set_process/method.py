@@ -5,8 +5,6 @@ they are taken from cells, and the prediction gets what a perturbation does to i
 pooled with training's where few cells would give them a large error.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -12,8 +12,6 @@ prediction, estimated by iteratively reweighted least squares, as under heavy ta
 then has less influence on the predictions of other genes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
