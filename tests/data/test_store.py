@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from scsave import keys
 from scsave.data import read
-from scsave.data.store import build_once, read_prepared
+from scsave.data.prepare import build_once, read_prepared
 from scsave.errors import UserError
 
 from .sources import h5ad, make, tiny
@@ -91,7 +91,7 @@ def test_a_failed_build_leaves_nothing_and_a_damaged_one_is_named(tmp_path):
 PROCESS = """
 import sys, time
 from pathlib import Path
-from scsave.data.store import build_once
+from scsave.data.prepare import build_once
 
 def build(path):
     with open(sys.argv[2], "a") as log:

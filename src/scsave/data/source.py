@@ -11,10 +11,9 @@ import pandas as pd
 from anndata import AnnData
 
 from scsave.data.files import remembered_checksum
-from scsave.data.prepare import finish, write_prepared
+from scsave.data.prepare import build_once, finish, read_prepared, write_prepared
 from scsave.data.read import RawCells
 from scsave.data.settings import DataSettings
-from scsave.data.store import build_once, read_prepared
 from scsave.errors import UserError
 
 VERSION = 4  # of the prepared files: raise it when preparing the same file gives other cells

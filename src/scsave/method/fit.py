@@ -90,7 +90,7 @@ def fit(
     # batch correction is unsupervised: there not even the dispersions start from what cell types leave
     with_flow = {"noise", "cells"} & options.parts
     combination, _ = combinations(train.obs, conditions.names if with_flow else model.decoder_conditions)
-    model.network.start_from(gene_moments(train, combination))
+    model.network.likelihood.start_from(gene_moments(train, combination))
     log.info("blocks: %s of %s genes (%s) %s", blocks.n_blocks, blocks.block_size, blocks.scheme, _coverage(blocks))
     model.cost = {"parameters": sum(p.numel() for p in model.network.parameters())}
     _train(model, plan, train, val, columns, seed, options)

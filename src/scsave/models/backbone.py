@@ -20,9 +20,7 @@ class AttentionBackbone:
     latent_width: PositiveInt = 16  # d, a block
     velocity_width: PositiveInt = 256
     velocity_depth: PositiveInt = 6
-    velocity: Literal["attention", "mlp"] = (
-        "attention"  # what the field is: over block tokens, or over the whole latent
-    )
+    velocity: Literal["attention", "mlp"] = "attention"  # the field: over block tokens, or over the whole latent
     condition_width: PositiveInt = 64  # of time and conditions, where the field is an MLP
     projection: Literal["per_block", "shared"] = "per_block"
     additive_prior: bool = True  # sets of genes: a shift additive over the genes, in the decoder and in the flow

@@ -50,6 +50,7 @@ class Head(nn.Module):
         self.register_buffer("scale", torch.ones(n_genes))  # (G,) largest log1p value in training
 
     def start_from(self, moments: GeneMoments) -> None:
+        """Fix the scale of the input and start the decoder at the average training cell."""
         self.scale.copy_(torch.from_numpy(moments.scale))
         for name, value in self.likelihood.start(moments).items():
             getattr(self, name).data.copy_(value)

@@ -10,7 +10,6 @@ from scsave.models.conditions import ConditionEncoder, Vectors, set_shift
 from scsave.models.integration import IntegrationHead, level_shift
 from scsave.models.likelihoods import Head, Likelihood
 from scsave.models.networks import Backbone, Decoder, Encoder, Posterior, Velocity
-from scsave.stats.columns import GeneMoments
 
 
 class SAVEModel(nn.Module):
@@ -48,10 +47,6 @@ class SAVEModel(nn.Module):
         self.head = IntegrationHead(*head) if given.columns else None  # of correction: there has to be a batch
         self.register_buffer("flow_mean", torch.zeros(n_blocks * backbone.latent_width + 1))
         self.register_buffer("flow_std", torch.ones(n_blocks * backbone.latent_width + 1))
-
-    def start_from(self, moments: GeneMoments) -> None:
-        """Fix the scale of the input and start the decoder at the average training cell."""
-        self.likelihood.start_from(moments)
 
     @property
     def n_latent(self) -> int:

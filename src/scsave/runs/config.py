@@ -12,11 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scsave.components import Node, check, wrong_value
 from scsave.errors import UserError
 
-COMPONENTS = (
-    "task", "data", "split", "vectors", "blocking", "backbone", "likelihood", "objective", "training", "method", "trainer",
-    "logger",
-)  # fmt: skip
-
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -84,7 +79,7 @@ def validated(cfg: DictConfig) -> RunConfig:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][:-1] if not str(part).startswith("constrained"))
         raise UserError(explain_at(error, where)) from None
-    for name in COMPONENTS:
+    for name in (name for name, key in RunConfig.model_fields.items() if key.annotation == Node):
         check(getattr(config, name), name)
     if config.analysis:
         check(config.analysis, "analysis")

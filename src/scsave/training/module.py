@@ -50,19 +50,8 @@ class StageModule(L.LightningModule):
         return self.stage.averaged(self.model)
 
     def losses(self, batch: Batch, noise: StepNoise, number: int) -> Losses:
-        step = Step(
-            self.model,
-            self.objective,
-            self.plan,
-            noise,
-            number,
-            self.steps,
-            self.training,
-            self.parts,
-            self.rows,
-            self._mean,
-        )
-        return self.stage.losses(step, batch)
+        of_stage = self.steps, self.training, self.parts, self.rows, self._mean
+        return self.stage.losses(Step(self.model, self.objective, self.plan, noise, number, *of_stage), batch)
 
     def _mean(self, x: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(x, reduce_op="mean")
