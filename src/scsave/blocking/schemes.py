@@ -47,16 +47,12 @@ def choose_n_blocks(n_genes: int, block_size: int | Literal["auto"] = "auto", n_
                 f"blocking.block_size={block_size} and blocking.n_blocks={n_blocks} are both given: leave one out"
             )
         if not 1 <= n_blocks <= n_genes:
-            raise UserError(
-                f"blocking.n_blocks={n_blocks}, but there are {n_genes} genes: ask for 1 to {n_genes} blocks"
-            )
+            raise UserError(f"blocking.n_blocks={n_blocks}, but there are {n_genes} genes: ask for 1 to {n_genes}")
         return n_blocks
     if block_size == "auto":
         return min(max(-(-n_genes // PAPER_BLOCK_SIZE), PAPER_N_BLOCKS), n_genes)
     if not 1 <= block_size <= n_genes:
-        raise UserError(
-            f"blocking.block_size={block_size}, but there are {n_genes} genes: choose at most {n_genes}, or auto"
-        )
+        raise UserError(f"blocking.block_size={block_size}, but there are {n_genes} genes: at most {n_genes}, or auto")
     return -(-n_genes // block_size)
 
 

@@ -90,10 +90,8 @@ def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, 
                 library = check_library(given[rows], library, raw.obs.index[rows], source.library_key, where)
             good = np.diff(counts.indptr) >= source.min_genes
             dropped["few_genes"] += int((~good).sum())
-            if (library[good] <= 0).any():
-                raise UserError(
-                    f"{where}: {int((library[good] <= 0).sum())} cells have no counts; set data.min_genes=1"
-                )
+            if empty := int((library[good] <= 0).sum()):
+                raise UserError(f"{where}: {empty} cells have no counts; set data.min_genes=1")
             counts = counts if good.all() else counts[good]
             if mapper is not None:
                 counts = sp.csr_matrix(counts @ mapper)
@@ -103,9 +101,7 @@ def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, 
             libraries.append(library[good])
         rows = np.concatenate(kept)
         if not len(rows):
-            raise UserError(
-                f"{where}: no cell is left after the filters {dropped}; relax data.exclude or data.min_genes"
-            )
+            raise UserError(f"{where}: no cell is left by the filters {dropped}; relax data.exclude or data.min_genes")
         obs = obs.iloc[rows].copy()
         obs[keys.LIBRARY] = np.concatenate(libraries)
         check_levels(obs, source, where)

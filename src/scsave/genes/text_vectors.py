@@ -88,9 +88,7 @@ def sentence_encoder(model: str = "packaged", device: str | None = None) -> Call
     try:
         encoder = SentenceTransformer(model, device=device)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"vectors.model={model}: no such model here or on the hub ({str(error).splitlines()[0]})"
-        ) from None
+        raise UserError(f"vectors.model={model}: neither here nor on the hub ({str(error).splitlines()[0]})") from None
 
     def encode(texts: list[str], batch_size: int) -> np.ndarray:
         return encoder.encode(texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=None)

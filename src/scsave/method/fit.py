@@ -127,9 +127,8 @@ def _train(
     if "cells" in options.parts:
         check_cells(objective, rows.pairs, columns)
     model.cost |= fit_stages(model.network, plan, objective, rows, val_rows, options, seed)
-    model.info["parts"] = sorted(
-        {*model.info["parts"], *options.parts} - ({"head"} if model.network.head is None else set())
-    )
+    absent = {"head"} if model.network.head is None else set()
+    model.info["parts"] = sorted({*model.info["parts"], *options.parts} - absent)
     model.to(options.trainer.device)
     if model.network.head is not None and "head" in options.parts:
         fit_axes(model, train, seed)

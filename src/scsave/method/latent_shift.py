@@ -40,9 +40,8 @@ class LatentShift(Parts, Levels):
         self._learn_columns(data, columns)
         self.of_genes = columns.kind == "genes"
         nodes = self.nodes | {"backbone": {**self.backbone, "told": None}}
-        options = dataclasses.replace(
-            options or FitOptions(), parts=frozenset({"autoencoder"}), decoder_conditions=None
-        )
+        asked = {"parts": frozenset({"autoencoder"}), "decoder_conditions": None}
+        options = dataclasses.replace(options or FitOptions(), **asked)
         self.model = fit(nodes, data, split, columns, seed, options)
         train = data[split.train]
         self._learn_means(AnnData(sp.csr_matrix(self.model.encode(train)), obs=train.obs))

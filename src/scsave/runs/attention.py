@@ -123,9 +123,7 @@ def attention_of(model: Fitted, cells: AnnData, networks: list[Network], seed: i
 
     inner = model.network
     if inner.blocks.n_blocks > MOST_BLOCKS:
-        raise UserError(
-            f"analysis=attention: {inner.blocks.n_blocks} blocks, at most {MOST_BLOCKS} can be written down"
-        )
+        raise UserError(f"analysis=attention: {inner.blocks.n_blocks} blocks, at most {MOST_BLOCKS} can be written")
     rng = torch.Generator(model.device).manual_seed(seed)
     values, done = on(model.conditions.encode(cells.obs), model.device), 0
     with inference(inner), listening({name: getattr(inner, name) for name in networks}) as heard:

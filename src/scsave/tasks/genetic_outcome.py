@@ -166,8 +166,6 @@ def write_merged(folder: Path, outcome: Outcome, folds: list[str]) -> None:
     write_text(folder / TABLE, table_of(outcome))
     write_changes(folder, outcome)
     paths = [folder / FOLDS / slug(name) / PREDICTIONS for name in folds]
-    cells = [ad.read_h5ad(path) for path in paths if path.exists()]
-    if cells:
-        write_h5ad(
-            folder / PREDICTIONS, ad.concat(cells, join="inner", merge="same", uns_merge="first", index_unique="-")
-        )
+    if cells := [ad.read_h5ad(path) for path in paths if path.exists()]:
+        together = ad.concat(cells, join="inner", merge="same", uns_merge="first", index_unique="-")
+        write_h5ad(folder / PREDICTIONS, together)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,28 +17,13 @@ from scsave.training.loader import Batch, LatentRows, Rows, StepNoise
 Losses = dict[str, Tensor]  # named scalars, among them `loss`
 
 
-class Weights(Protocol):
-    """What the losses weigh and hide: part of the options of a plan, which says what each is."""
-
-    kl_weight: float
-    kl_warmup: float
-    mask_rate: float
-    joint_mask_rate: float
-    decoder_mask_rate: float
-    thinning: float
-    input_dropout: float
-    latent_noise: float
-    pairing: str
-    head_kl_weight: float
-
-
 @dataclass(frozen=True)
 class Step:
     """What a loss is computed with, beside the batch."""
 
     model: SAVEModel
     objective: Objective
-    weights: Weights
+    weights: Any  # what the losses weigh and hide: a `scsave.training.plan.Plan`
     noise: StepNoise
     number: int  # optimiser steps of the stage before this one
     steps: int  # of the whole stage

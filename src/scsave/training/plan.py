@@ -54,9 +54,7 @@ class Plan:
             raise UserError(f"training.then: {type(self.then).__name__} is no stage (scsave.training.stages.Stage)")
         names = [stage.name for stage in self.stages()]
         if twice := {name for name in names if names.count(name) > 1}:  # they would share a checkpoint
-            raise UserError(
-                f"training.then: this plan has a stage {twice.pop()} already; its stages: {', '.join(names)}"
-            )
+            raise UserError(f"training.then: this plan has a stage {twice.pop()} already; stages: {', '.join(names)}")
         if unknown := set(self.cool_from or {}) - set(names):
             raise UserError(f"training.cool_from: no stage {unknown.pop()}; the stages are {', '.join(names)}")
 

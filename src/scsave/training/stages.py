@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scsave.models.model import SAVEModel
 from scsave.models.networks import Posterior
 from scsave.training.loader import Batch, LatentRows
-from scsave.training.losses import Losses, Step, Weights, autoencoder_losses, flow_losses, head_losses, noise_loss
+from scsave.training.losses import Losses, Step, autoencoder_losses, flow_losses, head_losses, noise_loss
 
 # Parts of a model that can be asked for: the flow from noise and the flow from cells are one network, trained on either.
 PARTS = ("autoencoder", "noise", "cells", "head")
@@ -59,7 +59,7 @@ class Stage:
         """The module of which a moving average is validated and kept, if any."""
         return None
 
-    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Weights, parts: frozenset[str]) -> None:
+    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Any, parts: frozenset[str]) -> None:
         """Before the first step of a stage that reads latents."""
 
     def losses(self, step: Step, batch: Batch) -> Losses:
@@ -98,7 +98,7 @@ class FlowStage(Stage):
     def averaged(self, model: SAVEModel) -> nn.Module:
         return model.velocity
 
-    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Weights, parts: frozenset[str]) -> None:
+    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Any, parts: frozenset[str]) -> None:
         rows.standardise(model, weights.latent_noise)
         if "cells" in parts:
             rows.set_shifts(model)
@@ -118,7 +118,7 @@ class HeadStage(Stage):
     def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
         return [model.head] if model.head is not None else []
 
-    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Weights, parts: frozenset[str]) -> None:
+    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Any, parts: frozenset[str]) -> None:
         mu, logvar = rows.tensors["mu"].flatten(1), rows.tensors["logvar"].flatten(1)
         model.head.mean.copy_(mu.mean(0))
         model.head.std.copy_((mu.var(0) + logvar.exp().mean(0)).sqrt().clamp(min=1e-3))

@@ -15,7 +15,6 @@ from pydantic import PositiveInt
 from scsave.baselines.base import Learned
 from scsave.baselines.gene_sets import GeneSets
 from scsave.baselines.set_process.process import START, Process
-from scsave.data import stored_control
 from scsave.errors import UserError
 from scsave.genes.space import Missing, TextSpace
 from scsave.keys import Columns
@@ -49,10 +48,6 @@ class SetProcess(Learned, Process, GeneSets):
             raise UserError(f"method.weights: {', '.join(unknown)}; it takes {', '.join(START)}")
 
     @property
-    def organism(self) -> str:
-        return self.space.organism
-
-    @property
     def info(self) -> dict[str, Any]:
         """What was chosen on the training perturbations, for results.json."""
         return {
@@ -77,8 +72,6 @@ class SetProcess(Learned, Process, GeneSets):
         self.space.learn(train, self.seen, columns.organism)
         self.fit_changes()
         self._learn_own()
-        is_control = (train.obs[self.key].astype(str) == self.control).to_numpy()
-        self.control_cells = stored_control.drawn(train, is_control, seed)
         arrays = [getattr(self, name) for name in self.arrays] + ([] if self.axes is None else [self.axes])
         self._closed_form(sum(array.size for array in arrays), train.n_obs)
 
@@ -108,14 +101,13 @@ class SetProcess(Learned, Process, GeneSets):
 
     # --- files ---
     def state(self) -> dict[str, Any]:
-        """Everything learned, and some control cells to predict from, as plain types and tensors."""
+        """Everything learned, as plain types and tensors."""
         import torch
 
         return super().state() | {
             "axes": None if self.axes is None else torch.from_numpy(self.axes.copy()),
             "sets": [list(genes) for genes in self.sets],
             "space": self.space.state(),
-            "control_cells": stored_control.packed(self.control_cells),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -123,4 +115,3 @@ class SetProcess(Learned, Process, GeneSets):
         self.axes = None if state["axes"] is None else state["axes"].numpy()
         self.sets = [tuple(genes) for genes in state["sets"]]
         self.space.load_state(state["space"])
-        self.control_cells = stored_control.unpacked(state["control_cells"], self.genes)

@@ -96,9 +96,7 @@ class Unseen:
 
     def __post_init__(self) -> None:
         if bool(self.hold_out) == (self.fraction is not None):
-            raise UserError(
-                "split=unseen needs either split.hold_out=[{column: level, ...}] or split.fraction, not both"
-            )
+            raise UserError("split=unseen needs split.hold_out=[{column: level, ...}] or split.fraction, not both")
 
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         codes, levels = combinations(data.obs, columns.conditions)
