@@ -9,7 +9,8 @@ import torch
 from scsave.data.conditions import Conditions
 from scsave.flow.paths import CFM
 from scsave.models.backbone import AttentionBackbone
-from scsave.models.integration import IntegrationHead, LevelShift
+from scsave.models.conditions import LevelShift
+from scsave.models.integration import IntegrationHead
 from scsave.models.networks import Velocity
 from scsave.training.loader import StepNoise
 from scsave.training.losses import Step, cells_loss, head_losses

@@ -6,8 +6,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.gene_selection import prepared
-from scsave.data.preprocess import as_counts, log1p_normalise
+from scsave.data.preprocess import as_counts, log1p_normalise, prepared
 from scsave.errors import UserError
 
 LOOKED_AT = 50  # cells whose X is compared

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.gene_selection import prepared, select_cells
+from scsave.data.preprocess import prepared, select_cells
 from scsave.stats.resample import subsample
 
 MOST = 500

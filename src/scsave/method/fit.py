@@ -14,7 +14,7 @@ from scsave.blocking.schemes import BlockingContext
 from scsave.components import Node, build
 from scsave.data import stored_control
 from scsave.data.conditions import Conditions
-from scsave.data.gene_selection import select_cells
+from scsave.data.preprocess import select_cells
 from scsave.data.splits.split import Split
 from scsave.data.splits.strata import combinations
 from scsave.errors import UserError

@@ -18,7 +18,7 @@ from anndata import AnnData
 from scsave.components import build
 from scsave.compose import compose, plain
 from scsave.data.from_anndata import as_prepared, with_genes
-from scsave.data.gene_selection import select_genes
+from scsave.data.preprocess import select_genes
 from scsave.errors import UserError
 from scsave.keys import Columns
 from scsave.method.fitted import Fitted, Sampler

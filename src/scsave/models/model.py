@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from scsave.blocking.blocks import GeneBlocks
 from scsave.data.conditions import Conditions, Values
 from scsave.keys import TARGET_SUM
-from scsave.models.conditions import ConditionEncoder, Vectors, set_shift
-from scsave.models.integration import IntegrationHead, level_shift
+from scsave.models.conditions import ConditionEncoder, Vectors, level_shift, set_shift
+from scsave.models.integration import IntegrationHead
 from scsave.models.likelihoods import Head, Likelihood
 from scsave.models.networks import Backbone, Decoder, Encoder, Posterior, Velocity
 

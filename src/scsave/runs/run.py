@@ -14,7 +14,7 @@ from anndata import AnnData
 from omegaconf import DictConfig, OmegaConf
 
 from scsave.components import build
-from scsave.data.gene_selection import select_genes
+from scsave.data.preprocess import select_genes
 from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
