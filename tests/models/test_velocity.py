@@ -13,9 +13,9 @@ from scsave.models.conditions import LevelShift
 from scsave.models.integration import IntegrationHead
 from scsave.models.networks import Velocity
 from scsave.training.loader import StepNoise
-from scsave.training.losses import Step, cells_loss, head_losses
 from scsave.training.pairs import Pairs
 from scsave.training.plan import TwoStage
+from scsave.training.stages import Step, cells_loss, head_losses
 from tests.models.test_model import SMALL
 
 OBS = pd.DataFrame({"condition": ["ctrl", "a", "b", "a"], "batch": ["1", "2", "1", "2"]})

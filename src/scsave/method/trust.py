@@ -20,9 +20,9 @@ from scsave.method.decoding import inference
 from scsave.method.fitted import Fitted
 from scsave.stats.agreement import pearson
 from scsave.training.loader import LatentRows, Rows, StepNoise
-from scsave.training.losses import Step, cells_loss
 from scsave.training.pairs import Pairs
 from scsave.training.plan import Plan
+from scsave.training.stages import Step, cells_loss
 
 log = logging.getLogger("scsave")
 LEAVE = (0.0, 0.25, 0.5, 0.75, 1.0)  # lambda: none of the field beyond the shift, to all of it

@@ -11,9 +11,8 @@ from scsave.errors import UserError
 from scsave.flow.objective import Objective
 from scsave.models.model import SAVEModel
 from scsave.training.loader import Batch, Rows, StepNoise
-from scsave.training.losses import Losses, Step
 from scsave.training.plan import Plan
-from scsave.training.stages import Stage
+from scsave.training.stages import Losses, Stage, Step
 
 PER_GENE_LR = 10.0  # times the learning rate of the networks: one number a gene gets few and small gradients
 FORMAT = 3  # of stage checkpoints
