@@ -103,8 +103,4 @@ def fitted(method: Method, data: AnnData, split: Split, columns: Columns, config
 
 def trained_on(data: AnnData, split: Split) -> dict[str, Any]:
     """What tells the cells of a run from others: the sum of their file, their number, the hash of the split."""
-    return {
-        "checksum": data.uns.get(keys.UNS, {}).get("checksum", ""),
-        "cells": int(data.n_obs),
-        "split": split.hash,
-    }
+    return {"checksum": data.uns.get(keys.UNS, {}).get("checksum", ""), "cells": int(data.n_obs), "split": split.hash}
