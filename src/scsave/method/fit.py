@@ -26,7 +26,7 @@ from scsave.method.gene_sets import gene_set_columns, perturbed_genes
 from scsave.method.integrate import fit_axes
 from scsave.method.technical import every_column, technical_columns
 from scsave.method.trust import settle
-from scsave.stats.columns import gene_moments, library_range
+from scsave.stats.moments import gene_moments, library_range
 from scsave.training.loader import CellRows
 from scsave.training.options import FitOptions
 from scsave.training.pairs import Pairs, pairs_of

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from scsave.keys import TARGET_SUM
-from scsave.stats.columns import GeneMoments
+from scsave.stats.moments import GeneMoments
 
 Space, Draw = Literal["counts", "scaled"], Literal["mean", "sample"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,16 @@ from anndata import AnnData
 from omegaconf import OmegaConf
 
 from scsave import keys
-from scsave.components import build
+from scsave.components import Node, build
+from scsave.data.h5ad import H5AD
+from scsave.data.read import open_cells, rejoined
 from scsave.errors import UserError
 from scsave.files import whole_folder, write_h5ad, write_text
 from scsave.runs.config import RunConfig
 from scsave.runs.naming import CONFIG, checkpoint_run, named_on_command_line, override_values, overrides, read_config
 
 if TYPE_CHECKING:
+    from scsave.data.conditions import Conditions
     from scsave.method.fitted import Fitted
 
 _EVERY_MODE = {"mode", "ckpt", "seed", "out", "trainer", "paths", "hydra", "logger", "figures"}
@@ -26,6 +30,13 @@ _TAKES = {
     "predict": {"n", "perturbations", "route", "data", "sampling", "objective"},
     "integrate": {"data", "task", "sampling", "objective"},
 }
+
+BLANK = "no_condition"
+# What says which cells and genes the run was made with: another file has its own.
+_OF_THE_RUN = (
+    "path", "exclude", "max_cells", "max_genes", "n_top_genes", "min_cells", "min_level_cells", "rare_levels", "control",
+    "perturbation_key", "perturbation_kind",
+)  # fmt: skip
 
 
 def use(config: RunConfig, folder: Path) -> None:
@@ -106,7 +117,6 @@ def control_cells(config: RunConfig, model: Fitted) -> AnnData | None:
     from scsave.data.perturbations import parse
     from scsave.data.stored_control import drawn
     from scsave.method.predict import vocabulary
-    from scsave.runs.new_cells import new_cells
 
     given = override_values("data") or {"path": config.data.get("path")}
     if given.get("path") is None:
@@ -133,9 +143,7 @@ def integrate(config: RunConfig, folder: Path, model: Fitted) -> None:
     How the run read its data (or another option of the group that the command picks) is how the new file is read, and its
     `task.reference` holds unless the command says task=batch_correction.
     """
-    from scsave.data.read import rejoined
     from scsave.method.integrate import check_head, describe, integrate
-    from scsave.runs.new_cells import new_cells
 
     check_head(model)
     run, given = stored(config), override_values("data")
@@ -146,6 +154,41 @@ def integrate(config: RunConfig, folder: Path, model: Fitted) -> None:
     found.obs = rejoined(found.obs, Path(given["path"]))
     path = written(folder / "integrated.h5ad", found)
     print(f"{describe(model, cells, found)}: {path}")
+
+
+def new_cells(stored: Node, asked: dict[str, Any], conditions: Conditions, cache: Path) -> AnnData:
+    """Cells of `asked["path"]`, prepared as the run's data were (`stored`), every cell kept, (N, all genes of the file).
+
+    `asked` replaces settings of the run. A column of the model that the file lacks is left out: it is masked then.
+    Raises UserError as any data set does, and where no file is named.
+    """
+    if not asked.get("path"):
+        raise UserError("mode=integrate needs the new cells: data.path=<file>.h5ad")
+    known = {f.name for f in fields(H5AD)}
+    settings = {k: v for k, v in stored.items() if k in known and k not in _OF_THE_RUN} | {"min_level_cells": 1} | asked
+    with open_cells(Path(settings["path"])) as raw:
+        cell_names = raw.obs.index.to_series().astype(str)
+        there = set(map(str, raw.obs.columns))
+    ways = settings.get("from_names") or {}
+    settings["from_names"] = {
+        column: way for column, way in ways.items() if cell_names.str.extract(way, expand=False).notna().all()
+    }
+    there |= set(settings["from_names"])
+    names = settings.get("columns") or {}
+
+    def has(column: str | None) -> bool:
+        return column is not None and not there.isdisjoint({column, *names.get(column, [])})
+
+    settings["conditions"] = [column.name for column in conditions.columns if has(column.name)]
+    for key in ("cell_type_key", "batch_key", "library_key"):
+        if key not in asked and not has(settings.get(key)):
+            settings[key] = None
+    if "keep" not in asked:
+        settings["keep"] = [column for column in settings.get("keep") or [] if has(column)]
+    if not settings["conditions"]:  # prepared cells carry one at least: a column of empty text, a batch of nobody's
+        settings["conditions"] = [BLANK]
+        settings["from_names"] |= {BLANK: "^()"}
+    return build(settings | {"_target_": "scsave.data.h5ad.H5AD"}, "data").load(cache)
 
 
 def written(path: Path, cells: AnnData) -> Path:
