@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 import pandas as pd
 from pydantic import Field
 
-from scsave.data.catalog import data_with
+from scsave.compose import data_with
 from scsave.errors import UserError
 from scsave.keys import Columns
 from scsave.protocol import Context, Method, Outcome

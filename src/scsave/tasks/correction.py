@@ -9,7 +9,7 @@ from anndata import AnnData
 from pydantic import PositiveInt
 
 from scsave import keys
-from scsave.data.catalog import data_with
+from scsave.compose import data_with
 from scsave.errors import UserError
 from scsave.files import write_h5ad
 from scsave.keys import Columns
