@@ -98,9 +98,10 @@ def nearest(name: str, known: typing.Iterable[str]) -> str:
 def explain(error: pydantic.ValidationError, where: str, known: list[str]) -> str:
     """The first mistake, in one line."""
     first = error.errors()[0]
-    key = ".".join([where, *map(str, first["loc"][:1])]).strip(".")
+    name = str(first["loc"][-1] if first["type"] == "extra_forbidden" else first["loc"][0])
+    key = f"{where}.{name}".strip(".")
     if first["type"] == "extra_forbidden":
-        guess = nearest(str(first["loc"][0]), known).replace("mean ", f"mean {where}." if where else "mean ")
+        guess = nearest(name, known).replace("mean ", f"mean {where}." if where else "mean ")
         return f"{key}: unknown key; {where or 'the config'} takes: {', '.join(known)}{guess}"
     if first["type"] == "missing":
         return f"{key}: missing; set it with {key}=..."

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scsave.errors import UserError
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
 RESULTS, FOLDS = "results.json", "folds"  # names below a folder of scores
+_NO_ROOM = 2**16  # bytes: a disk with less had no room for a write that failed
+_UNWRITABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
+    errno.EEXIST, errno.ENAMETOOLONG, errno.EIO,
+)  # fmt: skip
 
 
 def slug(name: str) -> str:
@@ -31,21 +39,62 @@ def whole_folder(folder: Path) -> Path:
     return folder.parent.parent if folder.parent.name == FOLDS else folder
 
 
+def partial_of(path: Path) -> Path:
+    """What this process writes before it is called `path`."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path`, of the same ending, which becomes `path` where the body ends well and is removed otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    """A name beside `path` to write to. It becomes `path` where the body ends well, and is removed otherwise.
+
+    What was at `path` is whole until then. UserError where the file can't be written: no room, no right to, a file where
+    its folder should be.
+    """
+    partial = partial_of(path)
     try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except BaseException as error:
+        why = unwritable(error, path.parent)  # before room is made
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if why:
+            raise UserError(
+                f"{path}: cannot be written ({why}); what was there before is as it was; make room, or give another folder"
+            ) from error
+        raise
+
+
+def unwritable(error: BaseException, folder: Path | None = None) -> str | None:
+    """Why nothing could be written, in the system's words; None for an error of another kind.
+
+    torch and HDF5 say no more of a full disk than that a write has failed, so the room that `folder` has is looked at too.
+    """
+    for one in (error, error.__cause__, error.__context__):
+        if isinstance(one, OSError) and one.errno in _UNWRITABLE:
+            return os.strerror(one.errno)
+    if isinstance(error, OSError | RuntimeError) and folder is not None and folder.is_dir():
+        status = os.statvfs(folder)
+        if status.f_bavail * status.f_frsize < _NO_ROOM:
+            return os.strerror(errno.ENOSPC)
+    return None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that are no more left half written below a run's folder."""
+    import psutil
+
+    for left in folder.rglob(".*.partial*"):
+        pid = left.name.partition(".partial")[0].rpartition(".")[2]
+        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+            left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -54,13 +103,13 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_h5ad(path: Path, data: AnnData) -> None:
-    with replacing(path) as beside:
-        data.write_h5ad(beside, compression="gzip")
+    with replacing(path) as partial:
+        data.write_h5ad(partial, compression="gzip")
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    with replacing(path) as beside:
-        np.savez_compressed(beside, **arrays)
+    with replacing(path) as partial:
+        np.savez_compressed(partial, **arrays)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def test_what_was_written_is_read(tmp_path):
     [
         ({"format": 1, "state": {}}, rf"format 1, this version of scsave reads format {FORMAT}: train again"),
         ({"state": {}}, r"format \?, this version"),
-        ([1, 2], r"format \?, this version"),
+        ([1, 2], "not a checkpoint, but a list: train again"),
         ({"format": FORMAT, "method": "scgen"}, "a checkpoint of method=scgen, not of method=save"),
     ],
 )

@@ -164,7 +164,7 @@ class Conditions:
             elif pd.api.types.is_numeric_dtype(obs[name]) and not pd.api.types.is_bool_dtype(obs[name]):
                 columns.append(Numeric.fit(name, obs[name]))
             else:
-                columns.append(Categorical(name, tuple(sorted(obs[name].astype(str).unique()))))
+                columns.append(Categorical(name, tuple(sorted(obs[name].dropna().astype(str).unique()))))
         return cls(tuple(columns))
 
     @property
@@ -175,11 +175,12 @@ class Conditions:
         return Conditions(tuple(column for column in self.columns if column.name in names))
 
     def knows(self, obs: pd.DataFrame) -> np.ndarray:
-        """Cells whose level is in the vocabulary in every categorical column, (N,) bool; an absent column is known to none."""
+        """Cells whose level is in the vocabulary, or missing, in every categorical column, (N,) bool."""
         known = np.ones(len(obs), dtype=bool)
         for column in self.columns:
             if column.kind == "categorical":
-                known &= obs[column.name].astype(str).isin(column.levels).to_numpy() if column.name in obs else False
+                told = obs[column.name]
+                known &= (told.astype(str).isin(column.levels) | told.isna()).to_numpy()
         return known
 
     def outside(self, obs: pd.DataFrame) -> list[str]:

@@ -25,7 +25,8 @@ def check_hdf5(path: Path, members: set[str]) -> None:
     import h5py
 
     if not path.is_file():
-        raise UserError(f"{path}: no such file; give data.path=<an existing file>")
+        what = "a folder, not a file" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {what}; give data.path=<an existing file>")
     if looks_like_html(path):
         raise UserError(f"{path}: this is an HTML page, not an h5ad file; delete it and download it with a browser")
     with open(path, "rb") as file:

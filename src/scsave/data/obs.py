@@ -1,6 +1,7 @@
 """Columns of obs: found under their names in the file, checked, and which cells are kept."""
 
 import logging
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -72,10 +73,18 @@ def prepare_obs(obs: pd.DataFrame, source: DataSettings, where: str) -> pd.DataF
     return out
 
 
+def said_nowhere(name: str, asked: Iterable[object], column: pd.Series, what: str, where: str) -> None:
+    """A warning where none of the levels that an option names is there: it changes nothing then."""
+    there = column.dropna().astype(str).unique()
+    if not {str(level) for level in asked} & set(there):
+        log.warning("%s: %s %s, but '%s' has none of them: %s", where, what, listed(asked, 5), name, listed(there))
+
+
 def labels(column: pd.Series, source: DataSettings, where: str) -> pd.Series:
     """Labels of the column `column.name` as the set calls them: `levels`, `fill_missing`, canonical sets of genes."""
     name, to = column.name, source.levels.get(column.name, {})
     if to:
+        said_nowhere(name, to, column, f"data.levels={{{name}: ...}} renames", where)
         column = column.astype(object).map(lambda level: to.get(level, level)).astype("category")
     if name in source.fill_missing:
         column = column.astype(object).fillna(source.fill_missing[name]).astype("category")
@@ -109,11 +118,14 @@ def choose_cells(obs: pd.DataFrame, source: DataSettings, where: str) -> np.ndar
     for column, levels in source.exclude.items():
         if column not in obs:
             raise UserError(f"{where}: data.exclude names '{column}', which is none of {', '.join(obs.columns)}")
+        said_nowhere(column, levels, obs[column], f"data.exclude={{{column}: ...}} leaves out", where)
         keep &= ~obs[column].astype(str).isin([str(level) for level in levels]).to_numpy()
     lost = np.zeros(len(obs), dtype=bool)
     for column in source.obs_keys:
         infinite = np.isinf(obs[column].to_numpy()) if obs[column].dtype != "category" else np.zeros_like(lost)
         for what, bad in (("missing", obs[column].isna().to_numpy()), ("infinite", infinite)):
+            if column == source.cell_type_key and source.keeps_unlabelled and not source.drop_missing and not bad.all():
+                continue
             lost |= bad
             if (bad & keep).any() and not source.drop_missing:
                 control = column == source.perturbation_key and source.control is not None

@@ -93,6 +93,8 @@ class Rows:
             part = self.element[rows]
             if sp.issparse(part):
                 self._indices(part.indices, self.shape[1])
+            elif part.dtype == np.float16:  # which scipy has no sparse matrices of
+                part = part.astype(np.float32)
             return sp.csr_matrix(part)
 
 

@@ -1,8 +1,9 @@
 """Settings of a data set: its file, what its columns are for, and which cells and genes are kept. Nothing is read here."""
 
 import math
+import re
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -13,6 +14,16 @@ RESERVED = (LIBRARY, "cell")  # names in obs of every file that is written: libr
 X = "X"  # the name of the main matrix among the layers
 # Fields that say what the set is, or what is done after loading: the prepared cells are the same without them.
 _NOT_PREPARATION = {"name", "citation", "licence", "n_top_genes", "min_cells", "path", "mirrors"}
+
+
+def check_pattern(option: str, pattern: str, groups: int) -> None:
+    """UserError where a regular expression can't be read, or lacks the group whose text is taken."""
+    try:
+        found = re.compile(pattern).groups
+    except re.error as error:
+        raise UserError(f"data.{option}: '{pattern}' is no regular expression ({error})") from None
+    if found < groups:
+        raise UserError(f"data.{option}: '{pattern}' has no group; write brackets around what is taken: '({pattern})'")
 
 
 @dataclass(kw_only=True)
@@ -65,6 +76,7 @@ class DataSettings:
     path: str | None = None
     citation: str = ""
     licence: str = ""
+    keeps_unlabelled: ClassVar[bool] = False  # of cells without a cell type; a task that can do with some sets it
 
     def __post_init__(self) -> None:
         # configs say null: Hydra merges into an empty dict only keys that it has
@@ -85,6 +97,16 @@ class DataSettings:
         for name in self.conditions:
             if self.conditions.count(name) > 1:
                 raise UserError(f"data.conditions=[{', '.join(self.conditions)}] names '{name}' twice; name it once")
+        for option in ("numeric", "levels", "fill_missing"):
+            for name in getattr(self, option):
+                if name not in self.obs_keys:
+                    raise UserError(
+                        f"data.{option} names '{name}', which is none of the columns that are read "
+                        f"({', '.join(self.obs_keys) or 'none'}): name it in data.conditions or data.keep too"
+                    )
+        for option, patterns in (("drop_genes", [self.drop_genes]), ("from_names", self.from_names.values())):
+            for pattern in filter(None, patterns):
+                check_pattern(option, pattern, groups=int(option == "from_names"))
         for name in self.obs_keys:
             if name in RESERVED:
                 raise UserError(
@@ -130,4 +152,5 @@ class DataSettings:
 
     def preparation(self) -> dict[str, Any]:
         """The fields that change the prepared cells, plain types."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_PREPARATION}
+        kept = {"keeps_unlabelled": True} if self.keeps_unlabelled else {}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_PREPARATION} | kept

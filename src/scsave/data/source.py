@@ -6,6 +6,7 @@ Prepared cells are made a chunk of rows at a time, once, under a lock, and read 
 import glob
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,7 +29,6 @@ from scsave.data.preprocess import as_counts, check_library, log1p_normalise, un
 from scsave.data.read import RawCells
 from scsave.data.settings import DataSettings
 from scsave.errors import UserError
-from scsave.files import replacing
 from scsave.stats.resample import subsample
 
 VERSION = 4  # of the prepared files: raise it when preparing the same file gives other cells
@@ -178,6 +178,11 @@ def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, 
 def finish(data: AnnData, source: DataSettings, where: str) -> AnnData:
     """Written cells as the package uses them: without rare levels, `X` filled in (log1p), unused levels gone."""
     common = check_levels(data.obs, source, where)
+    if not common.any():
+        raise UserError(
+            f"{where}: no cell is left without its rare levels (data.min_level_cells={source.min_level_cells}); name "
+            "columns with fewer levels in data.conditions"
+        )
     if not common.all():
         data.uns[keys.UNS]["dropped_cells"]["rare_levels"] = int((~common).sum())
         data = data[common].copy()
@@ -203,13 +208,17 @@ def build_once(path: Path, build: Callable[[Path], None], timeout: float = 6 * 3
     if path.exists():
         return path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # of the lock
+        path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(path.name + ".lock"), timeout=timeout):
             if not path.exists():
                 for left in path.parent.glob(f".{glob.escape(path.stem)}.*{path.suffix}"):
                     left.unlink()
-                with replacing(path) as beside:
+                beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+                try:
                     build(beside)
+                    os.replace(beside, path)
+                finally:
+                    beside.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"{path.parent}: the prepared cells cannot be written ({error}); set paths.cache=<a folder with room>"

@@ -29,13 +29,18 @@ def guided(field: ConditionalField, conditions: Conditions, values: Values, weig
     return lambda x, t: (1 - weight) * field(x, t, null) + weight * field(x, t, values)
 
 
-def _per_condition(
-    field: ConditionalField, conditions: Conditions, values: Values, weight: dict[str, float]
-) -> VectorField:
-    if unknown := set(weight) - set(conditions.names):
+def check_named(conditions: Conditions, weight: Weight) -> None:
+    """UserError for a weight of a column that is no condition."""
+    if isinstance(weight, dict) and (unknown := set(weight) - set(conditions.names)):
         raise UserError(
             f"sampling.guidance names {', '.join(sorted(unknown))}, but the conditions are: {', '.join(conditions.names)}"
         )
+
+
+def _per_condition(
+    field: ConditionalField, conditions: Conditions, values: Values, weight: dict[str, float]
+) -> VectorField:
+    check_named(conditions, weight)
     null, weights = conditions.null(values), {name: weight.get(name, 1.0) for name in conditions.names}
     single = {name: conditions.only(values, name) for name, w in weights.items() if w != 0.0}
 

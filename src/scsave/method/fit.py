@@ -18,12 +18,14 @@ from scsave.data.preprocess import select_cells
 from scsave.data.splits.split import Split
 from scsave.data.splits.strata import combinations
 from scsave.errors import UserError
+from scsave.flow.guidance import check_named
 from scsave.flow.paths import CFM, VPCFM
 from scsave.genes.space import TextSpace
 from scsave.keys import Columns
 from scsave.method.fitted import Fitted
 from scsave.method.gene_sets import gene_set_columns, perturbed_genes
 from scsave.method.integrate import fit_axes
+from scsave.method.respond import check_routes
 from scsave.method.technical import every_column, technical_columns
 from scsave.method.trust import settle
 from scsave.stats.moments import gene_moments, library_range
@@ -67,6 +69,7 @@ def fit(
     space, sets = _gene_sets(nodes, train, data, columns)
     names = every_column(columns, technical) if options.conditions is None else options.conditions
     conditions = Conditions.fit(train.obs, names, sets)
+    check_named(conditions, nodes["sampling"].get("guidance", 1.0))
     given = _given(nodes["backbone"].get("told"), options.decoder_conditions, technical, conditions)
     kept = {k: v for k, v in nodes.items() if k in NODES}
     model = Fitted.assemble(kept, blocks, conditions, given, space, seed, columns.perturbation)
@@ -83,6 +86,7 @@ def fit(
         "levels": occurring(train.obs, conditions, sets),
         "parts": [],
     }
+    check_routes(model, options.routes)
     if sets:
         labels = train.obs[columns.perturbation].astype(str)
         model.control = stored_control.drawn(train, (labels == columns.control).to_numpy(), seed)
@@ -166,7 +170,8 @@ def occurring(obs: pd.DataFrame, conditions: Conditions, sets: dict[str, Any]) -
     names = [column.name for column in conditions.columns if column.kind == "categorical" and column.name not in sets]
     if not names:
         return []
-    table = obs[names].astype(str).value_counts().sort_index().reset_index(name="cells")
+    told = obs[names].astype(object).where(obs[names].notna(), keys.MASK).astype(str)
+    table = told.value_counts().sort_index().reset_index(name="cells")
     return [row | {"cells": int(row["cells"])} for row in table.to_dict("records")]
 
 

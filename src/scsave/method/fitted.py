@@ -19,15 +19,17 @@ from scsave.blocking.blocks import GeneBlocks
 from scsave.components import Node, build, check_nested
 from scsave.data import stored_control
 from scsave.data.conditions import Conditions, GeneSet
+from scsave.errors import UserError
 from scsave.flow.guidance import Weight
 from scsave.genes.space import TextSpace
 from scsave.method.decoding import batches, decoded, inference, on
-from scsave.models.checkpoint import FILE, read_checkpoint, write_checkpoint
+from scsave.models.checkpoint import FILE, check_state, find_checkpoint, read_checkpoint, write_checkpoint
 from scsave.models.conditions import Vectors
 from scsave.models.model import SAVEModel
 from scsave.models.networks import Velocity
 
 METHOD = "save"  # in a checkpoint: which method's it is
+CONTENT = ("nodes", "blocks", "conditions", "decoder_conditions", "state", "space", "control", "info")
 ABOUT = ("source", "blocking", "library_range", "perturbation", "control", "cell_type", "batch", "technical", "leave")
 
 
@@ -178,7 +180,17 @@ class Fitted:
     @classmethod
     def load(cls, where: str | Path, device: str | torch.device = "cpu") -> Fitted:
         """From a run directory or a checkpoint file. UserError where it is missing, damaged or another method's."""
-        content = read_checkpoint(where, METHOD)
+        path, content = find_checkpoint(where), read_checkpoint(where, METHOD)
+        if missing := [name for name in CONTENT if name not in content]:
+            raise UserError(f"{path}: not a whole checkpoint, it lacks {', '.join(missing)}: train again")
+        try:
+            return cls._restored(path, content).to(device)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:  # a part is there, and is something else
+            said = f"{type(error).__name__}: {error}"
+            raise UserError(f"{path}: not a whole checkpoint ({said}): train again") from error
+
+    @classmethod
+    def _restored(cls, path: Path, content: dict[str, Any]) -> Fitted:
         for name, node in content["nodes"].items():  # all of them, before any is built
             check_nested(node, name)
         space = None
@@ -188,8 +200,9 @@ class Fitted:
         blocks, conditions = GeneBlocks.from_dict(content["blocks"]), Conditions.from_list(content["conditions"])
         model = cls.assemble(content["nodes"], blocks, conditions, content["decoder_conditions"], space, seed=0,
                              perturbation=content["info"]["perturbation"])  # fmt: skip
+        check_state(path, content["state"], model.network.state_dict(), "train again")
         model.network.load_state_dict(content["state"])
         model.network.requires_grad_(False).eval()
         model.info = content["info"]
         model.control = stored_control.unpacked(content["control"], model.genes)
-        return model.to(device)
+        return model

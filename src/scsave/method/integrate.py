@@ -32,7 +32,7 @@ def integrate(model: Fitted, cells: AnnData, reference: str | None = None) -> An
     """
     started, network = time.perf_counter(), model.network
     check_head(model)
-    given, technical = technical_levels(model, reference), model.conditions.subset(model.info["technical"])
+    given = technical_levels(model, reference)
     z = torch.from_numpy(model.encode(cells)).to(model.device)  # (N, L * d)
     library = model.library(cells)
     expression = mean = corrected(model, z, library, technical_levels(model, None))
@@ -51,7 +51,7 @@ def integrate(model: Fitted, cells: AnnData, reference: str | None = None) -> An
         "made_by": f"scsave {__version__}",
         keys.CORRECTED: True,
         "reference": reference or MEAN,
-        "cells_of_unknown_batch": int((~technical.knows(cells.obs)).sum()),
+        "cells_of_unknown_batch": int((~known_levels(model, cells.obs)).sum()),
     }
     model.cost["seconds_integrate"] = time.perf_counter() - started
     return out
@@ -124,6 +124,15 @@ def corrected(model: Fitted, z: Tensor, library: Tensor, given: pd.DataFrame) ->
                 total += network.likelihood(network.decode(latent, one), size).mean()
             out[start : start + CHUNK] = network.to_log1p(total / len(given), size).cpu().numpy()
     return out
+
+
+def known_levels(model: Fitted, obs: pd.DataFrame) -> np.ndarray:
+    """Cells whose technical levels training had, (N,) bool; a column that the cells lack is known to none."""
+    known = np.ones(len(obs), dtype=bool)
+    for column in model.conditions.columns:
+        if column.name in model.info["technical"] and column.kind == "categorical":
+            known &= obs[column.name].astype(str).isin(column.levels).to_numpy() if column.name in obs else False
+    return known
 
 
 def describe(model: Fitted, cells: AnnData, found: AnnData) -> str:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -37,9 +37,15 @@ def respond(model: Fitted, control: AnnData, target: str, seed: int, route: str)
         raise UserError(
             f"route={route} needs the part {needed} of the model; this run left it out: add it to task.routes"
         )
-    if why := undefined(model, route):
-        raise UserError(f"route={route}: {why}")
+    check_routes(model, [route])
     return call(model, control, target, seed)
+
+
+def check_routes(model: Fitted, routes: Iterable[str]) -> None:
+    """UserError for a route that is not defined for a model, whatever its weights will be."""
+    for route in routes:
+        if why := undefined(model, route):
+            raise UserError(f"route={route}: {why}")
 
 
 def undefined(model: Fitted, route: str) -> str | None:

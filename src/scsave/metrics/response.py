@@ -14,6 +14,7 @@ from scsave.metrics.cells import Space, expression
 from scsave.metrics.differential import overlap, top_genes, typical_error, welch_t
 from scsave.metrics.distribution import distances, squared
 from scsave.metrics.registry import checked, rows
+from scsave.metrics.technical import DEPTH, depth_factor
 from scsave.stats.aggregate import NAN, mean_of
 from scsave.stats.agreement import pearson, r2
 from scsave.stats.moments import Moments, moments
@@ -108,6 +109,7 @@ class ResponseScorer:
         if not real.n_obs:
             raise UserError("response: there are no real cells to score against")
         self.halves, self.genes, self.seed = split_control(control, seed), list(train.var_names), seed
+        self.depth_factor = depth_factor(control, real, "response")
         self.space = Space.fit(train, expression(train, "training cells"), n_top_genes, n_components, seed, max_cells)
         self._control = moments(self._expression(control, "control cells"))
         self._starts = [moments(self._expression(part, "control cells")) for part in self.halves]
@@ -131,6 +133,7 @@ class ResponseScorer:
         return {
             "control_cells": [part.n_obs for part in self.halves],
             "real_cells": self._real.shape[0],
+            DEPTH: self.depth_factor,
             "genes": len(self.genes),
             "de_genes": len(self.truth.de),
             **self.space.info,

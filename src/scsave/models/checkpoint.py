@@ -6,24 +6,69 @@ expression), space (of gene vectors) and control cells where perturbations are s
 """
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scsave.errors import UserError
-from scsave.files import replacing
+from scsave.files import replacing, write_text
 
 FORMAT = 3
 FILE = "model.ckpt"
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """With its sha256 next to it."""
-    with replacing(path) as beside:
-        torch.save({"format": FORMAT} | content, beside)
-        digest = hashlib.sha256(beside.read_bytes()).hexdigest()
-    path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
+    """Beside and renamed, with its sha256 next to it."""
+    with summed(path) as partial:
+        torch.save({"format": FORMAT} | content, partial)
+
+
+@contextmanager
+def summed(path: Path) -> Iterator[Path]:
+    """As `scsave.files.replacing`, with the file's sha256 kept beside it; until the new sum stands there is none."""
+    with replacing(path) as partial:
+        yield partial
+        digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+        path.with_suffix(".sha256").unlink(missing_ok=True)
+    write_text(path.with_suffix(".sha256"), f"{digest}  {path.name}\n")
+
+
+def read_summed(path: Path, otherwise: str) -> dict[str, Any]:
+    """What `torch.save` wrote to a file, plain types and tensors only.
+
+    UserError, ending in what to do `otherwise`, where its sum is another or it can't be read.
+    """
+    recorded = path.with_suffix(".sha256")
+    if recorded.exists():
+        known = recorded.read_bytes().decode(errors="replace").split()
+        if hashlib.sha256(path.read_bytes()).hexdigest() != (known or [""])[0]:
+            raise UserError(f"{path}: its sha256 is not the one in {recorded.name}; the file is damaged: {otherwise}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path}: not a checkpoint that can be read ({type(error).__name__}): {otherwise}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a checkpoint, but a {type(content).__name__}: {otherwise}")
+    return content
+
+
+def check_state(path: Path, state: Any, wanted: Mapping[str, Tensor], otherwise: str) -> None:
+    """UserError unless `state` has the weights `wanted`, by name and shape."""
+    found = (
+        {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+        if isinstance(state, Mapping)
+        else {}
+    )
+    for name, value in wanted.items():
+        if found.get(name) != tuple(value.shape):
+            has = found.get(name, "none")
+            raise UserError(
+                f"{path}: not the weights of this model ({name} is {has}, not {tuple(value.shape)}): {otherwise}"
+            )
 
 
 def find_checkpoint(where: str | Path) -> Path:
@@ -45,16 +90,10 @@ def find_checkpoint(where: str | Path) -> Path:
 def read_checkpoint(where: str | Path, method: str) -> dict[str, Any]:
     """Content of a checkpoint of `method`. UserError if it is missing, damaged, another method's or of another format."""
     path = find_checkpoint(where)
-    recorded = path.with_suffix(".sha256")
-    if recorded.exists() and hashlib.sha256(path.read_bytes()).hexdigest() != recorded.read_text().split()[0]:
-        raise UserError(f"{path}: its sha256 is not the one in {recorded.name}; the file is damaged, train again")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"{path}: not a checkpoint that can be read ({type(error).__name__})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else None
-        raise UserError(f"{path}: format {found or '?'}, this version of scsave reads format {FORMAT}: train again")
+    content = read_summed(path, "train again")
+    if content.get("format") != FORMAT:
+        found = content.get("format") or "?"
+        raise UserError(f"{path}: format {found}, this version of scsave reads format {FORMAT}: train again")
     if content.get("method") != method:
         raise UserError(f"{path}: a checkpoint of method={content.get('method')}, not of method={method}")
     return content

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from scsave.files import replacing
 
 CONTROL, REAL, GENERATED, OTHER, GREY = "#5A5A5A", "#4C72B0", "#DD8452", "#8C8C8C", "#D9D9D9"
 MARKERS = "osD^vPX*<>dph8"
@@ -67,10 +68,8 @@ def save(fig, path: Path) -> Path:
     """Writes the picture, each file whole or not at all; returns `path`."""
     import matplotlib.pyplot as plt
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     for target in (path, *(path.with_suffix(ending) for ending in _ALSO)):
-        partial = target.with_name(f"{target.stem}.partial{target.suffix}")
-        fig.savefig(partial, dpi=150)
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            fig.savefig(partial, dpi=150)
     plt.close(fig)
     return path

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from scsave import keys
 from scsave.metrics.row import Metric
+from scsave.metrics.technical import DEPTH
 from scsave.results.paper import Reported
 
 FLOOR, AGAIN, CEILING, NO_SKILL, REPORTED = "noise floor", "training cells again", "ceiling", "no skill", "the paper's"
@@ -26,6 +27,34 @@ COSTS = {
     "parameters_millions": ("parameters, M", "parameters", 1e6),
     "peak_gb": ("peak GB", "peak_rss_mb", 1024.0),
 }
+
+
+def depth_row(registry: str) -> Metric:
+    """A column, as `COSTS` are, of how much deeper perturbed cells were sequenced than control cells."""
+    return Metric(
+        name=DEPTH, label="depth ratio", formula="median library of perturbed cells / of control cells", task=registry,
+        description="of the group that is furthest from 1; beyond 1.5 part of a change is depth",
+        space="counts", best=1.0, aggregate="pooled", min_cells=None,
+    )  # fmt: skip
+
+
+def depth_of(info: dict[str, Any]) -> float:
+    """The ratio of depths that is furthest from 1 among a run's groups; NaN where it says none."""
+    found = [info.get(DEPTH), *(one.get(DEPTH) for one in (info.get("types") or {}).values())]
+    known = [float(one) for one in found if one and one == one]
+    return max(known, key=lambda one: max(one, 1 / one), default=float("nan"))
+
+
+def depth_values(runs: pd.DataFrame) -> pd.DataFrame:
+    """As `cost_values`: the ratio of each run, in the line of its method."""
+    lines = [
+        (run.path, run.method, True, keys.ALL, run.headline, DEPTH, depth_of(run.info))
+        for run in runs[["path", "method", "headline", "info"]].itertuples()
+    ]
+    return pd.DataFrame(lines, columns=["run", "row", "own", "group", "protocol", "metric", "value"])
+
+
+UNRANKED_COLUMNS = (*COSTS, DEPTH)
 
 
 def cost_rows(registry: str) -> dict[str, Metric]:
@@ -59,7 +88,7 @@ class Column(NamedTuple):
 
     @property
     def ranked(self) -> bool:
-        return self.metric.name not in COSTS
+        return self.metric.name not in UNRANKED_COLUMNS
 
 
 class Entry(NamedTuple):

@@ -7,7 +7,7 @@ import pandas as pd
 from scsave import keys
 from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, Metric
 from scsave.results.noise import between
-from scsave.results.table import CEILING, COSTS, FLOOR, NO_SKILL, REPORTED, Column, Table
+from scsave.results.table import CEILING, FLOOR, NO_SKILL, REPORTED, UNRANKED_COLUMNS, Column, Table
 
 MISSING, PASSED = "–", "‡"
 PROTOCOLS = {
@@ -158,7 +158,7 @@ def passed_line(table: Table, numbers: range | list[int]) -> list[str]:
 
 def _metric(table: Table, metric: Metric) -> str:
     """The registry's line; where the runs were made with another version, that is said and not the formula of today."""
-    if metric.name in COSTS:
+    if metric.name in UNRANKED_COLUMNS:
         return f"{metric.label}: {metric.formula}, {metric.description}"
     # a run without versions had 1 throughout; columns keep versions apart, so the first run speaks for its column
     shown = [column.label for column in table.columns if column.metric.key == metric.key]

@@ -13,10 +13,25 @@ from scsave import keys
 from scsave.errors import UserError
 from scsave.metrics.registry import rows as registry_rows
 from scsave.metrics.row import PROTOCOLS, Metric
+from scsave.metrics.technical import apart
 from scsave.results.comparable import MOST_KEYS, agree, comparable, settings, several
 from scsave.results.frame import values
 from scsave.results.paper import place
-from scsave.results.table import COSTS, ORDER, REPORTED, UNRANKED, Column, Entry, Table, cost_rows, cost_values, role
+from scsave.results.table import (
+    ORDER,
+    REPORTED,
+    UNRANKED,
+    UNRANKED_COLUMNS,
+    Column,
+    Entry,
+    Table,
+    cost_rows,
+    cost_values,
+    depth_of,
+    depth_row,
+    depth_values,
+    role,
+)
 
 OWN_RUN = "(own run)"
 # What a table shows unless asked for more: a few of each kind, in registry order.
@@ -56,6 +71,9 @@ def make_table(
         table.columns += [Column(label, name, metric) for name in groups for metric in chosen]
         table.columns += [Column(label, keys.ALL, metric) for metric in cost_rows(registry).values() if costs]
         scores += [values(same, protocol, groups, names), *([cost_values(same)] if costs else [])]
+        if any(apart(depth_of(info)) for info in same["info"]):
+            table.columns.append(Column(label, keys.ALL, depth_row(registry)))
+            scores.append(depth_values(same))
     _fill(table, pd.concat(scores, ignore_index=True))
     for number, column in enumerate(table.columns):
         same, here = runs[runs["column"] == column.label], table.values[table.values["number"] == number]
@@ -90,7 +108,9 @@ def _fill(table: Table, scores: pd.DataFrame) -> None:
     pairs = scores[scores["own"]].merge(kept[kept["own"]], on=key, suffixes=("", "_other"))
     table.notes += [
         f"{one.label}, seed {one.seed}: {one.run_other} shown, the newer of two; {one.run} has other values"
-        for one in pairs[~agree(pairs["value"], pairs["value_other"]) & ~pairs["metric"].isin(COSTS)].itertuples()
+        for one in pairs[
+            ~agree(pairs["value"], pairs["value_other"]) & ~pairs["metric"].isin(UNRANKED_COLUMNS)
+        ].itertuples()
     ]
     table.values = kept.sort_values(["number", "own", "label", "seed"], kind="stable")
     table.settings = dict(zip(kept["label"], kept["settings"].where(kept["own"], ""), strict=True))

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scsave.components import Node, check, wrong_value
+from scsave.components import Node, check, explain, wrong_value
 from scsave.errors import UserError
 
 
@@ -17,8 +17,11 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Guidance = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class Sampling(_Strict):
-    guidance: float | dict[str, float] = 1.0
+    guidance: Guidance | dict[str, Guidance] = 1.0
     solver: Node
 
 
@@ -37,7 +40,7 @@ class RunConfig(_Strict):
     """`configs/train.yaml`, composed and resolved."""
 
     mode: Literal["train", "generate", "predict", "integrate", "evaluate"]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)]  # numpy and scikit-learn take no larger one
     experiment_name: str | None = None
     sweep_metric: str | None = None
     ckpt: str | None
@@ -97,9 +100,15 @@ def validated(cfg: DictConfig) -> RunConfig:
 
 def explain_at(error: ValidationError, where: str) -> str:
     first = error.errors()[0]
-    known = sorted(RunConfig.model_fields) if not where else []
-    if first["type"] == "extra_forbidden" and known:
-        return f"{first['loc'][0]}: unknown key; the config takes: {', '.join(known)}"
+    if first["type"] == "missing":
+        key = ".".join(map(str, first["loc"]))
+        return f"{key}: missing; the config is not whole (a run folder's config.yaml has to be as the run wrote it)"
+    if isinstance(first["input"], dict):  # a union says first that it is no number, then what is wrong inside
+        same = [one for one in error.errors() if one["loc"][:2] == first["loc"][:2]]
+        first = max(same, key=lambda one: len(one["loc"]))
+    models = {"": RunConfig, "sampling": Sampling, "callbacks": Callbacks, "paths": Paths}
+    if first["type"] == "extra_forbidden" and where in models:
+        return explain(error, where, sorted(models[where].model_fields))
     unions = ("str", "int", "float", "bool")  # pydantic tells which member of a union it tried
     key = ".".join(str(part) for part in first["loc"] if part not in unions and "[" not in str(part))
     return wrong_value(key, first)

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scsave.compose import named_after
+from scsave.compose import compose, config_folder, named_after
 from scsave.errors import UserError
+from scsave.files import unwritable
 from scsave.runs.naming import run_dir
 from scsave.runs.search import study_name, study_storage, trials_left
 
@@ -37,7 +39,8 @@ _EXTRAS = {
 _UNREADABLE = ("no viable alternative", "NoViableAlt", "missing EQUAL", "mismatched input", "extraneous input")
 _QUOTES = (
     "write key=value without spaces around =, single quotes around the whole, and double quotes around a value with spaces "
-    """or signs: 'condition={cell type: "B cell (naive)"}'"""
+    """or signs: 'condition={cell type: "B cell (naive)"}'; in a column's name a backslash before each sign, no quotes: """
+    r"""'condition={cell type \(broad\): B}'"""
 )
 
 
@@ -56,14 +59,46 @@ def one_line(error: Exception) -> str:
         key = text.split("'")[1]
         if new := _RENAMED.get(key.split(".")[0].split("@")[0]):
             return f"{key}: this is called {new} now"
-        return f"{key}: unknown key; `python train.py --cfg job` shows every key"
+        return f"{key}: unknown key{meant(key, every_key())}; `python train.py --cfg job` shows every key"
     if any(sign in text for sign in _UNREADABLE):
         return f"{text.split('; See https')[0]}; {_QUOTES}"
     for option, extra in _EXTRAS.items():
         if f"Could not find '{option}'" in text:
             group, _, name = option.rpartition("/")
             return f"{group}={name} needs a package that is not installed: make setup EXTRAS=dev,{extra}"
-    return text.removeprefix("In 'train': ")
+    text = text.removeprefix("In 'train': ")
+    if text.startswith("Could not find '") and "Available options in '" in text:
+        options = [option.strip() for option in text.rpartition(": ")[2].split(";")]
+        return text + meant(text.split("'")[1].rpartition("/")[2], options)
+    return text
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """`; did you mean x?`, or nothing."""
+    close = get_close_matches(name, list(known), 1, 0.75)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def every_key() -> list[str]:
+    """Keys of the config under the options that the command line picks, `training.lr` and the groups."""
+    picks = [
+        argument for argument in sys.argv[1:] if "." not in argument.partition("=")[0] and argument[0] not in "+~-"
+    ]
+    try:
+        cfg = compose(
+            [pick for pick in picks if "," not in pick and (config_folder() / pick.partition("=")[0]).is_dir()]
+        )
+    except (HydraException, OmegaConfBaseException):
+        cfg = compose([])
+    return list(_flat(cfg, ""))
+
+
+def _flat(node: DictConfig, where: str) -> Iterator[str]:
+    for key in node:
+        yield f"{where}{key}"
+        inner = node._get_node(key)
+        if isinstance(inner, DictConfig) and not inner._is_none() and not inner._is_interpolation():
+            yield from _flat(inner, f"{where}{key}.")
 
 
 def guarded(cfg: DictConfig) -> float | None:
@@ -72,7 +107,8 @@ def guarded(cfg: DictConfig) -> float | None:
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        return run(cfg, folder)
+        with plain_faults():
+            return run(cfg, folder)
     except UserError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
@@ -83,6 +119,20 @@ def guarded(cfg: DictConfig) -> float | None:
     except KeyboardInterrupt as stopped:
         print(f"\n{stopped or 'stopped'}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+@contextmanager
+def plain_faults() -> Iterator[None]:
+    """A place that can't be written to is no fault of the program, whoever tries to write there: one line."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # logging makes a ValueError of the system's
+        if why := unwritable(error):
+            where = f"{error.filename}: " if getattr(error, "filename", None) else ""
+            raise UserError(
+                f"{where}cannot be written ({why}); set paths.outputs and paths.cache to folders with room"
+            ) from error
+        raise
 
 
 def remove_if_empty(folder: Path, outputs: Path) -> None:
@@ -105,7 +155,8 @@ def entry(main: Callable[[], Any]) -> None:
     # Hydra would print its own many lines; with this set it raises, and we print one.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
-        main()
+        with plain_faults():
+            main()
     except UserError as error:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:

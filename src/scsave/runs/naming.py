@@ -29,10 +29,14 @@ _SCORES_ONLY = ("sampling", "task")
 def read_config(path: Path) -> DictConfig:
     """The config that a run wrote; UserError for a file that is no plain YAML."""
     try:
-        return OmegaConf.load(path)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        found = OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         said = " ".join(str(error).split())
-        raise UserError(f"{path}: no config that a run wrote ({said}); give the folder of a run of your own") from None
+    else:
+        if isinstance(found, DictConfig) and found:
+            return found
+        said = "it holds no keys"
+    raise UserError(f"{path}: no config that a run wrote ({said}); give the folder of a run of your own")
 
 
 def training_hash(cfg: DictConfig) -> str:
@@ -78,11 +82,15 @@ def run_dir(_root_: DictConfig) -> str:
         if cfg[key] and not Path(cfg[key]).exists():  # before Hydra makes a folder of that name
             raise UserError(f"{key}={cfg[key]}: no such file or folder; give the folder that a run wrote (outputs/...)")
     if cfg.resume:
+        if not Path(cfg.resume).is_dir():
+            raise UserError(f"resume={cfg.resume}: a file; give the folder that a run wrote (outputs/...)")
         return os.path.relpath(cfg.resume, outputs)
     if cfg.ckpt and cfg.mode != "train":
         folder = checkpoint_run(cfg.ckpt)
         if cfg.mode == "evaluate":
             return os.path.relpath(folder, outputs)
+        if cfg.out and Path(cfg.out).is_file():
+            raise UserError(f"out={cfg.out}: a file; give a folder")
         return os.path.relpath(cfg.out if cfg.out else folder / cfg.mode, outputs)
     return f"{cfg.task.name}/{cfg.data.name}/{cfg.method.name}/{training_hash(cfg)}"
 

@@ -18,7 +18,7 @@ from scsave.data.preprocess import select_genes
 from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
-from scsave.files import FOLDS, RESULTS, slug, write_text
+from scsave.files import FOLDS, RESULTS, slug, sweep, write_text
 from scsave.keys import Columns
 from scsave.protocol import Context, Outcome, Task
 from scsave.runs.config import RunConfig, validated
@@ -62,6 +62,7 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
     elif cfg.mode == "train":
         check_data_named(overrides(), cfg.data.name)
     config = validated(cfg)
+    build(config.trainer, "trainer").check()
     if not rank_zero():
         log.setLevel(logging.WARNING)
     processes = config.trainer["devices"] * config.trainer["num_nodes"]
@@ -112,6 +113,7 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     if finished and file_as_it_was(source, folder, cache):
         return show_done(scores, optimised)
     source = source.fitted(cache)
+    source.keeps_unlabelled = getattr(task, "takes_unlabelled", False)
     task.check(source.roles)  # the file that is there may lack what the set usually has
     cells = source.load(cache)
     folds = folds_of(config, cells, source.roles, folder)
@@ -266,6 +268,7 @@ def record_start(cfg: DictConfig, folder: Path, asked: str) -> None:
 
     Its first line is the command `asked`, which a resumed run can't know otherwise.
     """
+    sweep(folder)
     if cfg.force:
         shutil.rmtree(folder / FOLDS, ignore_errors=True)
     write_text(folder / CONFIG, f"# {asked}\n" + OmegaConf.to_yaml(cfg, resolve=True))

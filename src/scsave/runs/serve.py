@@ -80,10 +80,23 @@ def generate(config: RunConfig, folder: Path, model: Fitted) -> None:
     from scsave.method.sample import generate
 
     condition = config.condition or {}
+    check_room(config.n, len(model.genes))
     cells = generate(model, config.n, condition, config.seed)
     path = written(folder / "generated.h5ad", cells)
     named = ", ".join(f"{k}={v}" for k, v in condition.items()) or "no condition named: drawn over all"
     print(f"{cells.n_obs} cells x {cells.n_vars} genes ({named}): {path}")
+
+
+def check_room(n: int, genes: int) -> None:
+    """UserError where `n` cells would not fit into the memory of this machine, a gene in twenty being seen in each."""
+    import psutil
+
+    needed, there = n * genes / 20 * 16, psutil.virtual_memory().total  # counts and log1p, a value and its place each
+    if needed > there:
+        raise UserError(
+            f"n={n}: so many cells take at least {needed / 2**30:,.0f} GB, and this machine has {there / 2**30:,.0f}; "
+            "generate them in parts, each with its seed=... and out=..."
+        )
 
 
 def predict(config: RunConfig, folder: Path, model: Fitted) -> None:
@@ -188,7 +201,14 @@ def new_cells(stored: Node, asked: dict[str, Any], conditions: Conditions, cache
     if not settings["conditions"]:  # prepared cells carry one at least: a column of empty text, a batch of nobody's
         settings["conditions"] = [BLANK]
         settings["from_names"] |= {BLANK: "^()"}
-    return build(settings | {"_target_": "scsave.data.h5ad.H5AD"}, "data").load(cache)
+    roles = [settings.get(key) for key in ("cell_type_key", "batch_key", "perturbation_key")]
+    read = {*settings["conditions"], *(settings.get("keep") or []), *(settings.get("nuisance") or []), *roles}
+    for key in {"numeric", "levels", "fill_missing"} - set(asked):  # of the run: said of columns that are not read
+        of = settings.get(key) or {}
+        settings[key] = {c: of[c] for c in of if c in read} if isinstance(of, dict) else [c for c in of if c in read]
+    source = build(settings | {"_target_": "scsave.data.h5ad.H5AD"}, "data")
+    source.keeps_unlabelled = True  # nothing of theirs is learnt
+    return source.load(cache)
 
 
 def written(path: Path, cells: AnnData) -> Path:

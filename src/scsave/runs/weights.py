@@ -35,6 +35,7 @@ def fit_options(cfg: DictConfig, config: RunConfig, task: Task, method: Method, 
     logger, job = build(config.logger, "logger"), job_of(cfg, whole_folder(folder))
     return FitOptions(
         parts=task.parts(method),
+        routes=tuple(task.routes_of(method)) if hasattr(task, "routes_of") else (),
         cache=Path(config.paths.cache),
         folder=folder / CHECKPOINTS,
         trainer=build(config.trainer, "trainer"),

@@ -35,6 +35,7 @@ class BatchCorrection(OneSplit):
     n_components: PositiveInt = 50
     max_cells: PositiveInt = 20_000
     asks = "batch_correction"
+    takes_unlabelled = True
     metrics = "batch_correction"
 
     def parts(self, method: Method) -> frozenset[str]:

@@ -19,6 +19,7 @@ from scsave.errors import UserError
 from scsave.files import write_h5ad, write_text
 from scsave.metrics.registry import rows
 from scsave.metrics.row import Metric
+from scsave.metrics.technical import DEPTH, balanced, depth_factor
 from scsave.protocol import Context, Method, Outcome
 from scsave.stats.resample import subsample
 from scsave.tasks.base import CounterfactualTask, Positive
@@ -78,7 +79,7 @@ def problem(task: Genetic, context: Context) -> Problem:
             "split %s: %d of %d test perturbations have cells in training, so they are not unseen; "
             "split=random_perturbations, gears and ahlmann_eltze hold out whole ones", split.name, len(shown), len(tested),
         )  # fmt: skip
-    start, truth = split_control(data[held].copy(), context.seed)
+    start, truth = split_control(balanced(data[held].copy(), real, columns.batch, 0, "test cells"), context.seed)
     # a change is measured from the cells that were moved
     start = start[subsample(start.n_obs, task.perturbation_cells, context.seed)].copy()
     groups = test_groups(context, labels)
@@ -126,6 +127,7 @@ class Genetic(CounterfactualTask):
         arrays |= {"panel": np.array(list(data.var_names), dtype=str)}
         arrays |= singles(data[split.train], labels[split.train], columns.control, scorer.perturbations)
         info = {"kind": "genes"} | scorer.info | {"genes_without_vector": self.without_vector(context, scorer)}
+        info[DEPTH] = depth_factor(truth, real, "test cells")
         outcome = outcome_of(found, arrays, info, groups, context.seed)
         write_h5ad(context.folder / PREDICTIONS, headline)
         write_text(context.folder / TABLE, table_of(outcome))

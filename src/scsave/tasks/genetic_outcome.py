@@ -13,6 +13,7 @@ from anndata import AnnData
 from scsave import keys
 from scsave.data.perturbations import parse
 from scsave.files import FOLDS, slug, write_h5ad, write_npz, write_text
+from scsave.metrics.technical import DEPTH
 from scsave.protocol import Outcome
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ def merge_genetic(outcomes: dict[str, Outcome]) -> Outcome:
     arrays |= {"perturbations": np.array(names, dtype=str), "panel": np.array(shared, dtype=str)}
     absent = sorted({gene for part in parts for gene in part.info["genes_without_vector"]})
     info = {"kind": "genes", "folds": list(outcomes), "genes": len(shared), "genes_without_vector": absent}
+    depths = [part.info.get(DEPTH, float("nan")) for part in parts]
+    info[DEPTH] = max(depths, key=lambda factor: abs(np.log(factor)) if factor > 0 else -1.0)
     named = {group: members for group, members in groups.items() if group != keys.ALL}
     return outcome_of(found, arrays, info, named, seed)
 

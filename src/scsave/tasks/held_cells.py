@@ -8,6 +8,7 @@ from scsave.baselines.carry import repeated
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.keys import Columns
+from scsave.metrics.technical import balanced
 
 
 def levels_and_types(data: AnnData, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +43,9 @@ def held_cells(
     own, test = kind == name, np.zeros(data.n_obs, dtype=bool)
     test[split.test] = True
     seen = np.sort(np.concatenate([split.train, split.val]))
-    return data[own & (level == columns.control)].copy(), data[own & test & (level == target)].copy(), data[seen].copy()
+    real = data[own & test & (level == target)].copy()
+    control = balanced(data[own & (level == columns.control)].copy(), real, columns.batch, 0, f"cells of {name}")
+    return control, real, data[seen].copy()
 
 
 def enough(halves: tuple[AnnData, AnnData], min_cells: int) -> list[AnnData]:

@@ -7,9 +7,9 @@ so that a checkpoint holds weights and averages of the same step.
 from __future__ import annotations
 
 import math
-import os
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from lightning.pytorch.callbacks import Callback, ThroughputMonitor, WeightAvera
 from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
 
+from scsave.files import partial_of
+from scsave.models.checkpoint import check_state, read_summed, summed
 from scsave.training.module import StageModule
 
 
@@ -166,6 +168,14 @@ class StageCheckpoint(Callback):
     def path(self, stage: str) -> Path:
         return self.folder / f"{stage}.ckpt"
 
+    def found(self, module: StageModule) -> Path | None:
+        """The checkpoint that an earlier run left of this stage; UserError where it is damaged or of other networks."""
+        path, otherwise = self.path(module.name), "delete it to train this stage from its beginning"
+        if not path.exists():
+            return None
+        check_state(path, read_summed(path, otherwise).get("state_dict"), module.state_dict(), otherwise)
+        return path
+
     def on_train_batch_end(self, trainer: L.Trainer, module: StageModule, *args: Any) -> None:
         validated = sum(trainer.num_val_batches) > 0 and trainer.global_step % module.plan.val_every == 0
         if self._due(trainer) and not validated:
@@ -181,9 +191,8 @@ class StageCheckpoint(Callback):
 
     def _write(self, trainer: L.Trainer, module: StageModule) -> None:
         path = self.path(module.name)
-        trainer.save_checkpoint(path.with_suffix(".partial"))
-        if trainer.is_global_zero:
-            os.replace(path.with_suffix(".partial"), path)
+        with summed(path) if trainer.is_global_zero else nullcontext(partial_of(path)) as partial:
+            trainer.save_checkpoint(partial)
         trainer.strategy.barrier("stage checkpoint")
 
 

@@ -85,10 +85,8 @@ def _fit(
     )
     callbacks = [*options.callbacks, *([averaging] if averaging else []), speed, ending, stop]
     if options.folder is not None:
-        options.folder.mkdir(parents=True, exist_ok=True)
         callbacks.append(StageCheckpoint(options.folder, options.checkpoint_every))
-        found = callbacks[-1].path(module.name)
-        resume = found if found.exists() else None
+        resume = callbacks[-1].found(module)
     trainer = setup.build(
         max_steps=module.steps,
         val_check_interval=plan.val_every,

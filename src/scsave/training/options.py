@@ -19,12 +19,14 @@ class FitOptions:
     """`conditions` are the columns that the model knows, `decoder_conditions` those that the decoder is given.
 
     None stands for all columns that have a role, and for the technical ones. `parts` says what is trained (see
-    `scsave.training.stages.PARTS`), and `done` names stages that are trained already. A baseline may ignore it all.
+    `scsave.training.stages.PARTS`), `routes` how it will predict perturbed cells, and `done` names
+    stages that are trained already. A baseline may ignore it all.
     """
 
     conditions: list[str] | None = None
     decoder_conditions: list[str] | None = None
     parts: frozenset[str] = frozenset({"autoencoder", "noise"})
+    routes: tuple[str, ...] = ()
     done: frozenset[str] = frozenset()
     cache: Path = Path("data/cache")
     folder: Path | None = None  # checkpoints of the stages; None keeps nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
+from scsave.components import nearest
 from scsave.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,6 +50,36 @@ class TrainerOptions:
                 "trainer.accelerator=gpu: torch sees no GPU here; use trainer=cpu, or a torch build for your GPU"
             )
         return torch.device("cpu")
+
+    def check(self) -> None:
+        """UserError for what Lightning would refuse only when the data are prepared: devices, strategy, other options."""
+        there, what = self._most_devices()
+        if self.devices > there:
+            raise UserError(f"trainer.devices={self.devices}: at most {there} {what}")
+        if self.strategy == "auto" and not self.options:
+            return  # importing Lightning takes seconds
+        import lightning as L
+        from lightning.pytorch.strategies import StrategyRegistry
+
+        if self.strategy != "auto" and self.strategy not in StrategyRegistry.available_strategies():
+            known = sorted(StrategyRegistry.available_strategies())
+            raise UserError(
+                f"trainer.strategy={self.strategy}: no strategy of Lightning, which has auto, {', '.join(known)}"
+                f"{nearest(self.strategy, known)}"
+            )
+        known = sorted(inspect.signature(L.Trainer.__init__).parameters)[1:]
+        for key in self.options or {}:
+            if key not in known:
+                raise UserError(f"trainer.options.{key}: lightning.Trainer takes no such option{nearest(key, known)}")
+
+    def _most_devices(self) -> tuple[int, str]:
+        """How many processes can be started here, one a device: on CPUs two, how a distributed run is tried, or one a core."""
+        if self.accelerator != "cpu":  # importing torch takes seconds
+            import torch
+
+            if self.device.type != "cpu":
+                return (torch.cuda.device_count() if self.device.type == "cuda" else 1), "GPUs here"
+        return max(2, os.cpu_count() or 1), "processes on these CPUs"
 
     def build(self, callbacks: list[Callback], **more: Any) -> L.Trainer:
         """Lightning's trainer, `more` as it takes it; with a progress bar where somebody looks on."""
