@@ -21,7 +21,8 @@ import pandas as pd
 from scipy import sparse
 
 from scsave.errors import UserError
-from scsave.genes.packaged import FOLDER, NAMES, SETS, VECTORS, info_array, text_array, write_npz
+from scsave.files import write_npz
+from scsave.genes.packaged import FOLDER, NAMES, SETS, VECTORS, info_array, text_array
 from scsave.genes.sets import SetTable
 from scsave.genes.text_vectors import sentence_encoder
 

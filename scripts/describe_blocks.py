@@ -23,7 +23,7 @@ def run(arguments: list[str]) -> None:
 
     from scsave.blocking import describe
     from scsave.blocking.schemes import BlockingContext
-    from scsave.data.gene_selection import select_genes
+    from scsave.data.preprocess import select_genes
     from scsave.genes.sets import GeneSets
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

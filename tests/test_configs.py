@@ -8,7 +8,7 @@ import torch
 
 from scsave import SAVE
 from scsave.components import build
-from scsave.data.gene_selection import select_genes
+from scsave.data.preprocess import select_genes
 from scsave.errors import UserError
 from scsave.runs.config import validated
 from scsave.runs.reproduce import expand, experiments

@@ -4,8 +4,6 @@ Nodes come from checkpoints and from run folders too, which may be anyone's. So 
 of the config group that the node stands in, at any depth, and no other callable is ever imported for one.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import inspect
@@ -21,10 +19,7 @@ from scsave.compose import config_folder
 from scsave.errors import UserError
 
 Node = dict[str, Any]
-TARGET, WHOLE = (
-    "_target_",
-    "_recursive_",
-)  # `_recursive_: false`: the class takes its nodes as they are and builds them itself
+TARGET, WHOLE = "_target_", "_recursive_"  # `_recursive_: false`: the class builds its nodes itself
 _STRICT = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
 _ALIASES = {"references": "method", "solver": "sampling", "text": "vectors", "extra": "callbacks"}
 # Callbacks are Lightning's, not the package's: these, and those of configs/callbacks.
@@ -134,10 +129,7 @@ def check(node: Any, where: str) -> None:
         raise UserError(f"{where}: expected a component with a {TARGET}, got {node!r}; see configs/{slot_of(where)}/")
     target = target_class(node, where)
     model, arguments = signature_model(target), arguments_of(node, target)
-    nested = set()
-    for key, value in arguments.items():
-        if check_nested(value, f"{where}.{key}"):
-            nested.add(key)
+    nested = {key for key, value in arguments.items() if check_nested(value, f"{where}.{key}")}
     try:
         model.model_validate({key: value for key, value in arguments.items() if key not in nested})
     except pydantic.ValidationError as error:

@@ -1,11 +1,10 @@
-"""The Hydra config composed from Python: the defaults of `configs/`, so that no class repeats them."""
-
-from __future__ import annotations
+"""The Hydra config composed from Python, so that no class repeats its defaults; and what `configs/data` holds."""
 
 import re
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 
@@ -41,3 +40,19 @@ def compose(overrides: list[str]) -> DictConfig:
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """The config as plain types, resolved."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def data_with(*keys: str) -> list[str]:
+    """Names of the data options that set every one of `keys`, sorted; empty where there are no configs."""
+    paths = (config_folder() / "data").glob("*.yaml")
+    return sorted(path.stem for path in paths if all(_settings(path).get(key) for key in keys))
+
+
+def _settings(path: Path) -> dict:
+    """A data option with what it inherits from another option."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    parents = [entry for entry in content.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    inherited: dict = {}
+    for parent in parents:
+        inherited |= _settings(path.with_name(f"{parent}.yaml"))
+    return inherited | content

@@ -113,6 +113,16 @@ def write_h5ad(path: Path, data: AnnData) -> None:
         data.write_h5ad(partial, compression="gzip")
 
 
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    with replacing(path) as partial:
+        np.savez_compressed(partial, **arrays)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing where there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def numbers(node: Any) -> Any:
     """Scores read back: null is how NaN was written."""
     if isinstance(node, dict):

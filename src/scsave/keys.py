@@ -32,9 +32,7 @@ class Columns:
     batch: str | None = None
     perturbation: str | None = None
     control: str | None = None  # level of `perturbation`
-    kind: Literal["level", "genes"] = (
-        "level"  # levels of `perturbation`: a drug or a disease, or names of sets of genes
-    )
+    kind: Literal["level", "genes"] = "level"  # of `perturbation`: a drug or a disease, or names of sets of genes
     nuisance: list[str] | None = None  # technical columns; None: the batch
     numeric: list[str] = field(default_factory=list)  # columns that hold numbers
     carried: list[str] = field(default_factory=list)  # every obs column that prepared cells have

@@ -1,7 +1,5 @@
 """Packages that only some baselines need: imported when asked for, missed with the command that installs them."""
 
-from __future__ import annotations
-
 import importlib
 import warnings
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Libraries that change how many threads torch has, and giving them back."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

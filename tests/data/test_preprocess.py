@@ -33,7 +33,7 @@ def test_expression_is_log1p_of_counts_per_library_and_survives_gene_selection(t
     cells = load(tmp_path, data)
     counts = data.X.toarray()
     np.testing.assert_allclose(cells.X.toarray(), np.log1p(counts / counts.sum(1, keepdims=True) * 1e4), rtol=1e-5)
-    from scsave.data.gene_selection import select_genes
+    from scsave.data.preprocess import select_genes
 
     few = select_genes(cells, np.arange(30), n_top_genes=5)
     assert few.shape == (60, 5)
@@ -172,7 +172,7 @@ def test_files_that_are_no_h5ad(tmp_path):
 def test_gene_selection_matches_scanpy_and_sees_training_cells_only(tmp_path):
     import scanpy as sc
 
-    from scsave.data.gene_selection import select_genes
+    from scsave.data.preprocess import select_genes
 
     cells = make("data", "simulated", n_cells=400, n_genes=200).load(tmp_path)
     train = np.random.default_rng(0).choice(400, 250, replace=False)
@@ -189,7 +189,7 @@ def test_gene_selection_matches_scanpy_and_sees_training_cells_only(tmp_path):
 
 
 def test_min_cells_counts_training_cells(tmp_path):
-    from scsave.data.gene_selection import select_genes
+    from scsave.data.preprocess import select_genes
 
     data = tiny()
     values = data.X.toarray()

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from scsave import keys
 from scsave.data import read
-from scsave.data.store import build_once, read_prepared
+from scsave.data.source import build_once, read_prepared
 from scsave.errors import UserError
 
 from .sources import h5ad, make, tiny
@@ -91,7 +91,7 @@ def test_a_failed_build_leaves_nothing_and_a_damaged_one_is_named(tmp_path):
 PROCESS = """
 import sys, time
 from pathlib import Path
-from scsave.data.store import build_once
+from scsave.data.source import build_once
 
 def build(path):
     with open(sys.argv[2], "a") as log:
@@ -126,7 +126,7 @@ def test_old_files_are_read_too(tmp_path):
 
 
 def test_cells_by_position_are_a_lean_copy(tmp_path):
-    from scsave.data.gene_selection import select_cells
+    from scsave.data.preprocess import select_cells
 
     cells = h5ad(tmp_path / "a.h5ad", tiny()).load(tmp_path)
     rows = np.array([5, 3, 40])

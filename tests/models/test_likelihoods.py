@@ -5,12 +5,12 @@ import pytest
 import scipy.stats
 import torch
 
-from scsave.models.distributions import NegativeBinomialCounts
 from scsave.models.likelihoods import (
     Bernoulli,
     Gaussian,
     Head,
     NegativeBinomial,
+    NegativeBinomialCounts,
     ZeroInflatedNegativeBinomial,
 )
 

@@ -9,12 +9,13 @@ import torch
 from scsave.data.conditions import Conditions
 from scsave.flow.paths import CFM
 from scsave.models.backbone import AttentionBackbone
-from scsave.models.integration import IntegrationHead, LevelShift
+from scsave.models.conditions import LevelShift
+from scsave.models.integration import IntegrationHead
 from scsave.models.networks import Velocity
 from scsave.training.loader import StepNoise
-from scsave.training.losses import Step, cells_loss, head_losses
 from scsave.training.pairs import Pairs
 from scsave.training.plan import TwoStage
+from scsave.training.stages import Step, cells_loss, head_losses
 from tests.models.test_model import SMALL
 
 OBS = pd.DataFrame({"condition": ["ctrl", "a", "b", "a"], "batch": ["1", "2", "1", "2"]})

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from scsave import keys
 from scsave.components import build
-from scsave.data.gene_selection import select_genes
+from scsave.data.preprocess import select_genes
 from scsave.files import slug, write_h5ad
 from scsave.results.cell_figures import joint_umap, marker_genes, scatter
 from scsave.results.change_figures import agreement

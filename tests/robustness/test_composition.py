@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.gene_selection import prepared
+from scsave.data.preprocess import prepared
 from scsave.data.splits.split import make_split
 from scsave.keys import Columns
 from scsave.metrics.response import ResponseScorer

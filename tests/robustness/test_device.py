@@ -12,7 +12,7 @@ from scsave import keys
 from scsave.blocking.blocks import GeneBlocks
 from scsave.compose import compose, plain
 from scsave.data.conditions import Conditions
-from scsave.data.gene_selection import prepared
+from scsave.data.preprocess import prepared
 from scsave.method.fitted import Fitted
 from scsave.method.integrate import integrate
 from scsave.method.respond import decoded_change

@@ -30,7 +30,7 @@ def payloads(mark):
         "os.system": {"_target_": "os.system", "command": f"touch {mark}"},
         "sympy.sympify": {"_target_": "sympy.sympify", "a": f"__import__('os').system('touch {mark}')"},
         "pandas.read_pickle": {"_target_": "pandas.read_pickle", "filepath_or_buffer": f"{mark}.pkl"},
-        "CountsWriter": {"_target_": "scsave.data.store.CountsWriter", "path": str(mark)},
+        "CountsWriter": {"_target_": "scsave.data.source.CountsWriter", "path": str(mark)},
         "FileHandler": {"_target_": "scsave.runs.run.logging.FileHandler", "filename": str(mark)},
         "Path": {"_target_": "pathlib.Path", "_args_": [str(mark)]},
     }

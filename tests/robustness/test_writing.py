@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from scsave.data.store import build_once
+from scsave.data.source import build_once
 from scsave.errors import UserError
-from scsave.files import partial_of, replacing, sweep, write_h5ad, write_json, write_text
-from scsave.genes.packaged import write_npz
+from scsave.files import partial_of, replacing, sweep, write_h5ad, write_json, write_npz, write_text
 from scsave.models import checkpoint
 from scsave.models.checkpoint import read_checkpoint, summed, write_checkpoint
 from scsave.results.style import figure, save

@@ -19,7 +19,7 @@ def test_a_batch_passes_few_files_from_file_to_loss(stops):
     found = stops["batch"]
     assert {"training/stages.py", "models/networks.py"} <= set(found)
     assert found[0].startswith("data/")
-    assert len(found) <= 17, found  # what it is today; 12 is aimed at
+    assert len(found) <= 12, found
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 
 from scsave import keys
 from scsave.components import build
-from scsave.data.gene_selection import select_genes
+from scsave.data.preprocess import select_genes
 from scsave.errors import UserError
 from scsave.metrics.registry import rows
 from scsave.protocol import Context

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
-from scsave.stats.columns import column_max, column_sums, gene_moments
+from scsave.stats.moments import column_max, column_sums, gene_moments
 
 
 def test_column_statistics_are_numpys_whatever_the_chunk():

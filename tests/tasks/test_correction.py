@@ -14,7 +14,7 @@ from scsave.data.simulate.cells import Simulated
 from scsave.errors import UserError
 from scsave.metrics.integration import IntegrationScorer
 from scsave.metrics.registry import rows
-from scsave.models.integration import level_shift
+from scsave.models.conditions import level_shift
 from scsave.runs.config import validated
 from scsave.runs.run import run
 from scsave.runs.serve import integrate

@@ -11,9 +11,18 @@ from scsave.components import build
 from scsave.errors import UserError
 from scsave.flow.paths import CFM
 from scsave.training.loader import StepNoise
-from scsave.training.losses import Step, autoencoder_losses, masked, thin
 from scsave.training.plan import Joint, TwoStage
-from scsave.training.stages import PARTS, AutoencoderStage, FlowStage, JointStage, Length
+from scsave.training.stages import (
+    PARTS,
+    AutoencoderStage,
+    FlowStage,
+    JointStage,
+    Length,
+    Step,
+    autoencoder_losses,
+    masked,
+    thin,
+)
 from tests.conftest import ROOT
 from tests.models.test_model import model_of
 

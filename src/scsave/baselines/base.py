@@ -1,7 +1,5 @@
 """Base classes of the baselines: every task refused until a class offers it, and cells made of a predicted change."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -70,12 +68,6 @@ class Baseline:
     def _cannot(self, task: str) -> UserError:
         return UserError(f"method={self.name} has no {task}; it serves task={' or '.join(sorted(self.tasks))}")
 
-    def _no_choice(self, **options: str | None) -> None:
-        """UserError for an option of the task that this method can't honour."""
-        for key, value in options.items():
-            if value is not None:
-                raise UserError(f"method={self.name} has no choice of {key}: leave task.{key}={value} out")
-
     def _check_route(self, route: str | None) -> str:
         """The route, by default the first; UserError for one that the method does not have."""
         if route is not None and route not in self.routes:
@@ -88,16 +80,25 @@ class Baseline:
 
 
 class Learned:
-    """Mixin of the baselines that can be saved: `state` as plain types and tensors, in `<folder>/model.ckpt`."""
+    """Mixin of the baselines that can be saved, in `<folder>/model.ckpt`: attributes of plain types, and arrays as tensors."""
 
     name: str
+    plain: ClassVar[tuple[str, ...]]
+    arrays: ClassVar[tuple[str, ...]]
 
     def state(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Everything learned, as plain types and tensors."""
+        import torch
+
+        arrays = {name: torch.from_numpy(np.array(getattr(self, name), order="C")) for name in self.arrays}
+        return {name: getattr(self, name) for name in self.plain} | arrays
 
     def load_state(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
-        raise NotImplementedError
+        for name in self.plain:
+            setattr(self, name, state[name])
+        for name in self.arrays:
+            setattr(self, name, state[name].numpy())
 
     def save(self, folder: str | Path) -> None:
         from scsave.models.checkpoint import FILE, write_checkpoint

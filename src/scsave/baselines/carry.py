@@ -11,8 +11,6 @@ drawn for them. A repeated cell is one observation: `to_pooled` counts it once, 
 cell each row is made from.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import anndata as ad

@@ -1,7 +1,5 @@
 """Mean changes under training perturbations of sets of genes (CRISPR): what the baselines of genetic perturbation learn."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +9,7 @@ from anndata import AnnData
 
 from scsave.baselines.base import Response
 from scsave.baselines.carry import to_pooled
-from scsave.data.perturbations import canonical, parse
+from scsave.data.perturbations import canonical_names, parse
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.keys import Columns
@@ -37,9 +35,7 @@ class GeneSets(Response):
                 "method=mean_shift, similar_shift, gene_slope, matching_mean or type_process"
             )
         train = data[split.train]
-        levels = train.obs[self.key].astype(str)
-        labels = levels.map({level: canonical(level, self.control) for level in levels.unique()})
-        codes, names = pd.factorize(labels, sort=True)
+        codes, names = pd.factorize(canonical_names(train.obs[self.key], self.control), sort=True)
         if self.control not in names:
             raise UserError(
                 f"method={self.name}: no training cell is control ({self.key}={self.control}); levels: "

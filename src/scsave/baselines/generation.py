@@ -1,15 +1,13 @@
 """Baselines of generation: the mean, training cells drawn with replacement, a Gaussian per condition in PCA space."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
-from pydantic import Field
+from pydantic import NonNegativeFloat, PositiveInt
 
 from scsave import keys
 from scsave.baselines.base import Baseline
@@ -97,8 +95,8 @@ class PcaGaussian(Generation):
     The decoded expression is cut off at zero; what the components leave out is not modelled.
     """
 
-    n_components: Annotated[int, Field(gt=0)] = 50
-    shrinkage: Annotated[float, Field(ge=0)] = 20.0
+    n_components: PositiveInt = 50
+    shrinkage: NonNegativeFloat = 20.0
     name: str = "pca_gaussian"
 
     def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:

@@ -1,16 +1,14 @@
 """Baselines of batch correction, which embed the cells that they are given: uncorrected PCA, Harmony, Scanorama."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
-from pydantic import Field
+from pydantic import PositiveInt
 
 from scsave import keys
 from scsave.baselines.base import Baseline
@@ -33,7 +31,8 @@ class Integration(Baseline):
 
     def integrate(self, data: AnnData, seed: int, reference: str | None = None) -> AnnData:
         """The cells with an embedding of all batches together; UserError for a reference, which it does not have."""
-        self._no_choice(reference=reference)
+        if reference is not None:
+            raise UserError(f"method={self.name} has no choice of reference: leave task.reference={reference} out")
         started = time.perf_counter()
         embedding, expression = self.embed(data, data.obs[self.batch_key].astype(str), seed)
         self.cost |= {"cells_seen": data.n_obs, "seconds_integrate": time.perf_counter() - started}
@@ -48,7 +47,7 @@ class Integration(Baseline):
 class Pca(Integration):
     """No correction at all: principal components of log1p expression."""
 
-    n_components: Annotated[int, Field(gt=0)] = 50
+    n_components: PositiveInt = 50
     name: str = "pca"
 
     def embed(self, data: AnnData, batch: pd.Series, seed: int) -> tuple[np.ndarray, None]:
@@ -59,8 +58,8 @@ class Pca(Integration):
 class Harmony(Integration):
     """Harmony (Korsunsky et al. 2019) on the principal components, by harmonypy with its own settings."""
 
-    n_components: Annotated[int, Field(gt=0)] = 50
-    max_iterations: Annotated[int, Field(gt=0)] = 10
+    n_components: PositiveInt = 50
+    max_iterations: PositiveInt = 10
     name: str = "harmony"
     package: ClassVar[Needs] = Needs("harmonypy", "harmonypy")
 
@@ -83,8 +82,8 @@ class Scanorama(Integration):
     log1p scale again, and cut off at zero.
     """
 
-    n_components: Annotated[int, Field(gt=0)] = 100
-    neighbours: Annotated[int, Field(gt=0)] = 20
+    n_components: PositiveInt = 100
+    neighbours: PositiveInt = 20
     name: str = "scanorama"
     package: ClassVar[Needs] = Needs("scanorama", "scanorama")
 

@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from scsave.baselines.base import Response
 from scsave.baselines.scales import Scale
-from scsave.data.perturbations import canonical
+from scsave.data.perturbations import canonical_names
 from scsave.data.splits.split import Split
 from scsave.data.targets import Targets, labels
 from scsave.errors import UserError
@@ -108,8 +108,7 @@ class Levels(Response):
         """
         levels = pd.Series(labels(train.obs, columns))
         self.targets = None if self.of_genes else Targets.of(train.obs, columns)
-        if self.of_genes:
-            levels = levels.map({level: canonical(level, self.control) for level in levels.unique()})
+        levels = canonical_names(levels, self.control) if self.of_genes else levels
         if self.control not in set(levels):
             found = ", ".join(sorted(set(levels))[:8])
             raise UserError(f"method={self.name}: no training cell has {self.key}={self.control}; levels: {found}")

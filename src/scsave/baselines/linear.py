@@ -1,13 +1,11 @@
 """Linear baselines of perturbation response: lines in the control mean over cell types, and regressions on gene vectors."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from anndata import AnnData
-from pydantic import Field
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from scsave.baselines.gene_sets import GeneSets
 from scsave.baselines.levels import Levels, Pairs
@@ -28,8 +26,8 @@ class GeneSlope(Levels):
     `grid` that predicts the training types best (mean squared error, each left out in turn).
     """
 
-    shrinkage: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
-    temperature: Annotated[float, Field(gt=0)] = 0.05
+    shrinkage: NonNegativeFloat | Literal["auto"] = "auto"
+    temperature: PositiveFloat = 0.05
     name: str = "gene_slope"
     grid: ClassVar[tuple[float, ...]] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, np.inf)
 
@@ -93,7 +91,7 @@ class NearestText(FromVectors):
     vector (`missing=mean`) takes the mean change of the singles.
     """
 
-    neighbours: Annotated[int, Field(gt=0)] = 1
+    neighbours: PositiveInt = 1
     name: str = "nearest_text"
 
     def learn_vectors(self) -> None:
@@ -131,9 +129,9 @@ class Bilinear(FromVectors):
     of `grid` with the least squared leave-one-perturbation-out error.
     """
 
-    n_genes: Annotated[int, Field(gt=0)] = 10
-    n_text: Annotated[int, Field(gt=0)] = 10
-    ridge: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    n_genes: PositiveInt = 10
+    n_text: PositiveInt = 10
+    ridge: NonNegativeFloat | Literal["auto"] = "auto"
     name: str = "bilinear"
     grid: ClassVar[tuple[float, ...]] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 1e6)
 

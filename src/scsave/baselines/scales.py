@@ -1,7 +1,5 @@
 """Scales on which effects of perturbations add up: log1p means, or logarithms of rates that may share one library size."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,15 +1,13 @@
 """scGen (Lotfollahi et al. 2019) with its own network, as the package pertpy maintains it, and its latent arithmetic."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
-from pydantic import Field
+from pydantic import PositiveInt
 
 from scsave import keys
 from scsave.baselines.levels import Levels
@@ -18,8 +16,6 @@ from scsave.baselines.scvi import accelerator, train
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.keys import Columns
-
-Positive = Annotated[int, Field(gt=0)]
 
 
 @dataclass(kw_only=True)
@@ -32,12 +28,12 @@ class Scgen(Levels):
     that is pinned here, so no extra installs it: `load_pertpy` says what to do.
     """
 
-    n_hidden: Positive = 800
-    n_latent: Positive = 100
-    n_layers: Positive = 2
-    max_epochs: Positive = 100
-    patience: Positive = 25
-    batch_size: Positive = 32
+    n_hidden: PositiveInt = 800
+    n_latent: PositiveInt = 100
+    n_layers: PositiveInt = 2
+    max_epochs: PositiveInt = 100
+    patience: PositiveInt = 25
+    batch_size: PositiveInt = 32
     name: str = "scgen"
 
     def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:

@@ -1,16 +1,14 @@
 """scVI (Lopez et al. 2018) through scvi-tools, in the form that each task can use it."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
-from pydantic import Field
+from pydantic import PositiveFloat, PositiveInt
 
 from scsave import keys
 from scsave.baselines.base import Baseline
@@ -22,8 +20,6 @@ from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.keys import Columns
 from scsave.packages import Needs, require
-
-Positive = Annotated[int, Field(gt=0)]
 
 
 @dataclass(kw_only=True)
@@ -40,14 +36,14 @@ class Scvi(Baseline):
     """
 
     task: Literal["generation", "batch_correction", "perturbation"]
-    n_latent: Positive = 30
-    n_layers: Positive = 2
-    n_hidden: Positive = 128
+    n_latent: PositiveInt = 30
+    n_layers: PositiveInt = 2
+    n_hidden: PositiveInt = 128
     likelihood: Literal["nb", "zinb", "poisson"] = "nb"
-    max_epochs: Positive | None = None
-    patience: Positive = 45
-    batch_size: Positive = 128
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    max_epochs: PositiveInt | None = None
+    patience: PositiveInt = 45
+    batch_size: PositiveInt = 128
+    learning_rate: PositiveFloat = 1e-3
     name: str = "scvi"
     package: ClassVar[Needs] = Needs("scvi", "scvi-tools")
 

@@ -1,13 +1,11 @@
 """Baselines of perturbation response that average what training cells did: over cell types, or over perturbations."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from anndata import AnnData
-from pydantic import Field
+from pydantic import PositiveFloat
 
 from scsave.baselines.gene_sets import GeneSets
 from scsave.baselines.levels import Levels
@@ -45,7 +43,7 @@ class SimilarShift(Levels):
     `r_t` is the Pearson correlation of the control profile of type t with the one predicted for, `n_t` its cells.
     """
 
-    temperature: Annotated[float, Field(gt=0)] = 0.05
+    temperature: PositiveFloat = 0.05
     name: str = "similar_shift"
 
     def type_change(self, profile: np.ndarray, cell_type: str, target: str) -> np.ndarray:

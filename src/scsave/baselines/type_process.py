@@ -6,14 +6,12 @@ The prediction is the mean of the predictors, cut off so that no mean falls belo
 cells (docs/response.md), so results on those cells are not independent of them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
-from pydantic import Field
+from pydantic import PositiveFloat
 
 from scsave.baselines.base import Learned
 from scsave.baselines.levels import Levels, Pairs, correlation
@@ -26,23 +24,11 @@ from scsave.stats.agreement import pearson
 from scsave.stats.expected import FEWEST, expected_accuracy
 from scsave.stats.moments import mean_expression
 
-Positive = Annotated[float, Field(gt=0)]
 PREDICTORS = ("line", "process", "relative_process", "rate_process")
 SMALL = 0.02  # added to a mean that is divided by: half a percent of the cells with one molecule
 SMALLEST_CHANGE, SMALLEST_RELATIVE = 1e-5, 1e-3  # mean squares of a gene that does not respond: they are divided by
 SMALLEST_VARIANCE = 1e-5  # of a relative change: a gene that no cell shows has none
 RATES = Scale(0.01)
-PLAIN = (
-    "key",
-    "control",
-    "type_key",
-    "genes",
-    "of_genes",
-    "type_of_group",
-    "level_of_group",
-    "further",
-)  # of the state
-ARRAYS = ("n", "mean", "variance")
 
 
 @dataclass(kw_only=True)
@@ -55,20 +41,22 @@ class TypeProcess(Learned, Levels):
     """
 
     experts: list[str] = field(default_factory=lambda: list(PREDICTORS))
-    temperature: Positive = 0.05
-    shrinkage: Positive = 0.1
-    profile_scale: Positive = 0.2
-    shared: Positive = 0.1
-    by_level: Positive = 0.15
-    by_profile: Positive = 0.12
-    noise: Positive = 0.005
-    relative_shared: Positive = 0.3
-    relative_by_profile: Positive = 0.3
-    relative_noise: Positive = 0.05
-    relative_temperature: Positive = 0.15
+    temperature: PositiveFloat = 0.05
+    shrinkage: PositiveFloat = 0.1
+    profile_scale: PositiveFloat = 0.2
+    shared: PositiveFloat = 0.1
+    by_level: PositiveFloat = 0.15
+    by_profile: PositiveFloat = 0.12
+    noise: PositiveFloat = 0.005
+    relative_shared: PositiveFloat = 0.3
+    relative_by_profile: PositiveFloat = 0.3
+    relative_noise: PositiveFloat = 0.05
+    relative_temperature: PositiveFloat = 0.15
     relative_range: list[float] = field(default_factory=lambda: [-1.0, 2.0])
     carry: bool = True
     name: str = "type_process"
+    plain = ("key", "control", "type_key", "genes", "of_genes", "type_of_group", "level_of_group", "further")
+    arrays = ("n", "mean", "variance")
 
     def __post_init__(self) -> None:
         if not self.experts or (unknown := sorted(set(self.experts) - set(PREDICTORS))):
@@ -82,17 +70,11 @@ class TypeProcess(Learned, Levels):
         self._closed_form(self.n.size + self.mean.size + self.variance.size, len(split.train))
 
     def state(self) -> dict[str, Any]:
-        import torch
-
-        plain = {name: getattr(self, name) for name in PLAIN} | {"targets": self.targets and self.targets.to_dict()}
-        return plain | {name: torch.from_numpy(getattr(self, name).copy()) for name in ARRAYS}
+        return super().state() | {"targets": self.targets and self.targets.to_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        for name in PLAIN:
-            setattr(self, name, state[name])
+        super().load_state(state)
         self.targets = Targets.from_dict(state["targets"]) if state["targets"] else None
-        for name in ARRAYS:
-            setattr(self, name, state[name].numpy())
 
     # --- prediction ---
     def change_of(self, cells: AnnData, target: str) -> np.ndarray:

@@ -3,11 +3,11 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from anndata import AnnData
-from pydantic import Field
+from pydantic import NonNegativeInt, PositiveInt
 
 from scsave import keys
 from scsave.blocking.blocks import GeneBlocks
@@ -16,7 +16,6 @@ from scsave.errors import UserError
 
 PAPER_BLOCK_SIZE = 3200
 PAPER_N_BLOCKS = 6
-PositiveInt = Annotated[int, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -48,16 +47,12 @@ def choose_n_blocks(n_genes: int, block_size: int | Literal["auto"] = "auto", n_
                 f"blocking.block_size={block_size} and blocking.n_blocks={n_blocks} are both given: leave one out"
             )
         if not 1 <= n_blocks <= n_genes:
-            raise UserError(
-                f"blocking.n_blocks={n_blocks}, but there are {n_genes} genes: ask for 1 to {n_genes} blocks"
-            )
+            raise UserError(f"blocking.n_blocks={n_blocks}, but there are {n_genes} genes: ask for 1 to {n_genes}")
         return n_blocks
     if block_size == "auto":
         return min(max(-(-n_genes // PAPER_BLOCK_SIZE), PAPER_N_BLOCKS), n_genes)
     if not 1 <= block_size <= n_genes:
-        raise UserError(
-            f"blocking.block_size={block_size}, but there are {n_genes} genes: choose at most {n_genes}, or auto"
-        )
+        raise UserError(f"blocking.block_size={block_size}, but there are {n_genes} genes: at most {n_genes}, or auto")
     return -(-n_genes // block_size)
 
 
@@ -67,7 +62,7 @@ class BlockingScheme(ABC):
 
     block_size: PositiveInt | Literal["auto"] = "auto"
     n_blocks: PositiveInt | None = None
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: NonNegativeInt | None = None
 
     @property
     def name(self) -> str:

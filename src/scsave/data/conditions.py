@@ -223,9 +223,9 @@ class Conditions:
         first = values[self.columns[0].name]
         return self.mask(values, torch.ones(len(first), len(self.columns), dtype=torch.bool, device=first.device))
 
-    def only(self, values: Values, name: str) -> Values:
-        """Everything masked but one column: the term of per-condition guidance."""
-        return self.null(values) | {name: values[name]}
+    def only(self, values: Values, *names: str) -> Values:
+        """Everything masked but these columns: a term of per-condition guidance, or what the flow from cells is asked."""
+        return self.null(values) | {name: values[name] for name in names}
 
     def to_list(self) -> list[dict[str, Any]]:
         return [{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(c).items()} for c in self.columns]

@@ -9,9 +9,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from scsave.data.files import HDF5_SUFFIXES, check_hdf5, file_checksum, looks_like_html, read_json
+from scsave.data.files import HDF5_SUFFIXES, check_hdf5, file_checksum, looks_like_html
 from scsave.errors import UserError
-from scsave.files import replacing, write_json
+from scsave.files import read_json, replacing, write_json
 from scsave.progress import phase
 
 CONNECT, READ = 6, 60  # seconds: to be answered at all, and between two pieces of a slow answer

@@ -1,14 +1,12 @@
 """Checks of a file before anything is read from it (is it what its name says?), and checksums that are remembered."""
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from scsave.errors import UserError
-from scsave.files import write_json
+from scsave.files import read_json, write_json
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 HDF5_SUFFIXES = (".h5ad", ".loom")
@@ -75,8 +73,3 @@ def remembered_checksum(path: Path, cache: Path) -> str:
         with FileLock(memory.with_name(".sums.json.lock")):
             write_json(memory, read_json(memory) | {key: found})
     return read_json(memory)[key]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing where there is no file."""
-    return json.loads(path.read_text()) if path.exists() else {}

@@ -15,8 +15,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.gene_selection import prepared
-from scsave.data.preprocess import as_counts, log1p_normalise, recovered_counts
+from scsave.data.preprocess import as_counts, log1p_normalise, prepared, recovered_counts
 from scsave.data.read import RawCells, in_memory
 from scsave.data.settings import DataSettings
 from scsave.data.source import DataSource

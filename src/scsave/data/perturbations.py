@@ -38,6 +38,12 @@ def canonical(label: str, control: str = "control") -> str:
     return SEPARATOR.join(parse(label, control)) or control
 
 
+def canonical_names(labels: pd.Series, control: str) -> pd.Series:
+    """`canonical` of every cell's label, (N,); each level is read once."""
+    labels = labels.astype(str)
+    return labels.map({level: canonical(level, control) for level in labels.unique()})
+
+
 def canonicalise(labels: pd.Series, control: str, where: str) -> pd.Series:
     """Canonical labels as categories, (N,).
 

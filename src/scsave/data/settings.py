@@ -3,9 +3,9 @@
 import math
 import re
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import NonNegativeInt, PositiveInt
 
 from scsave.errors import UserError
 from scsave.keys import LIBRARY, Columns
@@ -68,14 +68,14 @@ class DataSettings:
     round_counts: bool = False
     library_key: str | None = None
     library_optional: bool = False
-    min_genes: Annotated[int, Field(ge=0)] = 0
-    min_cells: Annotated[int, Field(ge=0)] = 0
-    max_cells: Annotated[int, Field(gt=0)] | None = None
-    max_genes: Annotated[int, Field(gt=0)] | None = None
+    min_genes: NonNegativeInt = 0
+    min_cells: NonNegativeInt = 0
+    max_cells: PositiveInt | None = None
+    max_genes: PositiveInt | None = None
     drop_missing: bool = False
-    min_level_cells: Annotated[int, Field(ge=1)] = 2
+    min_level_cells: PositiveInt = 2
     rare_levels: Literal["error", "drop"] = "error"
-    n_top_genes: Annotated[int, Field(gt=0)] | None = None
+    n_top_genes: PositiveInt | None = None
     path: str | None = None
     citation: str = ""
     licence: str = ""

@@ -1,23 +1,38 @@
-"""A data set: its settings, how its file is read, and `load(cache)`, which gives prepared cells."""
+"""A data set: its settings, how its file is read, and `load(cache)`, which gives prepared cells: the one path of every set.
 
+Prepared cells are made a chunk of rows at a time, once, under a lock, and read back whole.
+"""
+
+import glob
 import hashlib
 import json
+import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import anndata
+import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData
+from filelock import FileLock
 
+from scsave import keys
 from scsave.data.files import remembered_checksum
-from scsave.data.prepare import finish, write_prepared
+from scsave.data.genes import detected_most, prepare_genes
+from scsave.data.obs import check_levels, choose_cells, library_sizes, prepare_obs
+from scsave.data.perturbations import respelt
+from scsave.data.preprocess import as_counts, check_library, log1p_normalise, undo_log1p
 from scsave.data.read import RawCells
 from scsave.data.settings import DataSettings
-from scsave.data.store import build_once, read_prepared
 from scsave.errors import UserError
+from scsave.stats.resample import subsample
 
 VERSION = 4  # of the prepared files: raise it when preparing the same file gives other cells
+_COUNTS = f"layers/{keys.COUNTS}"
 
 
 @dataclass(kw_only=True)
@@ -63,3 +78,161 @@ class DataSource(DataSettings):
                 write_prepared(path, raw, source, where, source.checksum(cache))
 
         return finish(read_prepared(build_once(source.prepared_path(cache), build)), source, where)
+
+
+class CountsWriter:
+    """Appends CSR rows to `layers/counts` of an h5ad file; what is in memory is one chunk."""
+
+    def __init__(self, path: Path):
+        import h5py
+
+        self.file = h5py.File(path, "w")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.file.close()
+
+    def append(self, rows: sp.csr_matrix) -> None:
+        """Adds rows (n, G); every call with the same G."""
+        if _COUNTS in self.file:
+            anndata.io.sparse_dataset(self.file[_COUNTS]).append(rows)
+        else:
+            rows.indptr = rows.indptr.astype(np.int64)  # there may be more counts to come than 32 bits can number
+            options = {"compression": "lzf", "chunks": (1 << 18,)}
+            anndata.io.write_elem(self.file, _COUNTS, rows, dataset_kwargs=options)
+
+    def finish(self, data: AnnData) -> None:
+        """Writes obs, var and uns of `data`, (N, G) without matrices, which completes the file."""
+        self.file["layers"].attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+        self.file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        for name, element in (("obs", data.obs), ("var", data.var), ("uns", dict(data.uns))):
+            anndata.io.write_elem(self.file, name, element)
+
+
+def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, checksum: str) -> None:
+    """Checked counts with the columns asked for, written to `path`; never more than a chunk of rows in memory.
+
+    Raises UserError naming what is wrong with the file and what to set.
+    """
+    layer, matrix, var = raw.matrix(source.layers, where)
+    hint = f"set data.layer to where the counts are (found: {', '.join(raw.matrices)}; read: {layer})"
+    hint += ", or data.normalised_by to the column of each cell's counts before log1p(counts per 10,000)"
+    obs = prepare_obs(raw.obs, source, where)
+    var, mapper = prepare_genes(var, source, where, raw.var)
+    if source.perturbation_kind == "genes":
+        key = source.perturbation_key
+        obs[key] = respelt(obs[key], var.index, source.control, where)
+    keep = choose_cells(obs, source, where)
+    dropped = {"excluded_or_missing": int(len(obs) - keep.sum()), "few_genes": 0}
+    keep = sample_cells(keep, source.max_cells)
+    given = library_sizes(raw.obs, source, where)
+    if source.max_genes is not None and source.max_genes < len(var):
+        chosen = detected_most(raw, matrix, keep, mapper, source.max_genes)
+        whole = sp.identity(matrix.shape[1], dtype=np.float32, format="csr") if mapper is None else mapper
+        var, mapper = var.iloc[chosen], sp.csr_matrix(whole[:, chosen])
+
+    kept, libraries = [np.empty(0, dtype=np.int64)], [np.empty(0)]
+    with CountsWriter(path) as writer:
+        for rows, part in raw.chunks(matrix, keep, f"preparing {source.name}"):
+            if source.normalised_by is not None:
+                part = undo_log1p(part, raw.obs, rows, source.normalised_by, where)
+            counts = as_counts(part, where, hint, source.round_counts)
+            library = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+            if given is not None:
+                library = check_library(given[rows], library, raw.obs.index[rows], source.library_key, where)
+            good = np.diff(counts.indptr) >= source.min_genes
+            dropped["few_genes"] += int((~good).sum())
+            if empty := int((library[good] <= 0).sum()):
+                raise UserError(f"{where}: {empty} cells have no counts; set data.min_genes=1")
+            counts = counts if good.all() else counts[good]
+            if mapper is not None:
+                counts = sp.csr_matrix(counts @ mapper)
+                counts.sort_indices()
+            writer.append(counts)
+            kept.append(rows[good])
+            libraries.append(library[good])
+        rows = np.concatenate(kept)
+        if not len(rows):
+            raise UserError(f"{where}: no cell is left by the filters {dropped}; relax data.exclude or data.min_genes")
+        obs = obs.iloc[rows].copy()
+        obs[keys.LIBRARY] = np.concatenate(libraries)
+        check_levels(obs, source, where)
+        data = AnnData(obs=obs, var=var)
+        data.uns[keys.UNS] = {
+            "name": source.name,
+            "source": source.path or source.name,
+            "checksum": checksum,
+            "organism": source.organism,
+            "settings": json.dumps(source.preparation(), sort_keys=True, default=str),
+            "layer": layer,
+            "library": "sum over the genes of the file" if given is None else source.library_key,
+            "dropped_cells": dropped,
+        }
+        if keys.SIMULATED in raw.uns:
+            data.uns[keys.SIMULATED] = raw.uns[keys.SIMULATED]
+        writer.finish(data)
+
+
+def finish(data: AnnData, source: DataSettings, where: str) -> AnnData:
+    """Written cells as the package uses them: without rare levels, `X` filled in (log1p), unused levels gone."""
+    common = check_levels(data.obs, source, where)
+    if not common.any():
+        raise UserError(
+            f"{where}: no cell is left without its rare levels (data.min_level_cells={source.min_level_cells}); name "
+            "columns with fewer levels in data.conditions"
+        )
+    if not common.all():
+        data.uns[keys.UNS]["dropped_cells"]["rare_levels"] = int((~common).sum())
+        data = data[common].copy()
+    for column in data.obs.columns[data.obs.dtypes == "category"]:
+        data.obs[column] = data.obs[column].cat.remove_unused_categories()
+    data.X = log1p_normalise(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy())
+    return data
+
+
+def sample_cells(keep: np.ndarray, max_cells: int | None) -> np.ndarray:
+    """At most `max_cells` of the cells to keep, drawn with the fixed seed 0 so that the data set is one, (N,) bool."""
+    rows, out = np.flatnonzero(keep), np.zeros_like(keep)
+    out[rows[subsample(len(rows), max_cells or len(rows), 0)]] = True
+    return out
+
+
+def build_once(path: Path, build: Callable[[Path], None], timeout: float = 6 * 3600) -> Path:
+    """`path`, made by `build(temporary)` where it is missing. Of two jobs one builds, the other waits for it.
+
+    The temporary file lies beside `path` and is renamed when whole; one that a killed job left there is removed.
+    UserError where the folder cannot be written to, or its disk is full.
+    """
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(path.name + ".lock"), timeout=timeout):
+            if not path.exists():
+                for left in path.parent.glob(f".{glob.escape(path.stem)}.*{path.suffix}"):
+                    left.unlink()
+                beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+                try:
+                    build(beside)
+                    os.replace(beside, path)
+                finally:
+                    beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path.parent}: the prepared cells cannot be written ({error}); set paths.cache=<a folder with room>"
+        ) from error
+    return path
+
+
+def read_prepared(path: Path) -> AnnData:
+    """Cells written by `CountsWriter`, in memory, without X."""
+    try:
+        data = anndata.read_h5ad(path)
+        counts = data.layers[keys.COUNTS]
+        if counts.nnz < np.iinfo(np.int32).max:  # else scipy would widen the indices too, twice the memory
+            counts.indptr = counts.indptr.astype(np.int32)
+        return data
+    except Exception as error:  # a damaged file may raise anything
+        raise UserError(f"{path}: the cached cells cannot be read ({error}); delete this file and run again") from error

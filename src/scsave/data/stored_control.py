@@ -1,7 +1,5 @@
 """Control cells as plain types and tensors, so that a checkpoint predicts perturbations without the training data."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -10,7 +8,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.gene_selection import prepared, select_cells
+from scsave.data.preprocess import prepared, select_cells
 from scsave.stats.resample import subsample
 
 MOST = 500
@@ -19,9 +17,7 @@ MOST = 500
 def drawn(data: AnnData, is_control: np.ndarray, seed: int, most: int = MOST) -> AnnData:
     """At most `most` of the control cells (N,) bool of `data`, drawn by the seed."""
     rows = np.flatnonzero(is_control)
-    if len(rows) > most:
-        rows = rows[subsample(len(rows), most, seed)]
-    return select_cells(data, rows)
+    return select_cells(data, rows[subsample(len(rows), most, seed)])
 
 
 def packed(cells: AnnData | None) -> dict[str, Any] | None:

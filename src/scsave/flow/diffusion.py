@@ -4,15 +4,12 @@ DDPM training (Ho et al. 2020) with the cosine schedule (Nichol & Dhariwal 2021)
 deterministic DDIM sampling (Song et al. 2021). Time runs as in the flow: t = 0 is noise, t = 1 is data.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from scsave.flow.objective import Objective, PathSample
@@ -23,7 +20,7 @@ from scsave.flow.solver import Solver, VectorField
 class DDPM(Objective):
     """`x_t = sqrt(a) x_1 + sqrt(1 - a) noise` with `a = alpha_bar(t)`; the target is the noise."""
 
-    offset: Annotated[float, Field(gt=0)] = 0.008
+    offset: PositiveFloat = 0.008
 
     def alpha_bar(self, t: Tensor) -> Tensor:
         """Share of signal at flow time t in [0, 1]: close to 0 at t = 0, 1 at t = 1."""

@@ -5,8 +5,6 @@ seen together: `v = v(MASK) + sum_k w_k (v(s_k) - v(MASK))`, each s_k having all
 is not named keeps the weight 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import Tensor

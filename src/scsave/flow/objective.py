@@ -1,7 +1,5 @@
 """What an objective of the flow is: a path from noise to latents, the loss along it, and sampling with what it learned."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import NamedTuple, Protocol
 

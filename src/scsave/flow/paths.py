@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from scsave.flow.objective import Objective, PathSample
@@ -21,14 +21,12 @@ from scsave.flow.solver import Solver, VectorField
 if TYPE_CHECKING:
     from torchcfm.conditional_flow_matching import ConditionalFlowMatcher
 
-Sigma = Annotated[float, Field(ge=0)]
-
 
 @dataclass(kw_only=True)
 class CFM(Objective):
     """Straight paths from independent noise: `x_t = (1 - t) x_0 + t x_1`, `u_t = x_1 - x_0`. The paper's objective."""
 
-    sigma: Sigma = 0.0
+    sigma: NonNegativeFloat = 0.0
     torchcfm: ClassVar[str] = "ConditionalFlowMatcher"  # the class there that has mean, spread and velocity of the path
 
     @cached_property
@@ -82,7 +80,7 @@ class OTCFM(CFM):
 class SBCFM(OTCFM):
     """Schroedinger-bridge paths: entropic pairs and Brownian-bridge spread (Tong et al. 2024, SB-CFM)."""
 
-    sigma: Annotated[float, Field(gt=0)] = 0.5
+    sigma: PositiveFloat = 0.5
     torchcfm = "SchrodingerBridgeConditionalFlowMatcher"
 
     def _plan(self, x_0: Tensor, x_1: Tensor) -> Tensor:

@@ -1,13 +1,11 @@
 """Solve `dx/dt = v(x, t)` (method.md section 3); torchdiffeq does the integration."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 VectorField = Callable[[Tensor, Tensor], Tensor]  # (x (N, D), t (N,)) -> (N, D)
@@ -18,9 +16,9 @@ class Solver:
     """Fixed-step (`euler`, `midpoint`, `rk4`, with `steps`) or adaptive (`dopri5`, with tolerances)."""
 
     method: Literal["euler", "midpoint", "rk4", "dopri5"] = "euler"
-    steps: Annotated[int, Field(gt=0)] = 50
-    rtol: Annotated[float, Field(gt=0)] = 1e-4
-    atol: Annotated[float, Field(gt=0)] = 1e-4
+    steps: PositiveInt = 50
+    rtol: PositiveFloat = 1e-4
+    atol: PositiveFloat = 1e-4
 
     def integrate(self, field: VectorField, x: Tensor, start: float = 0.0, end: float = 1.0) -> tuple[Tensor, int]:
         """The solution at `end` of the path that is `x` (N, D) at `start`, and the number of evaluations of `field`."""

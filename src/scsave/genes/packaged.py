@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from scsave.errors import UserError
-from scsave.files import replacing
 
 FOLDER = "gene_vectors"
 VECTORS, NAMES, SETS = "human_minilm_go.npz", "human_names.tsv.gz", "human_go_sets.npz"
@@ -68,9 +67,3 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:
         raise UserError(f"{path}: not an .npz of plain arrays ({type(error).__name__}: {error})") from None
-
-
-def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Compressed .npz, written beside and renamed."""
-    with replacing(path) as partial:
-        np.savez_compressed(partial, **arrays)

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import PositiveInt
 from scipy import sparse
 
 from scsave.errors import UserError
+from scsave.files import write_npz
 from scsave.genes.names import Match, match_genes, read_names, read_orthologs
-from scsave.genes.packaged import SETS, packaged_file, read_npz, read_text, text_array, words_of, write_npz
+from scsave.genes.packaged import SETS, packaged_file, read_npz, read_text, text_array, words_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +101,8 @@ class GeneSets:
     """Gene sets from `path` (.gmt, .gmt.gz), or the packaged GO terms; sets of `min_genes` to `max_genes` are used."""
 
     path: str | None = None
-    min_genes: Annotated[int, Field(gt=0)] = 10
-    max_genes: Annotated[int, Field(gt=0)] = 500
+    min_genes: PositiveInt = 10
+    max_genes: PositiveInt = 500
     names: str | None = None
     orthologs: str | None = None
 

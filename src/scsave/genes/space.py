@@ -1,10 +1,8 @@
 """Gene vectors as points of a small space (their principal components), and how a perturbed gene's vector is looked up."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from anndata import AnnData
@@ -13,16 +11,6 @@ from scsave import keys
 from scsave.errors import UserError
 
 Missing = Literal["error", "mean"]  # what a perturbed gene without a vector is: refused, or at the average vector
-
-
-class Vectors(Protocol):
-    """A source of gene vectors; `scsave.genes.vectors` has the implementations."""
-
-    def bind(self, data: AnnData) -> Vectors:
-        """The source, given the data that may carry its vectors."""
-
-    def lookup(self, genes: list[str], organism: str, gene_ids: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors (n, D) and which genes have one (n,) bool."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +27,7 @@ class NoVectors:
 class GeneLookup:
     """Vectors of the genes of one data set; `without` counts those that have none."""
 
-    vectors: Any
+    vectors: Any  # a source: `scsave.genes.vectors.VectorSource`
     missing: Missing = "error"
     without: list[str] = field(default_factory=list)
     organism: str = "human"

@@ -11,10 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from scsave.errors import UserError
-from scsave.genes.packaged import read_npz, write_npz
+from scsave.files import write_npz
+from scsave.genes.packaged import read_npz
 from scsave.genes.text import PackagedText, TextSource, text_hash
 from scsave.genes.vectors import GeneVectors, VectorSource
 from scsave.packages import Needs
@@ -53,7 +54,7 @@ class SentenceTransformerVectors(TextVectors):
 
     package: ClassVar[Needs] = Needs("sentence_transformers", "sentence-transformers", "text")
     model: str = "packaged"
-    batch_size: Annotated[int, Field(gt=0)] = 64
+    batch_size: PositiveInt = 64
     device: str | None = None
     name = "sentence_transformer"
 
@@ -87,9 +88,7 @@ def sentence_encoder(model: str = "packaged", device: str | None = None) -> Call
     try:
         encoder = SentenceTransformer(model, device=device)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"vectors.model={model}: no such model here or on the hub ({str(error).splitlines()[0]})"
-        ) from None
+        raise UserError(f"vectors.model={model}: neither here nor on the hub ({str(error).splitlines()[0]})") from None
 
     def encode(texts: list[str], batch_size: int) -> np.ndarray:
         return encoder.encode(texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=None)
@@ -107,7 +106,7 @@ class OpenAIVectors(TextVectors):
 
     model: str = "text-embedding-ada-002"
     batch_size: Annotated[int, Field(gt=0, le=2048)] = 256
-    dollars_per_million_tokens: Annotated[float, Field(ge=0)] = 0.10
+    dollars_per_million_tokens: NonNegativeFloat = 0.10
     url: str = "https://api.openai.com/v1/embeddings"
     encoding: Literal["float"] = "float"
     name = "openai"

@@ -8,17 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from pydantic import Field
+from pydantic import NonNegativeInt, PositiveInt
 
 from scsave import keys
 from scsave.errors import UserError
+from scsave.files import write_npz
 from scsave.genes.names import Match, kind_of, match_genes, read_names, read_orthologs
-from scsave.genes.packaged import VECTORS, info_array, info_of, packaged_file, read_npz, text_array, words_of, write_npz
+from scsave.genes.packaged import VECTORS, info_array, info_of, packaged_file, read_npz, text_array, words_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +152,8 @@ class Packaged(VectorSource):
 class RandomVectors(VectorSource):
     """Control: a Gaussian vector for each gene that the names table has; knows the genes, and nothing about them."""
 
-    width: Annotated[int, Field(gt=0)] = 64
-    seed: Annotated[int, Field(ge=0)] = 0
+    width: PositiveInt = 64
+    seed: NonNegativeInt = 0
     name = "random"
 
     def read(self) -> GeneVectors:

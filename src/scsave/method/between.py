@@ -14,7 +14,6 @@ import torch
 from anndata import AnnData
 from torch import Tensor
 
-from scsave import keys
 from scsave.baselines.carry import carried_groups
 from scsave.data.conditions import Values
 from scsave.method.decoding import CHUNK, inference, on
@@ -37,15 +36,13 @@ def move(model: Fitted, control: AnnData, obs: pd.DataFrame, leave: float, targe
     The field is given source and target (its level and dose) and no other condition, since the cell brings its own
     identity; the decoder is given the cells' own technical levels; cells keep their library size.
     """
-    network = model.network
-    library = torch.as_tensor(control.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
+    network, library = model.network, model.library(control)
     before = model.latent(model.encode(control))  # (N, L, d)
     values = on(model.conditions.encode(obs), model.device)
     told, moved = network.velocity.told, None
     if len(told) > 1:
         moved = shift_of(model, target).expand(len(obs), -1)
-    hidden = torch.tensor([c.name not in told for c in model.conditions.columns], device=model.device)
-    asked = model.conditions.mask(values, hidden.expand(len(obs), -1))
+    asked = model.conditions.only(values, *told)
     cells = torch.ones(len(obs), device=model.device)
 
     def field(x: Tensor, t: Tensor) -> Tensor:

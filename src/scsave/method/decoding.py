@@ -1,7 +1,5 @@
 """Between cells and a model's tensors: counts in, drawn or mean cells out, a chunk of cells at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

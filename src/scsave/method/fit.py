@@ -1,9 +1,7 @@
 """From training cells to a fitted SAVE: blocks, vocabulary of conditions, scale, weights (method.md sections 1 to 5)."""
 
-from __future__ import annotations
-
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from scsave.blocking.schemes import BlockingContext
 from scsave.components import Node, build
 from scsave.data import stored_control
 from scsave.data.conditions import Conditions
-from scsave.data.gene_selection import select_cells
+from scsave.data.preprocess import select_cells
 from scsave.data.splits.split import Split
 from scsave.data.splits.strata import combinations
 from scsave.data.targets import Targets, bound
@@ -32,7 +30,7 @@ from scsave.method.respond import check_routes
 from scsave.method.technical import every_column, technical_columns
 from scsave.method.trust import settle
 from scsave.progress import phase
-from scsave.stats.columns import gene_moments, library_range
+from scsave.stats.moments import gene_moments, library_range
 from scsave.training.loader import CellRows
 from scsave.training.options import FitOptions
 from scsave.training.pairs import Pairs, pairs_of
@@ -41,6 +39,24 @@ from scsave.training.plan import Plan
 log = logging.getLogger(__name__)
 VAL_CELLS = 2000  # validation cells that are looked at, at most
 NODES = ("backbone", "likelihood", "objective", "sampling", "vectors")  # config nodes that using a model needs
+
+
+@dataclass(kw_only=True, eq=False)
+class Parts:
+    """Config nodes that SAVE is made of, see configs/method/save.yaml; `nodes` has them by name."""
+
+    backbone: Node
+    likelihood: Node
+    objective: Node
+    blocking: Node
+    training: Node
+    sampling: Node
+    vectors: Node
+    gene_vectors: Node
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        return {part.name: getattr(self, part.name) for part in fields(Parts)}
 
 
 def fit(
@@ -88,7 +104,7 @@ def fit(
     # batch correction is unsupervised: there not even the dispersions start from what cell types leave
     with_flow = {"noise", "cells"} & options.parts
     combination, _ = combinations(train.obs, conditions.names if with_flow else model.decoder_conditions)
-    model.network.start_from(gene_moments(train, combination))
+    model.network.likelihood.start_from(gene_moments(train, combination))
     log.info("blocks: %s of %s genes (%s) %s", blocks.n_blocks, blocks.block_size, blocks.scheme, _coverage(blocks))
     model.cost = {"parameters": sum(p.numel() for p in model.network.parameters())}
     _train(model, plan, train, val, columns, seed, options)
@@ -125,9 +141,8 @@ def _train(
     if "cells" in options.parts:
         check_cells(objective, rows.pairs, columns)
     model.cost |= fit_stages(model.network, plan, objective, rows, val_rows, options, seed)
-    model.info["parts"] = sorted(
-        {*model.info["parts"], *options.parts} - ({"head"} if model.network.head is None else set())
-    )
+    absent = {"head"} if model.network.head is None else set()
+    model.info["parts"] = sorted({*model.info["parts"], *options.parts} - absent)
     model.to(options.trainer.device)
     if model.network.head is not None and "head" in options.parts:
         fit_axes(model, train, seed)

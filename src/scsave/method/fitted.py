@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from scsave import __version__
+from scsave import __version__, keys
 from scsave.blocking.blocks import GeneBlocks
 from scsave.components import Node, build, check_nested
 from scsave.data import stored_control
@@ -153,6 +153,10 @@ class Fitted:
         """Latents (N, L * d) as the networks take them: (N, L, d), on the device."""
         z = torch.from_numpy(np.asarray(values, np.float32)).to(self.device)
         return z.unflatten(1, (self.network.blocks.n_blocks, -1))
+
+    def library(self, cells: AnnData) -> torch.Tensor:
+        """Library sizes of prepared cells, (N,), on the device."""
+        return torch.as_tensor(cells.obs[keys.LIBRARY].to_numpy(np.float32), device=self.device)
 
     def decode(self, latent: np.ndarray, obs: pd.DataFrame, library: np.ndarray) -> AnnData:
         """Mean expression of latents (N, L * d) under the decoder's columns in `obs` (absent ones masked)."""

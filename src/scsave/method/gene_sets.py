@@ -1,7 +1,5 @@
 """The perturbation column where its levels are sets of genes: vocabulary from the vectors of genes, and genes added later."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Batch correction with a fitted SAVE (method.md section 9): the integration head's embedding, and corrected expression."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np
@@ -37,7 +35,7 @@ def integrate(model: Fitted, cells: AnnData, reference: str | None = None) -> An
     check_head(model)
     given = technical_levels(model, reference)
     z = torch.from_numpy(model.encode(cells)).to(model.device)  # (N, L * d)
-    library = torch.as_tensor(cells.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
+    library = model.library(cells)
     expression = mean = corrected(model, z, library, technical_levels(model, None))
     if reference is not None:
         expression = corrected(model, z, library, given)

@@ -1,7 +1,5 @@
 """scGen's latent arithmetic (Lotfollahi et al. 2019) on SAVE's autoencoder: a treatment is one vector in the latent."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Any
@@ -14,34 +12,24 @@ from anndata import AnnData
 from scsave import keys
 from scsave.baselines.levels import Levels
 from scsave.baselines.predicted import predicted_cells, target_obs
-from scsave.components import Node
 from scsave.data.splits.split import Split
 from scsave.keys import Columns
 from scsave.method.decoding import matrices, on
-from scsave.method.fit import fit
+from scsave.method.fit import Parts, fit
 from scsave.method.respond import known_levels
 from scsave.training.options import FitOptions
 
 
 @dataclass(kw_only=True)
-class LatentShift(Levels):
+class LatentShift(Parts, Levels):
     """`z -> z + d`, `d` the mean over training types of the treated minus the control latent mean.
 
     The autoencoder is SAVE's, trained as the run says and without a flow; its decoder is given technical columns only, so
     that the treatment has to be in the latent. Route `shift` adds the decoded change, `decode(z + d) - decode(z)` in log1p
     space, to each control cell; `decode` is scGen to the letter, cells drawn from the likelihood at `z + d`. With
     `carry=True` there is one route, `carry`: molecules by the mean of the decoded change.
-    The other arguments are config nodes, as in configs/method/save.yaml.
     """
 
-    backbone: Node
-    likelihood: Node
-    objective: Node
-    blocking: Node
-    training: Node
-    sampling: Node
-    vectors: Node
-    gene_vectors: Node
     name: str = "latent_shift"
 
     @property
@@ -51,11 +39,9 @@ class LatentShift(Levels):
     def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:
         self._learn_columns(data, columns)
         self.of_genes = columns.kind == "genes"
-        parts = ("likelihood", "objective", "blocking", "training", "sampling", "vectors", "gene_vectors")
-        nodes = {part: getattr(self, part) for part in parts} | {"backbone": {**self.backbone, "told": None}}
-        options = dataclasses.replace(
-            options or FitOptions(), parts=frozenset({"autoencoder"}), decoder_conditions=None
-        )
+        nodes = self.nodes | {"backbone": {**self.backbone, "told": None}}
+        asked = {"parts": frozenset({"autoencoder"}), "decoder_conditions": None}
+        options = dataclasses.replace(options or FitOptions(), **asked)
         self.model = fit(nodes, data, split, columns, seed, options)
         train = data[split.train]
         self._learn_means(AnnData(sp.csr_matrix(self.model.encode(train)), obs=train.obs), columns)

@@ -1,18 +1,16 @@
 """SAVE as a method of a run (`method=save`): it fits, keeps its weights, and predicts what a task asks for."""
 
-from __future__ import annotations
-
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
 from anndata import AnnData
 
-from scsave.components import Node
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.keys import Columns
-from scsave.method.fit import extend, fit
+from scsave.method.fit import Parts, extend, fit
 from scsave.method.fitted import METHOD, Fitted, Sampler
 from scsave.method.integrate import integrate
 from scsave.method.respond import ROUTES, respond
@@ -22,36 +20,14 @@ from scsave.models.checkpoint import FILE
 from scsave.training.options import FitOptions
 
 
-class SaveMethod:
-    """The `Method` protocol (`scsave.protocol`) over a `Fitted`; the arguments are config nodes, see configs/method/save.yaml."""
+@dataclass(kw_only=True, eq=False)
+class SaveMethod(Parts):
+    """The `Method` protocol (`scsave.protocol`) over a `Fitted`."""
 
+    model: Fitted | None = field(init=False, repr=False, default=None)
     name: ClassVar[str] = METHOD
     tasks: ClassVar[frozenset[str]] = frozenset({"generation", "batch_correction", "perturbation"})
     routes: ClassVar[tuple[str, ...]] = tuple(ROUTES)
-
-    def __init__(
-        self,
-        *,
-        backbone: Node,
-        likelihood: Node,
-        objective: Node,
-        blocking: Node,
-        training: Node,
-        sampling: Node,
-        vectors: Node,
-        gene_vectors: Node,
-    ):
-        self.nodes = {
-            "backbone": backbone,
-            "likelihood": likelihood,
-            "objective": objective,
-            "blocking": blocking,
-            "training": training,
-            "sampling": sampling,
-            "vectors": vectors,
-            "gene_vectors": gene_vectors,
-        }
-        self.model: Fitted | None = None
 
     @staticmethod
     def needs(route: str) -> str:
@@ -85,7 +61,7 @@ class SaveMethod:
         if not (Path(folder) / FILE).is_file():
             return False
         self.model = Fitted.load(Path(folder) / FILE, device)
-        self.model.sampler = Sampler.of(self.nodes["objective"], self.nodes["sampling"])
+        self.model.sampler = Sampler.of(self.objective, self.sampling)
         return True
 
     def complete(self, data: AnnData, split: Split, columns: Columns, seed: int, options: FitOptions) -> bool:

@@ -1,7 +1,5 @@
 """Cells out of a fitted SAVE's flow: from noise under conditions, or from other cells under other conditions."""
 
-from __future__ import annotations
-
 import logging
 import time
 from typing import Any
@@ -90,8 +88,7 @@ def translate(model: Fitted, cells: AnnData, target: pd.DataFrame, seed: int = 0
     """
     network = model.network
     source, wanted = (on(model.conditions.encode(obs), model.device) for obs in (cells.obs, target))
-    library = torch.as_tensor(cells.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
-    noise = to_noise(model, network.to_flow(model.latent(model.encode(cells)), library), source)
+    noise = to_noise(model, network.to_flow(model.latent(model.encode(cells)), model.library(cells)), source)
     z, library = network.from_flow(flowed(model, noise, wanted)[0])
     rng = torch.Generator(model.device).manual_seed(seed) if draw else None
     library = library.clamp(*model.info["library_range"]).round()

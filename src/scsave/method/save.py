@@ -20,7 +20,7 @@ from anndata import AnnData
 from scsave.components import build, check
 from scsave.compose import compose, plain
 from scsave.data.from_anndata import InMemory, as_prepared, with_genes
-from scsave.data.gene_selection import select_genes
+from scsave.data.preprocess import select_genes
 from scsave.data.splits.split import Split
 from scsave.errors import UserError, listed
 from scsave.keys import Columns

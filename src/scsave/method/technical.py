@@ -1,7 +1,5 @@
 """Technical columns: what the decoder is given (batch, donor where it is a nuisance), never cell type or treatment."""
 
-from __future__ import annotations
-
 import logging
 
 import pandas as pd

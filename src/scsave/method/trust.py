@@ -4,8 +4,6 @@ The strata (cell types, or perturbations where those are sets of genes) are deal
 cells is fitted again without them, on the latents of the one autoencoder, and predicts their change.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import logging
@@ -16,7 +14,6 @@ import numpy as np
 import torch
 from anndata import AnnData
 
-from scsave import keys
 from scsave.data.perturbations import canonical, parse
 from scsave.data.targets import parsed
 from scsave.method.between import decoded_change, move
@@ -26,9 +23,9 @@ from scsave.progress import each
 from scsave.stats.agreement import pearson
 from scsave.stats.expected import FEWEST, TRUST, expected_accuracy
 from scsave.training.loader import LatentRows, Rows, StepNoise
-from scsave.training.losses import Step, cells_loss
 from scsave.training.pairs import Pairs
 from scsave.training.plan import Plan
+from scsave.training.stages import Step, cells_loss
 
 log = logging.getLogger("scsave")
 LEAVE = (0.0, 0.25, 0.5, 0.75, 1.0)  # lambda: none of the field beyond the shift, to all of it
@@ -165,9 +162,8 @@ def trust_of(model: Fitted, control: AnnData | None, target: str) -> dict[str, f
     if control is None or not model.info.get("centres"):
         return expected_accuracy(scored)
     network = model.network
-    library = torch.as_tensor(control.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
     with inference(network):
-        own = network.to_flow(model.latent(model.encode(control)), library).mean(0)[:-1].cpu().numpy()
+        own = network.to_flow(model.latent(model.encode(control)), model.library(control)).mean(0)[:-1].cpu().numpy()
     return expected_accuracy(
         scored, min(float(np.linalg.norm(own - np.array(c))) for c in model.info["centres"].values())
     )

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.gene_selection import variable_genes
+from scsave.data.preprocess import variable_genes
 from scsave.data.splits.strata import MAX_NUMERIC_LEVELS
 from scsave.errors import UserError
 from scsave.stats.pca import Projection, fit_pca

@@ -4,8 +4,6 @@ A fold change is a difference of mean log1p expression, a type's cells against t
 batch does to a gene cancels, so that the uncorrected cells are a fair reference.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import combinations
 

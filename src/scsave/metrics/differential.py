@@ -1,7 +1,5 @@
 """Differential expression of groups of cells: Welch's t, moderated t and top-k sets of genes, from their moments."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

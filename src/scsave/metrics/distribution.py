@@ -4,8 +4,6 @@
 O((N + M)^2) and exact transport time of O(N^3): callers cap the samples.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

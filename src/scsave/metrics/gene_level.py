@@ -3,8 +3,6 @@
 Generated and real cells are log1p matrices over the same genes, (N, G) and (M, G), dense or sparse.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

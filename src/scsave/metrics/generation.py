@@ -1,7 +1,5 @@
 """Scores of generated cells: a scorer that compares every row of a table with the same real test cells."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

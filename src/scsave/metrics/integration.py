@@ -1,7 +1,5 @@
 """Scores of batch correction: scIB on embeddings, fold changes on corrected expression (evaluation.md)."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

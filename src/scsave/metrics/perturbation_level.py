@@ -3,8 +3,6 @@
 Profiles and changes are (P, G): one row per perturbation.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.spatial.distance import cdist
 

@@ -1,7 +1,5 @@
 """REGISTRY: every metric of the project by "task/name". Scorers emit exactly these rows, tables read only these."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, PROTOCOLS, Metric

@@ -1,7 +1,5 @@
 """One metric of the registry: space, formula, direction. Nothing heavy is imported, because tables read it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

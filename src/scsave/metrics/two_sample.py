@@ -1,7 +1,5 @@
 """Classifier two-sample tests: can generated cells be told from real ones (Lopez-Paz & Oquab 2017)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

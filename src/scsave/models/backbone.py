@@ -1,39 +1,33 @@
 """Options of the config group `backbone`: how wide and deep the three networks are, and what mixes their tokens."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from scsave.errors import UserError
 from scsave.models.networks import Attention
-
-Positive = Annotated[int, Field(gt=0)]
 
 
 @dataclass(kw_only=True)
 class AttentionBackbone:
     """Gene block attention in encoder, decoder and velocity network (the paper's model)."""
 
-    width: Positive = 256  # e
-    depth: Positive = 4
-    heads: Positive = 8
-    latent_width: Positive = 16  # d, a block
-    velocity_width: Positive = 256
-    velocity_depth: Positive = 6
-    velocity: Literal["attention", "mlp"] = (
-        "attention"  # what the field is: over block tokens, or over the whole latent
-    )
-    condition_width: Positive = 64  # of time and conditions, where the field is an MLP
+    width: PositiveInt = 256  # e
+    depth: PositiveInt = 4
+    heads: PositiveInt = 8
+    latent_width: PositiveInt = 16  # d, a block
+    velocity_width: PositiveInt = 256
+    velocity_depth: PositiveInt = 6
+    velocity: Literal["attention", "mlp"] = "attention"  # the field: over block tokens, or over the whole latent
+    condition_width: PositiveInt = 64  # of time and conditions, where the field is an MLP
     projection: Literal["per_block", "shared"] = "per_block"
     additive_prior: bool = True  # sets of genes: a shift additive over the genes, in the decoder and in the flow
     level_shift: bool = True  # each level of the decoder's conditions shifts each gene, beside adaptive LayerNorm
-    head_width: Positive = 256
-    head_size: Positive = 30  # numbers of its code
-    head_components: Annotated[int, Field(ge=0)] = 50  # of corrected expression, beside the code in the embedding
+    head_width: PositiveInt = 256
+    head_size: PositiveInt = 30  # numbers of its code
+    head_components: NonNegativeInt = 50  # of corrected expression, beside the code in the embedding
     told: list[str] | None = None  # columns that the decoder is given; null: the technical ones (data.nuisance)
 
     def __post_init__(self):

@@ -5,8 +5,6 @@ conditions, decoder_conditions, state (weights, with the velocity's average alre
 expression), space (of gene vectors) and control cells where perturbations are sets of genes, info.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

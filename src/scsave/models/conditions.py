@@ -1,6 +1,4 @@
-"""Condition columns to one vector: an embedding for each column with a [MASK], joined by an MLP (method.md section 4)."""
-
-from __future__ import annotations
+"""Condition columns to one vector, each embedded with a [MASK], joined by an MLP (method.md section 4); and to shifts."""
 
 import math
 
@@ -136,3 +134,29 @@ def set_shift(conditions: Conditions, width: int, vectors: Vectors, out: int) ->
         if isinstance(column, GeneSet):
             return SetShift(column, width, (vectors or {})[column.name], out)
     return None
+
+
+class LevelShift(nn.Module):
+    """A shift of every gene for each level of the categorical columns, starting at zero; [MASK] has none (ours).
+
+    What a batch does to a gene, whatever the cell, then needs neither the decoder's width nor the latent.
+    """
+
+    def __init__(self, columns: list[Categorical], out: int):
+        super().__init__()
+        self.names = [column.name for column in columns]
+        # [MASK], the last row, is padding: it stays zero
+        self.tables = nn.ModuleList(
+            nn.Embedding(len(column.levels) + 1, out, padding_idx=len(column.levels)) for column in columns
+        )
+        for table in self.tables:
+            nn.init.zeros_(table.weight)
+
+    def forward(self, values: Values) -> Tensor:
+        return sum(table(values[name]) for name, table in zip(self.names, self.tables, strict=True))  # (N, out)
+
+
+def level_shift(conditions: Conditions, out: int) -> LevelShift | None:
+    """The shifts of the categorical columns among `conditions`; None where there is none."""
+    columns = [column for column in conditions.columns if isinstance(column, Categorical)]
+    return LevelShift(columns, out) if columns else None

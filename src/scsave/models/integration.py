@@ -1,42 +1,14 @@
-"""What a batch does: a shift of each gene in the decoder, and the integration head, a small VAE on the finished latent.
+"""The integration head of batch correction: a small VAE on the finished latent.
 
 A latent that keeps everything keeps the batch. The head reads the embedding of batch correction off it, without a price
 for the other tasks (method.md section 9).
 """
-
-from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
 from scsave.data.conditions import Categorical, Conditions, Values
 from scsave.models.networks import Posterior
-
-
-class LevelShift(nn.Module):
-    """A shift of every gene for each level of the categorical columns, starting at zero; [MASK] has none (ours).
-
-    What a batch does to a gene, whatever the cell, then needs neither the decoder's width nor the latent.
-    """
-
-    def __init__(self, columns: list[Categorical], out: int):
-        super().__init__()
-        self.names = [column.name for column in columns]
-        # [MASK], the last row, is padding: it stays zero
-        self.tables = nn.ModuleList(
-            nn.Embedding(len(column.levels) + 1, out, padding_idx=len(column.levels)) for column in columns
-        )
-        for table in self.tables:
-            nn.init.zeros_(table.weight)
-
-    def forward(self, values: Values) -> Tensor:
-        return sum(table(values[name]) for name, table in zip(self.names, self.tables, strict=True))  # (N, out)
-
-
-def level_shift(conditions: Conditions, out: int) -> LevelShift | None:
-    """The shifts of the categorical columns among `conditions`; None where there is none."""
-    columns = [column for column in conditions.columns if isinstance(column, Categorical)]
-    return LevelShift(columns, out) if columns else None
 
 
 class OneHot(nn.Module):

@@ -1,18 +1,15 @@
 """All of SAVE's networks and statistics as one module: what a checkpoint holds and what generation needs."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
 from scsave.blocking.blocks import GeneBlocks
 from scsave.data.conditions import Conditions, Values
 from scsave.keys import TARGET_SUM
-from scsave.models.conditions import ConditionEncoder, Vectors, set_shift
-from scsave.models.integration import IntegrationHead, level_shift
+from scsave.models.conditions import ConditionEncoder, Vectors, level_shift, set_shift
+from scsave.models.integration import IntegrationHead
 from scsave.models.likelihoods import Head, Likelihood
 from scsave.models.networks import Backbone, Decoder, Encoder, Posterior, Velocity
-from scsave.stats.columns import GeneMoments
 
 
 class SAVEModel(nn.Module):
@@ -52,10 +49,6 @@ class SAVEModel(nn.Module):
         self.head = IntegrationHead(*head) if given.columns else None  # of correction: there has to be a batch
         self.register_buffer("flow_mean", torch.zeros(n_blocks * backbone.latent_width + 1))
         self.register_buffer("flow_std", torch.ones(n_blocks * backbone.latent_width + 1))
-
-    def start_from(self, moments: GeneMoments) -> None:
-        """Fix the scale of the input and start the decoder at the average training cell."""
-        self.likelihood.start_from(moments)
 
     @property
     def n_latent(self) -> int:

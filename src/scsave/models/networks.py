@@ -9,8 +9,6 @@ Shapes: N cells, L gene blocks (one token each), K gene slots a block, e width o
 `method.md` sections 2 to 4 say what is from the paper and what is ours.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -229,11 +227,9 @@ class FlatField(nn.Module):
 
     def __init__(self, backbone: Backbone, n_blocks: int):
         super().__init__()
-        size, width = n_blocks * backbone.latent_width + 1, backbone.velocity_width
+        size, width, depth = n_blocks * backbone.latent_width + 1, backbone.velocity_width, backbone.velocity_depth
         self.project = nn.Linear(size, width)
-        self.norms = nn.ModuleList(
-            nn.LayerNorm(width, elementwise_affine=False) for _ in range(backbone.velocity_depth)
-        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(depth))
         layers = (nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)) for _ in self.norms)
         self.layers = nn.ModuleList(layers)
         modulations = (nn.Sequential(nn.SiLU(), nn.Linear(backbone.condition_width, 3 * width)) for _ in self.norms)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from scsave.errors import UserError
 from scsave.files import write_text
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scsave.protocol import Context, Method
 
 Network = Literal["encoder", "decoder", "velocity"]
+WITHOUT = "analysis=attention: this backbone has no attention between blocks; use backbone=save_small"
 MOST_BLOCKS = 512  # an L x L matrix a level, layer and network
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the flow, averaged over
 
@@ -41,7 +42,7 @@ class BlockAttention:
     reference: str | None = None  # null: the control, else the most frequent level
     networks: list[Network]
     max_cells: Annotated[int, Field(gt=1)] = 1000  # of each level
-    max_levels: Annotated[int, Field(gt=0)] = 6  # drawn: those that change most
+    max_levels: PositiveInt = 6  # drawn: those that change most
 
     def check(self, method: Method, parts: frozenset[str], columns: Columns, data: AnnData) -> None:
         """Before anything is trained: UserError for a method, backbone, column or level that can't be looked at."""
@@ -52,11 +53,9 @@ class BlockAttention:
 
         if not isinstance(method, SaveMethod) or not parts:
             raise UserError("analysis=attention needs a trained SAVE: no baseline, and a route that trains a network")
-        backbone = build(method.nodes["backbone"], "backbone")
+        backbone = build(method.backbone, "backbone")
         if not isinstance(backbone.mixing(2, backbone.width), Attention):
-            raise UserError(
-                "analysis=attention: this backbone has no attention between blocks; use backbone=save_small"
-            )
+            raise UserError(WITHOUT)
         self.chosen(every_column(columns, []), columns, data)
 
     def run(self, context: Context) -> list[Path]:
@@ -97,10 +96,9 @@ class BlockAttention:
         """Levels (the reference first, its two halves behind it) and `network/layer` -> (levels, L, L)."""
         values = context.data.obs[column].astype(str).to_numpy()
         levels = [reference, *sorted(set(values) - {reference})]
-        known = context.method.fitted.conditions.knows(context.data.obs)
-        rng = np.random.default_rng(context.seed)
-        trained = context.method.fitted.trained("noise")
-        networks = [name for name in self.networks if trained or name != "velocity"]
+        model, rng = context.method.fitted, np.random.default_rng(context.seed)
+        known = model.conditions.knows(context.data.obs)
+        networks = [name for name in self.networks if model.trained("noise") or name != "velocity"]
         found: dict[str, list[np.ndarray]] = {}
         names: list[str] = []
         for level in levels:
@@ -113,9 +111,8 @@ class BlockAttention:
                 parts |= {"half 1": shuffled[::2], "half 2": shuffled[1::2]}
             for name, chosen in parts.items():
                 names.append(name)
-                for key, mean in attention_of(
-                    context.method.fitted, context.data[chosen], networks, context.seed
-                ).items():
+                means = attention_of(model, context.data[chosen], networks, context.seed)
+                for key, mean in means.items():
                     found.setdefault(key, []).append(mean)
         return names, {key: np.stack(parts) for key, parts in found.items()}
 
@@ -138,9 +135,7 @@ def attention_of(model: Fitted, cells: AnnData, networks: list[Network], seed: i
 
     inner = model.network
     if inner.blocks.n_blocks > MOST_BLOCKS:
-        raise UserError(
-            f"analysis=attention: {inner.blocks.n_blocks} blocks, at most {MOST_BLOCKS} can be written down"
-        )
+        raise UserError(f"analysis=attention: {inner.blocks.n_blocks} blocks, at most {MOST_BLOCKS} can be written")
     rng = torch.Generator(model.device).manual_seed(seed)
     values, done = on(model.conditions.encode(cells.obs), model.device), 0
     with inference(inner), listening({name: getattr(inner, name) for name in networks}) as heard:
@@ -174,9 +169,7 @@ def listening(networks: dict[str, nn.Module]) -> Iterator[dict[str, tuple[Tensor
     for network, module in networks.items():
         layers = [layer for layer in module.modules() if isinstance(layer, Attention)]
         if not layers:
-            raise UserError(
-                "analysis=attention: this backbone has no attention between blocks; use backbone=save_small"
-            )
+            raise UserError(WITHOUT)
         for number, layer in enumerate(layers):
             name = f"{network}/{number}"
             hooks.append(layer.register_forward_pre_hook(lambda layer, inputs, name=name: hear(name, layer, inputs[0])))
@@ -189,22 +182,11 @@ def listening(networks: dict[str, nn.Module]) -> Iterator[dict[str, tuple[Tensor
 
 def long_table(labels: list[str], weights: dict[str, np.ndarray]) -> pd.DataFrame:
     """One row for each network, layer, level, looking block and block looked at; `change` is from the reference."""
-    parts = []
-    for key, stack in weights.items():
+    parts = {}
+    for key, stack in weights.items():  # (levels, L, L)
         network, layer = key.split("/")
-        n, size = len(labels), stack.shape[1]
-        level, query, looked_at = (axis.ravel() for axis in np.indices((n, size, size)))
-        parts.append(
-            pd.DataFrame(
-                {
-                    "network": network,
-                    "layer": int(layer),
-                    "level": np.array(labels, dtype=object)[level],
-                    "block": query,
-                    "looks_at": looked_at,
-                    "weight": stack.ravel(),
-                    "change": (stack - stack[:1]).ravel(),
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+        blocks = range(stack.shape[1])
+        index = pd.MultiIndex.from_product([labels, blocks, blocks], names=["level", "block", "looks_at"])
+        values = {"weight": stack.ravel(), "change": (stack - stack[:1]).ravel()}
+        parts[network, int(layer)] = pd.DataFrame(values, index)
+    return pd.concat(parts, names=["network", "layer"]).reset_index()

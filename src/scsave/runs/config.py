@@ -3,8 +3,6 @@
 Component groups (task, data, ...) are checked against the signature of their `_target_`; what is left is here.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,11 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scsave.components import Node, check, explain, wrong_value
 from scsave.errors import UserError
-
-COMPONENTS = (
-    "task", "data", "split", "vectors", "blocking", "backbone", "likelihood", "objective", "training", "method", "trainer",
-    "logger",
-)  # fmt: skip
 
 
 class _Strict(BaseModel):
@@ -91,7 +84,7 @@ def validated(cfg: DictConfig) -> RunConfig:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][:-1] if not str(part).startswith("constrained"))
         raise UserError(explain_at(error, where)) from None
-    for name in COMPONENTS:
+    for name in (name for name, key in RunConfig.model_fields.items() if key.annotation == Node):
         check(getattr(config, name), name)
     if config.analysis:
         check(config.analysis, "analysis")

@@ -1,7 +1,5 @@
 """Folds of a run: each leaves its scores in a file, so that an interrupted run goes on behind the last one that is done."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scsave.files import numbers, replacing, write_json
+from scsave.files import numbers, write_json, write_npz
 from scsave.protocol import Outcome
 
 FILE, ARRAYS = "fold.json", "fold.npz"
@@ -28,8 +26,7 @@ class Fold:
 def write_fold(folder: Path, fold: Fold) -> None:
     """`fold.npz`, then `fold.json`: where the second is, the fold is whole."""
     outcome = fold.outcome
-    with replacing(folder / ARRAYS) as partial:
-        np.savez_compressed(partial, **outcome.arrays)
+    write_npz(folder / ARRAYS, **outcome.arrays)
     kept = {name: getattr(outcome, name) for name in ("scores", "protocols", "info", "validation")}
     write_json(folder / FILE, kept | {"record": fold.record})
 

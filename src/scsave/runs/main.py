@@ -1,7 +1,5 @@
 """The command line: one job of train.py, and what a user's mistake or Ctrl-C looks like. Imports nothing heavy."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """Names of a run: the hashes of its config, the folder of its weights and that of its scores. Imports nothing heavy."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -18,7 +16,7 @@ from yaml import YAMLError
 from scsave.errors import UserError
 from scsave.files import whole_folder
 
-SCORES = "scores"
+SCORES, CONFIG = "scores", "config.yaml"
 # What changes neither weights nor scores.
 _NEITHER = (
     "analysis", "hydra", "paths", "logger", "callbacks", "mode", "ckpt", "resume", "n", "condition", "figures", "sweep",

@@ -1,7 +1,5 @@
 """The processes of a distributed run: which of them this is, and what a job may start and has to end."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """results.json: everything that a table or a figure may read about a run (schema in docs/results.md)."""
 
-from __future__ import annotations
-
 import platform
 import resource
 import subprocess

@@ -3,8 +3,6 @@
 What became of every job stands in `<outputs>/reproduce/<name>/state.json`; tables read there what was not run, and why.
 """
 
-from __future__ import annotations
-
 import copy
 import fnmatch
 import importlib.util
@@ -36,7 +34,7 @@ from scsave.errors import UserError
 from scsave.files import RESULTS, write_json
 from scsave.packages import Needs
 from scsave.runs.main import INTERRUPTED, one_line, register_resolvers
-from scsave.runs.naming import config_hash, run_dir, scores_folder
+from scsave.runs.naming import CONFIG, config_hash, run_dir, scores_folder
 
 PENDING, RUNNING, DONE, FAILED, MISSING = "pending", "running", "done", "failed", "missing"
 KEPT = ("status", "reason", "seconds", "killed", "log")  # what the next call knows of this one's jobs
@@ -68,7 +66,7 @@ class Job:
 
     def arguments(self) -> list[str]:
         """The job's overrides; `resume=` where this very run was started and did not fail of itself."""
-        config = self.folder / "config.yaml"
+        config = self.folder / CONFIG
         started = config.is_file() and any(path for pattern in STARTED for path in self.folder.glob(pattern))
         if not started or self.entry["killed"] is False or config_hash(OmegaConf.load(config)) != self.hash:
             return list(self.overrides)

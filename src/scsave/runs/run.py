@@ -1,7 +1,5 @@
 """One run, from config to results.json: build, fit (or find the weights), predict, score, record, draw."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -16,7 +14,7 @@ from anndata import AnnData
 from omegaconf import DictConfig, OmegaConf
 
 from scsave.components import build
-from scsave.data.gene_selection import select_genes
+from scsave.data.preprocess import select_genes
 from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
 from scsave.data.targets import with_targets
@@ -30,6 +28,7 @@ from scsave.runs.console import made, print_scores, print_trust, progress_of, ve
 from scsave.runs.folds import Fold, merged_record, read_fold, time_left, write_fold
 from scsave.runs.loggers import closing
 from scsave.runs.naming import (
+    CONFIG,
     checkpoint_run,
     command,
     config_hash,
@@ -49,7 +48,6 @@ from scsave.stats.expected import TRUST
 from scsave.tasks.validation import check_sweep_metric, loss, over_folds
 
 log = logging.getLogger("scsave")
-CONFIG = "config.yaml"
 # Of a run that is used again: what this call always decides, and what it decides where the command line names it.
 _OF_THE_CALL = ("analysis", "paths", "mode", "ckpt", "resume", "figures", "force", "progress")
 _WHERE_NAMED = ("logger", "task", "sampling", "trainer")

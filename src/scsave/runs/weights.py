@@ -1,8 +1,5 @@
 """A method's weights in a run's folder: fitted there, or found there from an earlier run with the same training."""
 
-from __future__ import annotations
-
-import json
 import logging
 import shutil
 import time
@@ -17,7 +14,7 @@ from scsave.components import build
 from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
-from scsave.files import relative, whole_folder, write_json
+from scsave.files import read_json, relative, whole_folder, write_json
 from scsave.keys import Columns
 from scsave.progress import phase, rank_zero
 from scsave.protocol import Method, Task
@@ -64,20 +61,19 @@ def restored(method: Method, data: AnnData, split: Split, folder: Path, device: 
     """Weights of an earlier run, if there are some; UserError where they were trained on other cells than these."""
     if not method.restore(folder / CHECKPOINTS, device):
         return False
-    known, found = _trained_on(folder), trained_on(data, split)
+    known, found = read_json(folder / TRAINED_ON), trained_on(data, split)
     if known and (different := sorted(key for key in found if known.get(key) != found[key])):
         raise UserError(
             f"{folder}: its weights were trained on other data ({', '.join(different)} changed since): cells that it was "
             "trained on could become test cells; train anew with force=true, or give the file as it was"
         )
-    cost = folder / COST
-    method.cost.update(json.loads(cost.read_text(encoding="utf-8")) if cost.is_file() else {})
+    method.cost.update(read_json(folder / COST))
     return True
 
 
 def file_as_it_was(source: DataSource, folder: Path, cache: Path) -> bool:
     """Whether the run in `folder` was trained on the local file as it is now; True where that can't be asked."""
-    known = [_trained_on(path.parent) for path in folder.rglob(TRAINED_ON)]
+    known = [read_json(path) for path in folder.rglob(TRAINED_ON)]
     if not known or source.path is None or not Path(source.path).is_file():
         return True
     return all(one["checksum"] == source.checksum(cache) for one in known)
@@ -111,13 +107,4 @@ def fitted(method: Method, data: AnnData, split: Split, columns: Columns, config
 
 def trained_on(data: AnnData, split: Split) -> dict[str, Any]:
     """What tells the cells of a run from others: the sum of their file, their number, the hash of the split."""
-    return {
-        "checksum": data.uns.get(keys.UNS, {}).get("checksum", ""),
-        "cells": int(data.n_obs),
-        "split": split.hash,
-    }
-
-
-def _trained_on(folder: Path) -> dict[str, Any]:
-    path = folder / TRAINED_ON
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {"checksum": data.uns.get(keys.UNS, {}).get("checksum", ""), "cells": int(data.n_obs), "split": split.hash}

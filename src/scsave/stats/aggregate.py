@@ -1,7 +1,5 @@
 """From one value per perturbation, cell type or combination to the number in a table: means and bootstrap intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

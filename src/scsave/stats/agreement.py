@@ -1,7 +1,5 @@
 """Agreement of two vectors: Pearson correlation and R^2, with the conventions that tables need for constant vectors."""
 
-from __future__ import annotations
-
 import numpy as np
 
 CONSTANT = 1e-9  # sd below which a vector is constant up to the order of summation

@@ -1,7 +1,5 @@
 """Principal components of log1p expression: fitted on one sample of cells, applied to others."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

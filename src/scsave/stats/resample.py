@@ -1,7 +1,5 @@
 """Random subsets of cells: subsamples, halves, and draws with the composition of another sample."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,18 +1,17 @@
 """What both perturbation tasks share: their conditions, the routes of a method that are scored, and the table's rows."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 import pandas as pd
 from pydantic import Field
 
-from scsave.data.catalog import data_with
+from scsave.compose import data_with
 from scsave.errors import UserError
 from scsave.keys import Columns
-from scsave.protocol import Context, Method
+from scsave.protocol import Context, Method, Outcome
 from scsave.stats.expected import unknown
 
 log = logging.getLogger("scsave")
@@ -24,8 +23,23 @@ def reached(expected: dict[str, float] | None, score: float) -> dict[str, float]
     return (expected or unknown()) | {"reached": float(score)}
 
 
+class OneSplit:
+    """What a task does unless it says otherwise: it is one for every kind of perturbation, and scores a split without folds."""
+
+    name: str
+
+    def for_kind(self, kind: str) -> Self:
+        return self
+
+    def check_cells(self, columns: Columns, obs: pd.DataFrame) -> None:
+        """Whatever the split leaves can be scored."""
+
+    def merge(self, outcomes: dict[str, Outcome], folder: Path) -> Outcome:
+        raise NotImplementedError(f"{self.name} scores one split, so there are no folds")
+
+
 @dataclass(kw_only=True)
-class CounterfactualTask:
+class CounterfactualTask(OneSplit):
     """Cells under a perturbation that they were never seen under, by each of `routes`; `route` is the headline.
 
     Null stands for the method's headline. `references` are methods whose rows stand in every table, by row.
@@ -39,9 +53,6 @@ class CounterfactualTask:
     n_top_genes: Positive = 2000
     n_components: Positive = 30
     asks = "perturbation"
-
-    def for_kind(self, kind: str) -> CounterfactualTask:
-        return self
 
     def check(self, columns: Columns) -> None:
         if columns.perturbation is None or columns.control is None:
@@ -64,9 +75,6 @@ class CounterfactualTask:
     def parts(self, method: Method) -> frozenset[str]:
         needed = {method.needs(route) for route in self.routes_of(method)} - {None}
         return frozenset({"autoencoder", *needed}) if needed else frozenset()
-
-    def check_cells(self, columns: Columns, obs: pd.DataFrame) -> None:
-        """The split has seen to it."""
 
     def rows(self, context: Context) -> dict[str, tuple[Method, str]]:
         """Row -> fitted method and route: the method with all its routes, then the references that can be fitted."""

@@ -1,19 +1,15 @@
 """Task `batch_correction`: one embedding for all batches, and expression as one batch would show it (evaluation.md)."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from pydantic import Field
+from pydantic import PositiveInt
 
 from scsave import keys
-from scsave.data.catalog import data_with
+from scsave.compose import data_with
 from scsave.errors import UserError
 from scsave.files import write_h5ad
 from scsave.keys import Columns
@@ -21,13 +17,13 @@ from scsave.metrics.integration import IntegrationScorer
 from scsave.metrics.row import Metric
 from scsave.progress import phase
 from scsave.protocol import Context, Method, Outcome
+from scsave.tasks.base import OneSplit
 
 log = logging.getLogger("scsave")
-Positive = Annotated[int, Field(gt=0)]
 
 
 @dataclass(kw_only=True)
-class BatchCorrection:
+class BatchCorrection(OneSplit):
     """Unsupervised: autoencoder and integration head are given technical columns (data.nuisance), never the cell type.
 
     `reference`: the batch that expression is decoded as; null is the mean over the batches. `unlabelled_batches` have no
@@ -37,14 +33,11 @@ class BatchCorrection:
     name: str = "batch_correction"
     reference: str | None = None
     unlabelled_batches: list[str] = field(default_factory=list)
-    n_components: Positive = 50
-    max_cells: Positive = 20_000
+    n_components: PositiveInt = 50
+    max_cells: PositiveInt = 20_000
     asks = "batch_correction"
     takes_unlabelled = True
     metrics = "batch_correction"
-
-    def for_kind(self, kind: str) -> BatchCorrection:
-        return self
 
     def parts(self, method: Method) -> frozenset[str]:
         return frozenset({"autoencoder", "head"})
@@ -123,9 +116,6 @@ class BatchCorrection:
             "sweep_metric: task=batch_correction has no validation score: it is scored by the labels of all cells, and a "
             "search by them would fit the labels; sweep task=generation or task=perturbation, or a grid without sweep_metric"
         )
-
-    def merge(self, outcomes: dict[str, Outcome], folder: Path) -> Outcome:
-        raise NotImplementedError("nothing is held out in batch correction, so there are no folds")
 
 
 def embedding_key(cells: AnnData) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from anndata import AnnData
-from pydantic import Field
+from pydantic import PositiveInt
 
 from scsave import keys
 from scsave.baselines.predicted import own_names
@@ -21,37 +20,30 @@ from scsave.metrics.registry import rows
 from scsave.metrics.row import NEUTRAL, PROTOCOLS, Metric
 from scsave.progress import each, phase
 from scsave.protocol import Context, Method, Outcome
+from scsave.tasks.base import OneSplit
 from scsave.tasks.validation import validation_split
 
 if TYPE_CHECKING:
     from scsave.metrics.generation import GenerationScorer
 
-Positive = Annotated[int, Field(gt=0)]
-
 
 @dataclass(kw_only=True)
-class Generation:
+class Generation(OneSplit):
     """As many cells as there are test cells, given their condition columns and nothing else.
 
     `references` are methods whose rows stand in every table beside the noise floor.
     """
 
     name: str = "generation"
-    n_top_genes: Positive = 2000
-    n_components: Positive = 30
+    n_top_genes: PositiveInt = 2000
+    n_components: PositiveInt = 30
     protocols: Literal["neutral", "all"] = "neutral"
     references: dict[str, Any]
     asks = "generation"
     metrics = "generation"
 
-    def for_kind(self, kind: str) -> Generation:
-        return self
-
     def parts(self, method: Method) -> frozenset[str]:
         return frozenset({"autoencoder", "noise"})
-
-    def check_cells(self, columns: Columns, obs: pd.DataFrame) -> None:
-        """Every cell can be generated."""
 
     def check(self, columns: Columns) -> None:
         if not columns.conditions:
@@ -98,9 +90,6 @@ class Generation:
             protocols=protocols,
             info={"scorer": scorer.info, "headline_protocol": "neutral"},
         )
-
-    def merge(self, outcomes: dict[str, Outcome], folder: Path) -> Outcome:
-        raise NotImplementedError("generation scores one split, so there are no folds")
 
     def validation_metrics(self, method: Method) -> dict[str, Metric]:
         return rows("generation")

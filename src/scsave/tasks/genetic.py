@@ -13,7 +13,7 @@ import numpy as np
 from anndata import AnnData
 
 from scsave import keys
-from scsave.data.perturbations import canonical, parse
+from scsave.data.perturbations import canonical_names, parse
 from scsave.data.splits.perturbation import CONTROL
 from scsave.errors import UserError
 from scsave.files import write_h5ad, write_text
@@ -83,7 +83,8 @@ def problem(task: Genetic, context: Context) -> Problem:
             "split=random_perturbations, gears and ahlmann_eltze hold out whole ones", split.name, len(shown), len(tested),
         )  # fmt: skip
     start, truth = split_control(balanced(data[held].copy(), real, columns.batch, 0, "test cells"), context.seed)
-    start = limited(start, task.perturbation_cells, context.seed)  # a change is measured from the cells that were moved
+    # a change is measured from the cells that were moved
+    start = start[subsample(start.n_obs, task.perturbation_cells, context.seed)].copy()
     groups = test_groups(context, labels)
     scorer = GeneticScorer(
         data[seen].copy(), start, truth, real, columns.perturbation, groups, columns.control,
@@ -95,8 +96,7 @@ def problem(task: Genetic, context: Context) -> Problem:
 def canonical_labels(context: Context) -> np.ndarray:
     """Perturbation of each cell, (N,) str, `B+A` as `A+B`."""
     columns = context.columns
-    names = context.data.obs[columns.perturbation].astype(str)
-    return names.map(lambda name: canonical(name, columns.control)).to_numpy()
+    return canonical_names(context.data.obs[columns.perturbation], columns.control).to_numpy()
 
 
 @dataclass(kw_only=True)
@@ -178,12 +178,6 @@ def predicted(method: Method, control: AnnData, names: list[str], seed: int, rou
     shown = each(names, "sampling", "perturbations")
     parts = {name: method.respond(control, name, seed + number, route) for number, name in enumerate(shown)}
     return ad.concat(parts, merge="same", uns_merge="first", index_unique="-")
-
-
-def limited(cells: AnnData, most: int, seed: int) -> AnnData:
-    if cells.n_obs <= most:
-        return cells
-    return cells[subsample(cells.n_obs, most, seed)].copy()
 
 
 def test_groups(context: Context, labels: np.ndarray) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.perturbations import parse
-from scsave.files import FOLDS, replacing, slug, write_h5ad, write_text
+from scsave.files import FOLDS, slug, write_h5ad, write_npz, write_text
 from scsave.metrics.technical import DEPTH
 from scsave.protocol import Outcome
 from scsave.stats.expected import TRUST
@@ -62,26 +62,21 @@ def outcome_of(
     """Scores by row and group, intervals and dynamic range beside them, the table per perturbation as text."""
     from scsave.metrics.registry import rows
 
-    scores = {row: one.groups for row, one in found.items()}
-    intervals = {row: one.intervals for row, one in found.items()}
-    of, reach = rows("genetic"), {}
-    if NO_SKILL in scores:
-        for row, by_group in scores.items():
-            reach[row] = {
-                group: {
-                    metric: of[metric].dynamic_range(
-                        value, scores[NO_SKILL][group][metric], scores[CEILING][group][metric]
-                    )
-                    for metric, value in values.items()
-                }
-                for group, values in by_group.items()
-            }
+    scores, of = {row: one.groups for row, one in found.items()}, rows("genetic")
+
+    def reached(values: dict[str, float], group: str) -> dict[str, float]:
+        low, high = scores[NO_SKILL][group], scores[CEILING][group]
+        return {name: of[name].dynamic_range(value, low[name], high[name]) for name, value in values.items()}
+
+    reach = {}  # empty where nothing says where it begins
+    for row, by_group in scores.items() if NO_SKILL in scores else ():
+        reach[row] = {group: reached(values, group) for group, values in by_group.items()}
     group_of = {name: group for group, names in groups.items() for name in names}
     tables = {row: one.per_perturbation for row, one in found.items()}
     arrays |= {f"table/{row}": table.to_numpy(np.float64) for row, table in tables.items()}
     arrays["metrics"] = np.array(list(next(iter(tables.values())).columns), dtype=str)
     info = info | {
-        "intervals": intervals,
+        "intervals": {row: one.intervals for row, one in found.items()},
         "dynamic_range": reach,
         "dynamic_range_from": NO_SKILL,
         "counts": next(iter(found.values())).counts,
@@ -106,9 +101,8 @@ def write_changes(folder: Path, outcome: Outcome) -> None:
     """`changes.npz`, what figures are drawn from: `truth`, `change` (of the headline row) and `additive` by perturbation,
     (P, G) each, with the names of `perturbations` and of the genes (`panel`)."""
     arrays = outcome.arrays | {"change": outcome.arrays[f"change/{next(iter(outcome.scores))}"]}
-    kept = {key: arrays[key] for key in ("perturbations", "panel", "truth", "change", "additive")}
-    with replacing(folder / CHANGES) as partial:
-        np.savez_compressed(partial, **kept)
+    kept = ("perturbations", "panel", "truth", "change", "additive")
+    write_npz(folder / CHANGES, **{key: arrays[key] for key in kept})
 
 
 def interactions(arrays: dict[str, np.ndarray]) -> dict[str, float]:
@@ -129,7 +123,6 @@ def merge_genetic(outcomes: dict[str, Outcome]) -> Outcome:
     """All folds together: tables stacked, and the discrimination score taken anew over all perturbations at once."""
     from scsave.metrics.genetic import GeneticScores
     from scsave.metrics.perturbation_level import discrimination
-    from scsave.stats.aggregate import bootstrap_interval, mean_of
 
     parts = list(outcomes.values())
     first = parts[0]
@@ -162,12 +155,7 @@ def merge_genetic(outcomes: dict[str, Outcome]) -> Outcome:
             table["discrimination"] = (discrimination(one, two, targets) + discrimination(two, one, targets)) / 2
         else:
             table["discrimination"] = discrimination(arrays[f"change/{row}"], arrays["truth"], targets)
-        means, intervals = {}, {}
-        for group, members in groups.items():
-            part = table.loc[members]
-            means[group] = {name: mean_of(part[name].to_numpy()) for name in table}
-            intervals[group] = {name: bootstrap_interval(part[name].to_numpy(), seed) for name in table}
-        found[row] = GeneticScores(table, means, intervals, {group: len(members) for group, members in groups.items()})
+        found[row] = GeneticScores.of(table, groups, seed)
     arrays |= {"perturbations": np.array(names, dtype=str), "panel": np.array(shared, dtype=str)}
     absent = sorted({gene for part in parts for gene in part.info["genes_without_vector"]})
     info = {"kind": "genes", "folds": list(outcomes), "genes": len(shared), "genes_without_vector": absent}
@@ -183,8 +171,6 @@ def write_merged(folder: Path, outcome: Outcome, folds: list[str]) -> None:
     write_text(folder / TABLE, table_of(outcome))
     write_changes(folder, outcome)
     paths = [folder / FOLDS / slug(name) / PREDICTIONS for name in folds]
-    cells = [ad.read_h5ad(path) for path in paths if path.exists()]
-    if cells:
-        write_h5ad(
-            folder / PREDICTIONS, ad.concat(cells, join="inner", merge="same", uns_merge="first", index_unique="-")
-        )
+    if cells := [ad.read_h5ad(path) for path in paths if path.exists()]:
+        together = ad.concat(cells, join="inner", merge="same", uns_merge="first", index_unique="-")
+        write_h5ad(folder / PREDICTIONS, together)

@@ -1,7 +1,5 @@
 """Which cells does task=perturbation hold out of a split, and which does a method start from to predict them?"""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from anndata import AnnData

@@ -1,7 +1,5 @@
 """Task `perturbation`: picks the task for levels (a drug, a disease) or for sets of genes (CRISPR) by the kind of data."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -4,8 +4,6 @@ The maximum of the likelihood is driven by stray counts where the mean is low, a
 where it is high (docs/choices.md).
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
@@ -14,11 +12,7 @@ from scsave.models.model import SAVEModel
 from scsave.training.loader import Rows, StepNoise
 
 ROUNDS, CELLS, CHUNK = 6, 1000, 500
-GAIN, STEP, LATE = (
-    3.0,
-    1.0,
-    0.4,
-)  # of a round's change of log theta: its factor, its bound, what is left of both at the end
+GAIN, STEP, LATE = 3.0, 1.0, 0.4  # of a round's change of log theta: factor, bound, what is left of both at the end
 RANGE = (-3.0, 7.0)  # of log theta
 FLOOR = 1e-4  # of a variance of log1p expression
 

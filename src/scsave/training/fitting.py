@@ -1,7 +1,5 @@
 """Run the stages of a plan, each one Lightning fit, resuming from whatever an earlier run left."""
 
-from __future__ import annotations
-
 import logging
 import time
 import warnings
@@ -34,13 +32,7 @@ def quiet_lightning() -> None:
 
 
 def fit_stages(
-    model: SAVEModel,
-    plan: Plan,
-    objective: Objective,
-    train: Rows,
-    val: Rows | None,
-    options: FitOptions,
-    seed: int,
+    model: SAVEModel, plan: Plan, objective: Objective, train: Rows, val: Rows | None, options: FitOptions, seed: int
 ) -> dict[str, Any]:
     """Train `model` in place, and leave it on the trainer's device; returns steps, cells seen and seconds of each stage.
 

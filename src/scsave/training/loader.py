@@ -3,8 +3,6 @@
 They are the same on one process or many, after a resume or without one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """The Lightning module that trains a stage: optimiser, schedule, random draws, validation with fixed noise."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -13,9 +11,8 @@ from scsave.errors import UserError
 from scsave.flow.objective import Objective
 from scsave.models.model import SAVEModel
 from scsave.training.loader import Batch, Rows, StepNoise
-from scsave.training.losses import Losses, Step
 from scsave.training.plan import Plan
-from scsave.training.stages import Stage
+from scsave.training.stages import Losses, Stage, Step
 
 PER_GENE_LR = 10.0  # times the learning rate of the networks: one number a gene gets few and small gradients
 FORMAT = 3  # of stage checkpoints
@@ -52,19 +49,8 @@ class StageModule(L.LightningModule):
         return self.stage.averaged(self.model)
 
     def losses(self, batch: Batch, noise: StepNoise, number: int) -> Losses:
-        step = Step(
-            self.model,
-            self.objective,
-            self.plan,
-            noise,
-            number,
-            self.steps,
-            self.training,
-            self.parts,
-            self.rows,
-            self._mean,
-        )
-        return self.stage.losses(step, batch)
+        of_stage = self.steps, self.training, self.parts, self.rows, self._mean
+        return self.stage.losses(Step(self.model, self.objective, self.plan, noise, number, *of_stage), batch)
 
     def _mean(self, x: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(x, reduce_op="mean")

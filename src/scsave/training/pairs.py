@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from scsave.data.perturbations import canonical
+from scsave.data.perturbations import canonical_names
 from scsave.data.targets import labels
 from scsave.keys import Columns
 
@@ -61,7 +61,7 @@ def pairs_of(obs: pd.DataFrame, columns: Columns) -> Pairs | None:
         return None
     level = labels(obs, columns)
     if columns.kind == "genes":
-        level = np.array([canonical(name, columns.control) for name in level], dtype=object)
+        level = canonical_names(pd.Series(level), columns.control).to_numpy()
     everything = np.full(len(obs), "all")
     coarse = everything if columns.cell_type is None else obs[columns.cell_type].astype(str).to_numpy()
     batch = everything if columns.batch is None else obs[columns.batch].astype(str).to_numpy()

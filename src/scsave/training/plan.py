@@ -1,25 +1,13 @@
 """Options of the config group `training`: which stages, how long, and with what weights (method.md sections 5 and 9)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from scsave.errors import UserError
-from scsave.training.stages import (
-    AutoencoderStage,
-    FlowStage,
-    HeadStage,
-    JointStage,
-    Length,
-    Positive,
-    Rate,
-    Stage,
-)
+from scsave.training.stages import AutoencoderStage, FlowStage, HeadStage, JointStage, Length, Stage
 
-Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
 
@@ -31,18 +19,18 @@ class Plan:
     The defaults stand in configs/training; a test holds both equal.
     """
 
-    batch_size: Positive = 128
-    lr: Rate = 3e-3
-    weight_decay: Weight = 2.5e-5
-    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    batch_size: PositiveInt = 128
+    lr: PositiveFloat = 3e-3
+    weight_decay: NonNegativeFloat = 2.5e-5
+    warmup_steps: NonNegativeInt = 50
     schedule: Literal["cooldown", "cosine", "constant"] = "cosine"
     cooldown: Part = 0.3
-    patience: Positive | None = None
-    tolerance: Weight = 5e-4
-    max_minutes: Rate | None = None
+    patience: PositiveInt | None = None
+    tolerance: NonNegativeFloat = 5e-4
+    max_minutes: PositiveFloat | None = None
     cool_from: dict[str, int] | None = None
-    gradient_clip: Rate | None = 1.0
-    kl_weight: Weight = 1e-3
+    gradient_clip: PositiveFloat | None = 1.0
+    kl_weight: NonNegativeFloat = 1e-3
     kl_warmup: Share = 0.5
     calibrate_dispersion: bool = True
     thinning: Annotated[float, Field(gt=0, le=1)] = 0.3
@@ -50,15 +38,15 @@ class Plan:
     joint_mask_rate: Share = 0.1
     decoder_mask_rate: Share = 0.1
     input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    latent_noise: Weight = 1.0
+    latent_noise: NonNegativeFloat = 1.0
     pairing: Literal["ot", "objective"] = "ot"
     leave: Share | None = None
     trust_groups: Annotated[int, Field(ge=2)] = 4
-    trust_steps: Positive = 400
-    trust_cells: Positive = 300
-    head_kl_weight: Weight = 0.5
+    trust_steps: PositiveInt = 400
+    trust_cells: PositiveInt = 300
+    head_kl_weight: NonNegativeFloat = 0.5
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    val_every: Positive = 200
+    val_every: PositiveInt = 200
     then: Any = None
 
     def __post_init__(self):
@@ -66,9 +54,7 @@ class Plan:
             raise UserError(f"training.then: {type(self.then).__name__} is no stage (scsave.training.stages.Stage)")
         names = [stage.name for stage in self.stages()]
         if twice := {name for name in names if names.count(name) > 1}:  # they would share a checkpoint
-            raise UserError(
-                f"training.then: this plan has a stage {twice.pop()} already; its stages: {', '.join(names)}"
-            )
+            raise UserError(f"training.then: this plan has a stage {twice.pop()} already; stages: {', '.join(names)}")
         if unknown := set(self.cool_from or {}) - set(names):
             raise UserError(f"training.cool_from: no stage {unknown.pop()}; the stages are {', '.join(names)}")
 
@@ -104,18 +90,18 @@ class Plan:
 class TwoStage(Plan):
     """The autoencoder, then the flow and the integration head on cached latents: many cheap steps."""
 
-    autoencoder_steps: Positive | None = None
-    autoencoder_passes: Rate = 27
-    autoencoder_least: Positive = 500
-    autoencoder_most: Positive = 20000
-    flow_steps: Positive | None = None
-    flow_passes: Rate = 40
-    flow_least: Positive = 1000
-    flow_most: Positive = 20000
-    flow_batch_size: Positive = 256
-    flow_lr: Rate = 1e-3
-    head_steps: Positive = 2000
-    head_lr: Rate = 2e-3
+    autoencoder_steps: PositiveInt | None = None
+    autoencoder_passes: PositiveFloat = 27
+    autoencoder_least: PositiveInt = 500
+    autoencoder_most: PositiveInt = 20000
+    flow_steps: PositiveInt | None = None
+    flow_passes: PositiveFloat = 40
+    flow_least: PositiveInt = 1000
+    flow_most: PositiveInt = 20000
+    flow_batch_size: PositiveInt = 256
+    flow_lr: PositiveFloat = 1e-3
+    head_steps: PositiveInt = 2000
+    head_lr: PositiveFloat = 2e-3
 
     def own_stages(self) -> list[Stage]:
         autoencoder = Length(
@@ -133,10 +119,10 @@ class TwoStage(Plan):
 class Joint(Plan):
     """The paper's sum of reconstruction, KL and flow matching, the flow seeing detached latents; then the head."""
 
-    steps: Positive = 4000
-    flow_lr: Rate = 1e-3
-    head_steps: Positive = 2000
-    head_lr: Rate = 2e-3
+    steps: PositiveInt = 4000
+    flow_lr: PositiveFloat = 1e-3
+    head_steps: PositiveInt = 2000
+    head_lr: PositiveFloat = 2e-3
 
     def own_stages(self) -> list[Stage]:
         return [

@@ -1,31 +1,43 @@
 """The stages of a training: what each learns, from which rows, how long, and by which loss (method.md sections 5 and 9)."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from scsave.data.conditions import Values
+from scsave.flow.objective import Objective
+from scsave.flow.paths import OTCFM
 from scsave.models.model import SAVEModel
 from scsave.models.networks import Posterior
-from scsave.training.loader import Batch, LatentRows
-from scsave.training.losses import (
-    Losses,
-    Step,
-    Weights,
-    autoencoder_losses,
-    flow_losses,
-    head_losses,
-    noise_loss,
-)
+from scsave.training.loader import Batch, LatentRows, Rows, StepNoise
 
-Positive = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0)]
+Losses = dict[str, Tensor]  # named scalars, among them `loss`
 # Parts of a model that can be asked for: the flow from noise and the flow from cells are one network, trained on either.
 PARTS = ("autoencoder", "noise", "cells", "head")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a loss is computed with, beside the batch."""
+
+    model: SAVEModel
+    objective: Objective
+    weights: Any  # what the losses weigh and hide: a `scsave.training.plan.Plan`
+    noise: StepNoise
+    number: int  # optimiser steps of the stage before this one
+    steps: int  # of the whole stage
+    training: bool
+    parts: frozenset[str]  # of the model that are asked for: see `PARTS`
+    rows: Rows  # of the stage
+    mean: Callable[[Tensor], Tensor]  # over the processes of the run
+
+    def warm(self, weight: float, share: float) -> float:
+        """`weight`, in training growing from 0 over the first `share` of the steps."""
+        return weight * min(1.0, self.number / max(1, share * self.steps)) if self.training else weight
 
 
 @dataclass(frozen=True)
@@ -46,9 +58,9 @@ class Length:
 class Stage:
     """A part of the training with its own rows, loss and learning rate. A new kind derives from this."""
 
-    steps: Positive | Length
-    batch_size: Positive = 128
-    lr: Rate = 1e-3
+    steps: PositiveInt | Length
+    batch_size: PositiveInt = 128
+    lr: PositiveFloat = 1e-3
     converges: bool = False  # may end before its steps, when the validation score has flattened
     then: Any = None  # a further `Stage` behind this one, where it stands under training.then itself
 
@@ -71,7 +83,7 @@ class Stage:
         """The module of which a moving average is validated and kept, if any."""
         return None
 
-    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Weights, parts: frozenset[str]) -> None:
+    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Any, parts: frozenset[str]) -> None:
         """Before the first step of a stage that reads latents."""
 
     def losses(self, step: Step, batch: Batch) -> Losses:
@@ -110,13 +122,19 @@ class FlowStage(Stage):
     def averaged(self, model: SAVEModel) -> nn.Module:
         return model.velocity
 
-    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Weights, parts: frozenset[str]) -> None:
+    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Any, parts: frozenset[str]) -> None:
         rows.standardise(model, weights.latent_noise)
         if "cells" in parts:
             rows.set_shifts(model)
 
     def losses(self, step: Step, batch: Batch) -> Losses:
-        return flow_losses(step, batch)
+        losses = {}
+        if "noise" in step.parts:
+            losses["noise"] = noise_loss(step, Posterior(batch["mu"], batch["logvar"]), batch)
+        if "cells" in step.parts and step.training:
+            losses["cells"] = cells_loss(step)
+        total = sum(losses.values(), torch.zeros((), device=step.noise.device))
+        return {"loss": total} | {name: value.detach() for name, value in losses.items()}
 
 
 @dataclass(kw_only=True)
@@ -130,7 +148,7 @@ class HeadStage(Stage):
     def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
         return [model.head] if model.head is not None else []
 
-    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Weights, parts: frozenset[str]) -> None:
+    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Any, parts: frozenset[str]) -> None:
         mu, logvar = rows.tensors["mu"].flatten(1), rows.tensors["logvar"].flatten(1)
         model.head.mean.copy_(mu.mean(0))
         model.head.std.copy_((mu.var(0) + logvar.exp().mean(0)).sqrt().clamp(min=1e-3))
@@ -170,3 +188,113 @@ class JointStage(Stage):
         rate = max(0.01, 1 / (1 + step.number))
         model.flow_mean.lerp_(mean, rate)
         model.flow_std.lerp_(std, rate)
+
+
+# --- The losses ---
+
+
+def autoencoder_losses(step: Step, batch: Batch) -> tuple[Losses, Posterior]:
+    """Reconstruction and KL of a batch, and the posterior; divided by the genes, as gradients should not depend on them.
+
+    In training the encoder sees thinned cells and the decoder is asked for all of their counts. In validation it sees
+    half of the counts and is asked for the other half, which an encoder that copies noise is no better at.
+    """
+    model, counts, library = step.model, batch["counts"], batch["library"]
+    thinned = step.weights.thinning < 1 and model.likelihood.space == "counts"
+    kept, share = thin(step, counts) if thinned else (counts, torch.ones_like(library))  # (N, G), (N,)
+    posterior = model.encode(shown(step, model.scaled(kept, library * share)))
+    z = posterior.sample(step.noise.normal(*posterior.mu.shape)) if step.training or not thinned else posterior.mu
+    if thinned and not step.training:
+        counts, library = counts - kept, library * (1 - share)
+    cells = model.likelihood(model.decode(z, decoder_values(step, batch)).float(), library)
+    target = counts if cells.space == "counts" else model.scaled(counts, library)
+    reconstruction = -cells.log_prob(target).mean()
+    kl, kl_weight = posterior.kl().mean(), step.warm(step.weights.kl_weight, step.weights.kl_warmup)
+    loss = (reconstruction + kl_weight * kl) / counts.shape[1]
+    if thinned and not step.training:
+        loss = reconstruction / counts.shape[1]
+    return {"loss": loss, "reconstruction": reconstruction.detach(), "kl": kl.detach()}, posterior
+
+
+def thin(step: Step, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Counts (N, G) of which each molecule is kept with its cell's probability (N,), drawn from [p, 1]; half in validation.
+
+    On several processes each draws for itself, so that they agree with one process in distribution only.
+    """
+    p = step.weights.thinning
+    share = step.noise.uniform(len(counts)) * (1 - p) + p if step.training else torch.full_like(counts[:, 0], 0.5)
+    rows, genes = counts.nonzero(as_tuple=True)
+    kept = torch.zeros_like(counts)
+    drawn = torch.binomial(counts[rows, genes], share[rows].to(counts), generator=step.noise.own)
+    kept[rows, genes] = drawn
+    return kept, share
+
+
+def shown(step: Step, scaled: Tensor) -> Tensor:
+    """What the encoder sees of cells (N, G): with `input_dropout`, in training not every gene."""
+    rate = step.weights.input_dropout
+    if not (step.training and rate):
+        return scaled
+    return scaled.masked_fill(step.noise.uniform(*scaled.shape) < rate, 0.0) / (1 - rate)
+
+
+def decoder_values(step: Step, batch: Batch) -> Values:
+    """The decoder's conditions of a batch; in training some of them masked."""
+    given = step.model.decoder_conditions.conditions
+    values = {name: batch["values"][name] for name in given.names}
+    where = step.noise.uniform(len(batch["library"]), len(given.columns)) < step.weights.decoder_mask_rate  # (N, C)
+    return given.mask(values, where) if step.training else values
+
+
+def noise_loss(step: Step, posterior: Posterior, batch: Batch) -> Tensor:
+    """The objective's loss of a batch of latents on paths from noise, conditions masked."""
+    model, noise, n = step.model, step.noise, len(posterior.mu)
+    z = posterior.sample(step.weights.latent_noise * noise.normal(*posterior.mu.shape))  # (N, L, d)
+    x_1 = model.to_flow(z, batch["library"])  # (N, D)
+    t, x_0 = noise.uniform(n), noise.normal(n, x_1.shape[1])  # (N,), (N, D)
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        return model.velocity(x, t, model.conditions.mask(batch["values"], masked(step, n)))  # (N, D)
+
+    return step.objective.loss(field, x_1, batch["group"], t, x_0, noise.generator)
+
+
+def cells_loss(step: Step) -> Tensor:
+    """The loss on paths from control cells to treated cells of the same stratum, strata drawn equally often."""
+    rows: LatentRows = step.rows
+    model, (control, treated, group, entry) = step.model, rows.pairs.drawn(step.noise.own)
+    x_0, x_1 = (rows.flow(model, place) for place in (control, treated))  # (M, D), means of the posteriors
+    x_0[:, -1] = x_1[:, -1] = 0.0  # cells keep their library size
+    t = torch.rand(len(x_0), generator=step.noise.own, device=x_0.device)
+    values = {name: value[treated] for name, value in rows.values.items()}
+    told, moved = model.velocity.told, None
+    values = model.conditions.only(values, *told)  # the cell brings its own identity
+    if len(told) > 1:
+        moved = model.velocity.shifts[torch.tensor(rows.pairs.targets, device=x_0.device)[entry]]  # (M, D)
+    objective = OTCFM() if step.weights.pairing == "ot" else step.objective
+    cells, field = torch.ones(len(x_0), device=x_0.device), model.velocity
+    return objective.loss(lambda x, t: field(x, t, values, cells, moved=moved), x_1, group, t, x_0, step.noise.own)
+
+
+def masked(step: Step, n: int) -> Tensor:
+    """Which conditions of which cells the flow sees as [MASK], (N, C): each by itself, and all of a cell together."""
+    where = step.noise.uniform(n, len(step.model.conditions.columns)) < step.weights.mask_rate
+    if step.weights.joint_mask_rate:
+        where = where | (step.noise.uniform(n, 1) < step.weights.joint_mask_rate)
+    return where
+
+
+def head_losses(step: Step, batch: Batch) -> Losses:
+    """The integration head's evidence bound of latents, divided by their numbers.
+
+    Its decoder is always given the technical columns: where they are masked, the code has to hold the batch.
+    """
+    head, mu, logvar = step.model.head, batch["mu"].flatten(1), batch["logvar"].flatten(1)
+    noise = step.noise.normal(*mu.shape) if step.training else torch.zeros_like(mu)
+    latent = mu + torch.exp(0.5 * logvar) * noise  # (N, D)
+    code = head.encode(latent)
+    u = code.sample(step.noise.normal(*code.mu.shape)) if step.training else code.mu  # (N, k)
+    error = 0.5 * (head.standardised(latent) - head.decode(u, batch["values"])).square().sum(1).mean()
+    kl = code.kl().mean()
+    loss = (error + step.warm(step.weights.head_kl_weight, 0.3) * kl) / mu.shape[1]
+    return {"loss": loss, "error": error.detach(), "kl": kl.detach()}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import NonNegativeInt, PositiveInt
 
 from scsave.components import nearest
 from scsave.errors import UserError
@@ -18,24 +18,21 @@ if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
 
-Positive = Annotated[int, Field(gt=0)]
-
-
 @dataclass(kw_only=True)
 class TrainerOptions:
     """Device, precision, processes; `limit_steps` caps every stage (debugging)."""
 
     accelerator: Literal["cpu", "gpu", "auto"] = "cpu"
-    devices: Positive = 1
-    num_nodes: Positive = 1
+    devices: PositiveInt = 1
+    num_nodes: PositiveInt = 1
     strategy: str = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
-    num_workers: Annotated[int, Field(ge=0)] = 0
+    num_workers: NonNegativeInt = 0
     compile: bool = False
-    limit_steps: Positive | None = None
+    limit_steps: PositiveInt | None = None
     detect_anomaly: bool = False
     profiler: Literal["simple", "advanced"] | None = None
-    log_every: Positive = 25
+    log_every: PositiveInt = 25
     options: dict[str, Any] | None = None  # anything else that lightning.Trainer takes
 
     @property

@@ -5,14 +5,12 @@ they are taken from cells, and the prediction gets what a perturbation does to i
 pooled with training's where few cells would give them a large error.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
-from pydantic import Field
+from pydantic import PositiveInt
 
 from scsave.baselines.base import Learned
 from scsave.baselines.gene_sets import GeneSets
@@ -27,9 +25,6 @@ from scsave.stats.agreement import pearson
 from scsave.stats.expected import expected_accuracy
 
 FEWEST = 3  # single perturbations on the panel that the effect on the own gene is learned from
-PLAIN = ("key", "control", "type_key", "genes", "seen", "n_base", "chosen", "own", "own_variance", "share", "unit")
-PLAIN += ("scale_name", "left_out_error")
-ARRAYS = ("base", "base_variance", "changes", "error", "solved")
 
 
 @dataclass(kw_only=True)
@@ -41,20 +36,21 @@ class SetProcess(Learned, Process, GeneSets):
     """
 
     vectors: Any
-    n_text: Annotated[int, Field(gt=0)] = 20
+    n_text: PositiveInt = 20
     missing: Missing = "error"
     carry: bool = True
     name: str = "set_process"
+    plain = (
+        "key", "control", "type_key", "genes", "seen", "n_base", "chosen", "own", "own_variance", "share", "unit",
+        "scale_name", "left_out_error",
+    )  # fmt: skip
+    arrays = ("base", "base_variance", "changes", "error", "solved")
 
     def __post_init__(self) -> None:
         self.weights = self.weights or {}
         self.space = TextSpace(vectors=self.vectors, missing=self.missing, size=self.n_text, use_text=self.text)
         if unknown := sorted(set(self.weights) - set(START)):
             raise UserError(f"method.weights: {', '.join(unknown)}; it takes {', '.join(START)}")
-
-    @property
-    def organism(self) -> str:
-        return self.space.organism
 
     @property
     def info(self) -> dict[str, Any]:
@@ -83,7 +79,7 @@ class SetProcess(Learned, Process, GeneSets):
         self._learn_own()
         is_control = (train.obs[self.key].astype(str) == self.control).to_numpy()
         self.control_cells = stored_control.drawn(train, is_control, seed)
-        arrays = [getattr(self, name) for name in ARRAYS] + ([] if self.axes is None else [self.axes])
+        arrays = [getattr(self, name) for name in self.arrays] + ([] if self.axes is None else [self.axes])
         self._closed_form(sum(array.size for array in arrays), train.n_obs)
 
     def _learn_own(self) -> None:
@@ -140,9 +136,7 @@ class SetProcess(Learned, Process, GeneSets):
         """Everything learned, and some control cells to predict from, as plain types and tensors."""
         import torch
 
-        return {
-            **{name: getattr(self, name) for name in PLAIN},
-            **{name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in ARRAYS},
+        return super().state() | {
             "axes": None if self.axes is None else torch.from_numpy(self.axes.copy()),
             "sets": [list(genes) for genes in self.sets],
             "space": self.space.state(),
@@ -150,10 +144,7 @@ class SetProcess(Learned, Process, GeneSets):
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        for name in PLAIN:
-            setattr(self, name, state[name])
-        for name in ARRAYS:
-            setattr(self, name, state[name].numpy())
+        super().load_state(state)
         self.axes = None if state["axes"] is None else state["axes"].numpy()
         self.effects = SCALES[self.scale_name].to(self.changes, self.base)
         self.sets = [tuple(genes) for genes in state["sets"]]

@@ -12,8 +12,6 @@ prediction, estimated by iteratively reweighted least squares, as under heavy ta
 then has less influence on the predictions of other genes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -21,8 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from scsave.baselines.scales import SCALES
-from scsave.baselines.set_process.axes import learn_axes
-from scsave.baselines.set_process.kernel import Sets, combined, owned, pairs_of, parts
+from scsave.baselines.set_process.kernel import Sets, combined, learn_axes, owned, pairs_of, parts
 
 GRID: dict[str, tuple[float, ...]] = {  # of the kernel's weights, in units of the mean squared effect
     "c": (0.03, 0.1, 0.4, 1.0),  # never 0: an unseen gene without a predicted effect would be predicted to do nothing

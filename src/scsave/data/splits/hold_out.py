@@ -1,7 +1,5 @@
 """The split of task=perturbation: cell types or perturbations held out in turn, each a split (a fold) of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches

@@ -1,12 +1,12 @@
 """Splits of genetic perturbations: what was never perturbed in training, and how much of a pair was."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from pydantic import Field
+from pydantic import NonNegativeInt
 
 from scsave import keys
 from scsave.data.perturbations import parse
@@ -97,7 +97,7 @@ class Gears(PerturbationSplit):
     gene_share: PositiveShare = 0.75
     combo_share: PositiveShare = 0.75
     val_gene_share: PositiveShare = 0.9
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: NonNegativeInt | None = None
     name: ClassVar[str] = "gears"
 
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from scsave import keys
 from scsave.data.splits.split import Split, make_split
@@ -27,7 +27,7 @@ class Random:
 
     val: Share = 0.1
     test: Share = 0.2
-    min_cells: Annotated[int, Field(ge=1)] = 10
+    min_cells: PositiveInt = 10
 
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         codes, levels = combinations(data.obs, columns.conditions)
@@ -92,13 +92,11 @@ class Unseen:
     hold_out: list[dict[str, Any]] = field(default_factory=list)
     fraction: PositiveShare | None = None
     val: Share = 0.1
-    min_cells: Annotated[int, Field(ge=1)] = 10
+    min_cells: PositiveInt = 10
 
     def __post_init__(self) -> None:
         if bool(self.hold_out) == (self.fraction is not None):
-            raise UserError(
-                "split=unseen needs either split.hold_out=[{column: level, ...}] or split.fraction, not both"
-            )
+            raise UserError("split=unseen needs split.hold_out=[{column: level, ...}] or split.fraction, not both")
 
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         codes, levels = combinations(data.obs, columns.conditions)
