@@ -62,11 +62,11 @@ def new_cells(stored: Node, asked: dict[str, Any], conditions: Conditions, cache
         settings["from_names"] |= {BLANK: "^()"}
     roles = [settings.get(key) for key in ("cell_type_key", "batch_key", "perturbation_key")]
     read = {*settings["conditions"], *(settings.get("keep") or []), *(settings.get("nuisance") or []), *roles}
-    for key in {"numeric", "levels", "fill_missing"} - set(
-        asked
-    ):  # of the run: what is said of columns that are not read
-        of = settings.get(key) or {}
-        settings[key] = {c: of[c] for c in of if c in read} if isinstance(of, dict) else [c for c in of if c in read]
+    for key in {"numeric", "levels", "fill_missing"} - set(asked):  # of the run, less what is said of columns not read
+        if of := settings.get(key):
+            settings[key] = (
+                {c: of[c] for c in of if c in read} if isinstance(of, dict) else [c for c in of if c in read]
+            )
     source = build(settings | {"_target_": "scsave.data.h5ad.H5AD"}, "data")
     source.keeps_unlabelled = True  # nothing of theirs is learnt
     return source.load(cache)
