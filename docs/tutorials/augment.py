@@ -35,7 +35,7 @@ from sklearn.model_selection import cross_val_predict
 from scsave import SAVE
 
 warnings.simplefilter("ignore")
-sc.set_figure_params(dpi=45, figsize=(4, 4))
+sc.set_figure_params(dpi=65, figsize=(4, 4))
 KANG = os.environ.get("SCSAVE_KANG")  # path of Kang's PBMCs, e.g. kang_pbmc_ifnb.h5ad; without it, 700 PBMCs of scanpy
 STEPS = int(os.environ.get("SCSAVE_STEPS", 300))  # caps each stage of the training, so that the page takes a minute
 CAPPED = [f"trainer.limit_steps={STEPS}", "backbone.width=32"]  # leave this out for results that you mean to use

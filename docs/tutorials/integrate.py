@@ -30,7 +30,7 @@ from scsave import SAVE
 from scsave.data.simulate.cells import Simulated
 
 warnings.simplefilter("ignore")
-sc.set_figure_params(dpi=45, figsize=(4, 4))
+sc.set_figure_params(dpi=52, figsize=(4, 4))
 KANG = os.environ.get("SCSAVE_KANG")  # path of Kang's PBMCs, e.g. kang_pbmc_ifnb.h5ad; without it, simulated cells
 STEPS = int(os.environ.get("SCSAVE_STEPS", 300))  # caps each stage of the training, so that the page takes a minute
 CAPPED = [f"trainer.limit_steps={STEPS}", "backbone.width=32"]  # leave this out for results that you mean to use
@@ -58,7 +58,7 @@ adata
 sc.pp.pca(adata, n_comps=20)
 sc.pp.neighbors(adata)
 sc.tl.umap(adata)
-sc.pl.umap(adata, color=[batch, label])
+sc.pl.umap(adata, color=[batch, label], wspace=0.6)
 
 # %% [markdown]
 # ## Fit and integrate
@@ -72,7 +72,7 @@ found
 # %%
 sc.pp.neighbors(found, use_rep="X_save")
 sc.tl.umap(found)
-sc.pl.umap(found, color=[batch, label])
+sc.pl.umap(found, color=[batch, label], wspace=0.6)
 
 # %% [markdown]
 # ## Did it work?

@@ -31,7 +31,7 @@ from scsave import SAVE
 from scsave.data.simulate.cells import Simulated
 
 warnings.simplefilter("ignore")
-sc.set_figure_params(dpi=45, figsize=(4, 4))
+sc.set_figure_params(dpi=65, figsize=(4, 4))
 KANG = os.environ.get("SCSAVE_KANG")  # path of Kang's PBMCs, e.g. kang_pbmc_ifnb.h5ad; without it, simulated cells
 STEPS = int(os.environ.get("SCSAVE_STEPS", 300))  # caps each stage of the training, so that the page takes a minute
 CAPPED = [

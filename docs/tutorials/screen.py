@@ -31,7 +31,7 @@ from scsave import SAVE
 from scsave.data.simulate.perturbseq import SimulatedPerturbSeq
 
 warnings.simplefilter("ignore")
-sc.set_figure_params(dpi=45, figsize=(5, 3))
+sc.set_figure_params(dpi=65, figsize=(5, 3))
 SCREEN = os.environ.get("SCSAVE_SCREEN")  # an .h5ad of your own, counts in X; without it, a simulated screen
 GENE, CONTROL = os.environ.get("SCSAVE_SCREEN_COLUMNS", "perturbation,control").split(
     ","

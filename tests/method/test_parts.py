@@ -68,12 +68,12 @@ def test_a_part_that_is_trained_later_leaves_the_others_as_they_were():
     # without the field the flow from cells is the mean shift, whatever the solver and the type of the cell
     control = given[1][given[1].obs.condition == "ctrl"].copy()
     obs = control.obs[["type", "condition", "batch"]].astype(object).assign(condition="stim")
-    moved = move(model, control, obs, leave=0.0)
+    moved = move(model, control, obs, 0.0, "stim")
     level = model.conditions.columns[model.conditions.names.index("condition")].levels.index("stim")
     shift = (model.network.velocity.shifts[level] * model.network.flow_std)[:-1]
     torch.testing.assert_close(moved.after.flatten(1), moved.before.flatten(1) + shift, rtol=1e-4, atol=1e-4)
     assert torch.equal(moved.library, torch.tensor(control.obs[keys.LIBRARY].to_numpy(np.float32)))  # kept
-    one, other = move(model, control, obs, 1.0), move(model, control, obs.assign(type="B"), 1.0)
+    one, other = (move(model, control, told, 1.0, "stim") for told in (obs, obs.assign(type="B")))
     assert torch.equal(one.after, other.after)
 
 

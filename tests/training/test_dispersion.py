@@ -54,7 +54,7 @@ def test_shifts_are_mean_differences_of_strata_and_keep_the_library():
     model = SAVEModel(backbone, blocks, NegativeBinomial(), conditions, [], perturbation="condition")
     counts = np.random.default_rng(0).poisson(2.0, (16, 11)).astype(np.float32)
     places = [torch.arange(start, stop) for start, stop in ((0, 2), (2, 6), (0, 6), (6, 8), (8, 12), (12, 16))]
-    pairs = Pairs(places[:3], places[3:], ["x", "y", "x"])
+    pairs = Pairs(places[:3], places[3:], ["x", "y", "x"], [0, 0, 1], ["a", "b"])
     latents = LatentRows(
         model, CellRows(sp.csr_matrix(counts), counts.sum(1) + 5, conditions.encode(obs), pairs=pairs), CPU
     )

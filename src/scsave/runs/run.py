@@ -115,9 +115,13 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     source: DataSource = build(config.data, "data")
     task: Task = build(config.task, "task").for_kind(source.roles.kind)
     task.check(source.roles)
-    optimised = None
+    method, optimised = build(config.method, "method"), None
+    if task.asks not in method.tasks:
+        raise UserError(
+            f"method={method.name} is for {', '.join(sorted(method.tasks))}; task={task.name} needs another"
+        )
     if config.sweep_metric:
-        optimised = check_sweep_metric(config.sweep_metric, task, build(config.method, "method"))
+        optimised = check_sweep_metric(config.sweep_metric, task, method)
     scores = scores_folder(folder, cfg)
     finished = config.mode == "train" and not cfg.resume and not config.force and (scores / RESULTS).is_file()
     if finished and file_as_it_was(source, folder, cache):
@@ -209,10 +213,6 @@ def run_fold(
 ) -> Fold | None:
     """One split, `data` having the genes chosen on its training cells: a method fitted, the task run. None if not rank 0."""
     method = build(config.method, "method")
-    if task.asks not in method.tasks:
-        raise UserError(
-            f"method={method.name} is for {', '.join(sorted(method.tasks))}; task={task.name} needs another"
-        )
     analysis = config.analysis and build(config.analysis, "analysis")
     if analysis:
         analysis.check(method, task.parts(method), columns, data)
