@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from scsave.components import build
 from scsave.errors import UserError
 from scsave.flow.paths import CFM
+from scsave.training.length import Length
 from scsave.training.loader import StepNoise
 from scsave.training.plan import Joint, TwoStage
 from scsave.training.stages import (
@@ -17,7 +18,6 @@ from scsave.training.stages import (
     AutoencoderStage,
     FlowStage,
     JointStage,
-    Length,
     Step,
     autoencoder_losses,
     masked,
@@ -148,6 +148,8 @@ def test_a_length_is_passes_within_bounds_or_the_steps_themselves():
     assert length.of(60, 128) == 50  # fewer cells than a batch: a pass is one step
     assert Length(None, 70, 50, 400).of(60, 128) == 70
     assert Length(7, 10, 50, 400).of(10**6, 128) == 7
+    few = Length(None, 10, 50, 4000, small_passes=100, small_most=500)
+    assert [few.of(n, 100) for n in (10, 100, 300, 500, 1000, 5000, 10000)] == [100, 100, 300, 500, 500, 500, 1000]
     stage = AutoencoderStage(steps=length, batch_size=64)
     assert stage.length(640) == 100
     assert AutoencoderStage(steps=3).length(640) == 3

@@ -1,12 +1,13 @@
 """Options of the config group `training`: which stages, how long, and with what weights (method.md sections 5 and 9)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from scsave.errors import UserError
-from scsave.training.stages import AutoencoderStage, FlowStage, HeadStage, JointStage, Length, Stage
+from scsave.training.length import Length
+from scsave.training.stages import AutoencoderStage, FlowStage, HeadStage, JointStage, Stage
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
@@ -94,20 +95,23 @@ class TwoStage(Plan):
     autoencoder_passes: PositiveFloat = 27
     autoencoder_least: PositiveInt = 500
     autoencoder_most: PositiveInt = 20000
+    autoencoder_small_passes: PositiveFloat = 140
+    autoencoder_small_most: PositiveInt = 2000
     flow_steps: PositiveInt | None = None
     flow_passes: PositiveFloat = 40
     flow_least: PositiveInt = 1000
     flow_most: PositiveInt = 20000
+    flow_small_passes: PositiveFloat = 420
+    flow_small_most: PositiveInt = 3000
     flow_batch_size: PositiveInt = 256
     flow_lr: PositiveFloat = 1e-3
     head_steps: PositiveInt = 2000
     head_lr: PositiveFloat = 2e-3
 
     def own_stages(self) -> list[Stage]:
-        autoencoder = Length(
-            self.autoencoder_steps, self.autoencoder_passes, self.autoencoder_least, self.autoencoder_most
+        autoencoder, flow = (
+            Length(*(getattr(self, f"{name}_{f.name}") for f in fields(Length))) for name in ("autoencoder", "flow")
         )
-        flow = Length(self.flow_steps, self.flow_passes, self.flow_least, self.flow_most)
         return [
             AutoencoderStage(steps=autoencoder, batch_size=self.batch_size, lr=self.lr),
             FlowStage(steps=flow, batch_size=self.flow_batch_size, lr=self.flow_lr),

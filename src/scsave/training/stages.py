@@ -13,6 +13,7 @@ from scsave.flow.objective import Objective
 from scsave.flow.paths import OTCFM
 from scsave.models.model import SAVEModel
 from scsave.models.networks import Posterior
+from scsave.training.length import Length
 from scsave.training.loader import Batch, LatentRows, Rows, StepNoise
 
 Losses = dict[str, Tensor]  # named scalars, among them `loss`
@@ -38,20 +39,6 @@ class Step:
     def warm(self, weight: float, share: float) -> float:
         """`weight`, in training growing from 0 over the first `share` of the steps."""
         return weight * min(1.0, self.number / max(1, share * self.steps)) if self.training else weight
-
-
-@dataclass(frozen=True)
-class Length:
-    """Optimiser steps: `steps`, or where that is None so many passes over the cells, but at least and at most so many."""
-
-    steps: int | None
-    passes: float
-    least: int
-    most: int
-
-    def of(self, n: int, batch_size: int) -> int:
-        """Steps for `n` cells."""
-        return self.steps or int(min(max(self.passes * n / min(batch_size, n), self.least), self.most))
 
 
 @dataclass(kw_only=True)
