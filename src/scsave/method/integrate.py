@@ -22,7 +22,7 @@ AXES_CELLS = 5000  # training cells, at most, that the embedding's axes are fitt
 
 
 def integrate(model: Fitted, cells: AnnData, reference: str | None = None) -> AnnData:
-    """The cells (prepared) with `obsm["X_save"]` (N, k) and corrected log1p expression in `X`, (N, G).
+    """The cells (prepared) with `obsm["X_save"]` (N, k + c) and corrected log1p expression in `X`, (N, G).
 
     The embedding is the code of the integration head, and beside it principal components of corrected expression (the mean
     over batches, whatever the reference) on the axes of training cells. The head sees the latent alone: a batch that
@@ -67,8 +67,7 @@ def fit_axes(model: Fitted, train: AnnData, seed: int) -> None:
     head = model.network.head
     cells = train[subsample(train.n_obs, AXES_CELLS, seed)]
     z = torch.from_numpy(model.encode(cells)).to(model.device)
-    library = torch.as_tensor(cells.obs[keys.LIBRARY].to_numpy(np.float32), device=model.device)
-    x = corrected(model, z, library, technical_levels(model, None))  # (N, G)
+    x = corrected(model, z, model.library(cells), technical_levels(model, None))  # (N, G)
     with inference(model.network):
         code = head.encode(z).mu  # (N, k)
         head.code_centre.copy_(code.mean(0))
