@@ -21,7 +21,7 @@ CELLS = [
 ]
 NETWORK = [
     "backbone.width=16", "backbone.depth=1", "backbone.heads=2", "backbone.latent_width=2", "backbone.velocity_width=16",
-    "backbone.velocity_depth=1", "sampling.solver.steps=3", "trainer.limit_steps=4", "training.trust_steps=3",
+    "backbone.velocity_depth=1", "sampling.solver.steps=3", "trainer.limit_steps=4", "training.cells_steps=3",
     "training.trust_groups=2", "figures=false",
 ]  # fmt: skip
 

@@ -36,7 +36,7 @@ KANG = os.environ.get("SCSAVE_KANG")  # path of Kang's PBMCs, e.g. kang_pbmc_ifn
 STEPS = int(os.environ.get("SCSAVE_STEPS", 300))  # caps each stage of the training, so that the page takes a minute
 CAPPED = [
     f"trainer.limit_steps={STEPS}",
-    f"training.trust_steps={min(STEPS, 100)}",
+    f"training.cells_steps={min(STEPS, 100)}",
     "backbone.width=32",
 ]  # leave it out for results
 

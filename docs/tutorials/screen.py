@@ -39,7 +39,7 @@ GENE, CONTROL = os.environ.get("SCSAVE_SCREEN_COLUMNS", "perturbation,control").
 STEPS = int(os.environ.get("SCSAVE_STEPS", 300))  # caps each stage of the training, so that the page takes a minute
 CAPPED = [
     f"trainer.limit_steps={STEPS}",
-    f"training.trust_steps={min(STEPS, 100)}",
+    f"training.cells_steps={min(STEPS, 100)}",
     "backbone.width=32",
 ]  # leave it out for results
 

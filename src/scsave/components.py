@@ -21,14 +21,14 @@ from scsave.errors import UserError
 Node = dict[str, Any]
 TARGET, WHOLE = "_target_", "_recursive_"  # `_recursive_: false`: the class builds its nodes itself
 _STRICT = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
-_ALIASES = {"references": "method", "solver": "sampling", "text": "vectors", "extra": "callbacks"}
+_ALIASES = {"references": "method", "closed": "method", "solver": "sampling", "text": "vectors", "extra": "callbacks"}
 # Callbacks are Lightning's, not the package's: these, and those of configs/callbacks.
 _CALLBACKS = ("LearningRateMonitor", "DeviceStatsMonitor", "ThroughputMonitor", "Timer", "RichModelSummary")
 
 
 def slot_of(where: str) -> str:
     """The config group that a node at `where` belongs to: `task.level.references.mean` is a `method`."""
-    slot = where.split(".")[0]
+    slot = _ALIASES.get(where.split(".")[0], where.split(".")[0])
     for part in where.split(".")[1:]:
         part = _ALIASES.get(part, part)
         slot = part if (config_folder() / part).is_dir() else slot

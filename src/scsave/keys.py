@@ -15,6 +15,7 @@ TARGET_SUM = 1e4  # log1p values are log(1 + counts / library_size * TARGET_SUM)
 SIMULATED = "simulated"  # uns: the truth behind simulated data
 
 GENE_ID = "gene_id"  # var: Ensembl id where known
+COMBINED = "combined"  # route, and row of every table: the network's change and a closed form's, weighted
 MASK = "[MASK]"  # the level that stands for "not told"
 
 TRAIN, VAL, TEST = "train", "val", "test"  # group names of a split

@@ -25,6 +25,7 @@ class Method(Protocol):
     name: str
     tasks: frozenset[str]
     routes: tuple[str, ...]  # ways in which respond() can predict, its own first
+    beside: tuple[str, ...]  # of those, what is scored beside the first unless a task names others: they cost little
     cost: dict[str, Any]  # parameters, optimiser steps, budget: plain values for results.json
     info: dict[str, Any]  # of what was fitted: plain values for results.json
 
@@ -52,8 +53,11 @@ class Method(Protocol):
     def respond(self, control: AnnData, target: str, seed: int, route: str) -> AnnData:
         """The cells of `control` as they would be under `target`, the label of a level (`scsave.data.targets`)."""
 
-    def trust(self, control: AnnData | None, target: str) -> dict[str, float] | None:
-        """Expected change-PCC of such a prediction with its interval (`scsave.stats.expected`); None: nothing is known."""
+    def trust(self, control: AnnData | None, target: str, route: str | None = None) -> dict[str, float] | None:
+        """Expected change-PCC of such a prediction along a route (None: the first) with its interval; None: nothing is known.
+
+        `scsave.stats.expected` makes it of training strata held out in turn.
+        """
 
 
 @dataclass

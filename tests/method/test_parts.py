@@ -22,7 +22,7 @@ TINY = [
     "data=simulated", "blocking=random", "blocking.n_blocks=3", "backbone.width=8", "backbone.depth=1", "backbone.heads=2",
     "backbone.latent_width=2", "backbone.velocity_width=8", "backbone.velocity_depth=1", "training.autoencoder_steps=6",
     "training.flow_steps=6", "training.head_steps=6", "training.batch_size=32", "training.flow_batch_size=32",
-    "training.trust_steps=2", "training.trust_cells=10",
+    "training.cells_steps=2", "training.trust_cells=10",
 ]  # fmt: skip
 NODES = ("backbone", "likelihood", "objective", "blocking", "training", "sampling", "vectors")
 

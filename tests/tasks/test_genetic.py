@@ -32,6 +32,7 @@ ROUTES = ("between", "generate", "translate")
 OURS = ["save", "save_generate", "save_translate"]
 OTHERS = [
     "no_change", "pooled_control", "perturbed_mean", "matching_mean", "additive", "bilinear", "bilinear_carry", "nearest_text",
+    "set_process",
     "ceiling",
 ]  # fmt: skip
 

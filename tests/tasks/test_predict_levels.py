@@ -80,6 +80,31 @@ def test_a_run_says_how_far_to_trust_it_in_every_file_and_draws_it(whole):
     assert got["info"]["hold_out_scope"] == "type"
 
 
+def test_combined_is_the_weighted_mean_of_the_network_and_the_closed_form(whole):
+    """Row, prediction of a loaded checkpoint, and trust of its own."""
+    got = results(whole)
+    assert {"save", "combined", "type_process"} <= set(got["metrics"])
+    model = SAVE.load(whole / "folds" / "type_B")
+    chosen = model.model.info["combined"]
+    assert chosen["weight"] in (0, 0.25, 0.5, 0.75, 1)
+    assert set(chosen["trust"]) == {"type_A", "type_C", "type_D"}  # never the type that is held out
+    control = anndata.read_h5ad(next(whole.rglob("predictions/type_B.h5ad")))
+    start = (
+        control[~control.obs[keys.CONTROL_CELL].duplicated()].copy() if keys.CONTROL_CELL in control.obs else control
+    )
+    start.obs["treatment"] = "control"
+    start.obs = start.obs[["treatment", "batch", "cell_type", keys.LIBRARY]]
+    closed = model.model.closed.change_of(start, "stimulated")
+    assert np.isfinite(closed).all()
+    assert model.expected_accuracy(start, "stimulated", route="combined")["held_out"] == 3
+    model.model.info["combined"]["weight"] = 1.0
+    same = model.respond(start, "stimulated", route="combined")
+    assert (same.layers["counts"] != model.respond(start, "stimulated").layers["counts"]).nnz == 0
+    model.model.info["combined"]["weight"] = 0.0
+    alone = model.respond(start, "stimulated", route="combined")
+    assert (alone.layers["counts"] != same.layers["counts"]).nnz > 0
+
+
 def test_a_file_of_control_cells_gets_cells_a_table_of_genes_and_trust(whole, control, called):
     ckpt = f"ckpt={whole}/folds/type_B"
     folder, out = called("mode=predict", ckpt, f"data.path={control}", "target=stimulated", "data.batch_key=donor")

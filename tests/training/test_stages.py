@@ -151,8 +151,8 @@ def test_a_length_is_passes_within_bounds_or_the_steps_themselves():
     few = Length(None, 10, 50, 4000, small_passes=100, small_most=500)
     assert [few.of(n, 100) for n in (10, 100, 300, 500, 1000, 5000, 10000)] == [100, 100, 300, 500, 500, 500, 1000]
     stage = AutoencoderStage(steps=length, batch_size=64)
-    assert stage.length(640) == 100
-    assert AutoencoderStage(steps=3).length(640) == 3
+    assert stage.length(640, frozenset()) == 100
+    assert AutoencoderStage(steps=3).length(640, frozenset()) == 3
 
 
 def thinned(training, p=0.3, n=4000, each=40):

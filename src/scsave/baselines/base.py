@@ -26,6 +26,7 @@ class Baseline:
     name: str = "baseline"
     tasks: ClassVar[frozenset[str]] = frozenset()
     routes: ClassVar[tuple[str, ...]] = ()
+    beside: tuple[str, ...] = field(init=False, repr=False, default=())
     cost: dict[str, Any] = field(init=False, repr=False, default_factory=dict)
 
     def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:
@@ -41,7 +42,7 @@ class Baseline:
     def respond(self, control: AnnData, target: str, seed: int, route: str | None = None) -> AnnData:
         raise self._cannot("perturbation")
 
-    def trust(self, control: AnnData | None, target: str) -> dict[str, float] | None:
+    def trust(self, control: AnnData | None, target: str, route: str | None = None) -> dict[str, float] | None:
         """Nothing is held out to say how far to trust a prediction."""
         return None
 

@@ -86,7 +86,7 @@ class TypeProcess(Learned, Levels):
             raise UserError(f"method={self.name}: the cells are already under {self.key}={target}; name another level")
         return self.of_profile(mean_expression(cells), self.pairs(target, start[0]))
 
-    def trust(self, control: AnnData | None, target: str) -> dict[str, float] | None:
+    def trust(self, control: AnnData | None, target: str, route: str | None = None) -> dict[str, float] | None:
         """From each training type left out: its change predicted from the others. Distances are 1 - correlation of control
         means with that of the nearest type."""
         pairs, found = self.pairs(target), {}
@@ -96,6 +96,15 @@ class TypeProcess(Learned, Levels):
             found[name] = {"pcc": score, "distance": 1 - float(r[k].max())}
         own = None if control is None else 1 - float(correlation(pairs.control, mean_expression(control)[None]).max())
         return expected_accuracy(found, own)
+
+    def without(self, held: set[str], target: str) -> dict[str, np.ndarray]:
+        """Change, (G,), of each of the `held` types that shows the target, predicted from the types that are not held."""
+        pairs = self.pairs(target)
+        rest = pairs.at(np.array([k for k, name in enumerate(pairs.types) if name not in held], dtype=int))
+        if not len(rest):
+            return {}
+        asked = [k for k, name in enumerate(pairs.types) if name in held]
+        return {pairs.types[k]: self.of_profile(pairs.control[k], rest) for k in asked}
 
     def pairs(self, target: str, start: str | None = None, at_least: int = 2) -> Pairs:
         """As `Levels.pairs`, sorted by type; a type needs two cells a level, since one has no variance."""

@@ -6,6 +6,7 @@ log1p of drawn counts, so that what the autoencoder loses of a cell cancels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,9 +88,18 @@ def decoded_moments(model: Fitted, moved: Moved, cells: np.ndarray) -> tuple[np.
 
 
 def between(
-    model: Fitted, control: AnnData, obs: pd.DataFrame, groups: list[np.ndarray], target: str, seed: int
+    model: Fitted,
+    control: AnnData,
+    obs: pd.DataFrame,
+    groups: list[np.ndarray],
+    target: str,
+    seed: int,
+    also: Callable[[AnnData, np.ndarray], np.ndarray] = lambda cells, change: change,
 ) -> AnnData:
     """The control cells under `target`, group by group (positions; a group is a cell type), in their order.
+
+    `also(cells, change)` is what is made of the change of a group (G,).
+
 
     Cells are the control cells moved by the decoded change of their group. (Cells drawn from the decoder lose what the
     autoencoder loses of a type that it saw under control only: docs/response.md.)
@@ -98,6 +108,6 @@ def between(
     place = {name: number for number, name in enumerate(control.obs_names)}
 
     def change(cells: AnnData) -> np.ndarray:
-        return decoded_change(model, moved, np.array([place[name] for name in cells.obs_names]))
+        return also(cells, decoded_change(model, moved, np.array([place[name] for name in cells.obs_names])))
 
     return carried_groups(control, groups, change, key, target, seed, METHOD)

@@ -23,6 +23,7 @@ from scsave.flow.guidance import check_named
 from scsave.flow.paths import CFM, VPCFM
 from scsave.genes.space import TextSpace
 from scsave.keys import Columns
+from scsave.method.combined import fit_closed
 from scsave.method.fitted import Fitted
 from scsave.method.gene_sets import gene_set_columns, perturbed_genes
 from scsave.method.integrate import fit_axes
@@ -38,7 +39,14 @@ from scsave.training.plan import Plan
 
 log = logging.getLogger(__name__)
 VAL_CELLS = 2000  # validation cells that are looked at, at most
-NODES = ("backbone", "likelihood", "objective", "sampling", "vectors")  # config nodes that using a model needs
+NODES = (
+    "backbone",
+    "likelihood",
+    "objective",
+    "sampling",
+    "vectors",
+    "closed",
+)  # config nodes that using a model needs
 
 
 @dataclass(kw_only=True, eq=False)
@@ -53,6 +61,7 @@ class Parts:
     sampling: Node
     vectors: Node
     gene_vectors: Node
+    closed: dict[str, Node]
 
     @property
     def nodes(self) -> dict[str, Node]:
@@ -147,6 +156,7 @@ def _train(
     if model.network.head is not None and "head" in options.parts:
         fit_axes(model, train, seed)
     if "cells" in options.parts:
+        fit_closed(model, train, columns, seed)
         model.info |= settle(model, plan, rows, train, seed)
 
 

@@ -30,7 +30,7 @@ from scsave.models.model import SAVEModel
 from scsave.models.networks import Velocity
 
 METHOD = "save"  # in a checkpoint: which method's it is
-CONTENT = ("nodes", "blocks", "conditions", "decoder_conditions", "state", "space", "control", "info")
+CONTENT = ("nodes", "blocks", "conditions", "decoder_conditions", "state", "space", "control", "closed", "info")
 ABOUT = ("source", "blocking", "library_range", "perturbation", "control", "cell_type", "batch", "technical", "leave")
 
 
@@ -41,6 +41,11 @@ def vectors_of(space: TextSpace | None, conditions: Conditions) -> Vectors:
         for column in conditions.columns
         if isinstance(column, GeneSet)
     }
+
+
+def closed_form(nodes: dict[str, Node], kind: str) -> Any:
+    """The closed form of route `combined` for a kind of perturbation (`level`, `genes`), not fitted."""
+    return build(nodes["closed"][kind], f"closed.{kind}")
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Fitted:
     cost: dict[str, Any] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     targets: Targets | None = None  # of training, where levels (not sets of genes) are perturbed
+    closed: Any = None  # the closed form of route `combined` (`scsave.method.combined`), where cells are perturbed
 
     @classmethod
     def assemble(
@@ -179,6 +185,7 @@ class Fitted:
             "space": self.space and self.space.state(),
             "control": stored_control.packed(self.control),
             "targets": self.targets and self.targets.to_dict(),
+            "closed": self.closed and self.closed.state(),
             "info": self.info,
         }
         path = Path(folder) / FILE
@@ -213,5 +220,8 @@ class Fitted:
         model.network.load_state_dict(content["state"])
         model.network.requires_grad_(False).eval()
         model.info = content["info"]
+        if content["closed"] is not None:
+            model.closed = closed_form(model.nodes, "level" if space is None else "genes")
+            model.closed.load_state(content["closed"])
         model.control = stored_control.unpacked(content["control"], model.genes)
         return model

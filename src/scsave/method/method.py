@@ -9,7 +9,7 @@ from anndata import AnnData
 
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
-from scsave.keys import Columns
+from scsave.keys import COMBINED, Columns
 from scsave.method.fit import Parts, extend, fit
 from scsave.method.fitted import METHOD, Fitted, Sampler
 from scsave.method.integrate import integrate
@@ -33,6 +33,11 @@ class SaveMethod(Parts):
     def needs(route: str) -> str:
         """The part of the model that a route of `respond` needs: `scsave.training.stages.PARTS`."""
         return ROUTES[route][0]
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Route `combined`, unless the fitted model found no weight for it."""
+        return (COMBINED,) if self.model is None or self.model.info.get(COMBINED) else ()
 
     @property
     def cost(self) -> dict[str, Any]:
@@ -80,5 +85,5 @@ class SaveMethod(Parts):
     def respond(self, control: AnnData, target: str, seed: int, route: str) -> AnnData:
         return respond(self.fitted, control, target, seed, route)
 
-    def trust(self, control: AnnData | None, target: str) -> dict[str, float] | None:
-        return trust_of(self.fitted, control, target)
+    def trust(self, control: AnnData | None, target: str, route: str | None = None) -> dict[str, float] | None:
+        return trust_of(self.fitted, control, target, route)

@@ -76,7 +76,7 @@ def predict(
         return respond(model, start, name, seed, route)
 
     start = model.control if control is None else control
-    return predict_sets(known, cells_under, perturbations, start, seed, lambda name: trust_of(model, None, name))
+    return predict_sets(known, cells_under, perturbations, start, seed, lambda name: trust_of(model, None, name, route))
 
 
 def predict_sets(

@@ -18,6 +18,7 @@ from scsave.data.from_anndata import as_prepared, with_genes
 from scsave.data.targets import SEEN, Targets
 from scsave.errors import UserError
 from scsave.method.between import decoded_change, move
+from scsave.method.combined import closed_change, mixed, weight_of
 from scsave.method.fitted import Fitted
 from scsave.method.respond import counterfactual, respond
 from scsave.method.trust import trust_of
@@ -50,11 +51,14 @@ class Predictor:
         """A fitted SAVE along `route`."""
 
         def change(cells: AnnData, target: str) -> np.ndarray:
-            if route != "between":
+            if route not in ("between", keys.COMBINED):
                 return mean_expression(respond(model, cells, target, 0, route)) - mean_expression(cells)
             obs = counterfactual(model, cells.obs, target)
             moved = move(model, cells, obs, model.info.get("leave", 1.0), target)
-            return np.maximum(decoded_change(model, moved, np.arange(cells.n_obs)), -mean_expression(cells))
+            found = decoded_change(model, moved, np.arange(cells.n_obs))
+            if route == keys.COMBINED:
+                found = mixed(weight_of(model), found, closed_change(model, cells, target))
+            return np.maximum(found, -mean_expression(cells))
 
         return cls(
             model.genes,
@@ -62,7 +66,7 @@ class Predictor:
             model.info.get("cell_type"),
             lambda cells, target, seed: respond(model, cells, target, seed, route),
             change,
-            lambda cells, target: trust_of(model, cells, target),
+            lambda cells, target: trust_of(model, cells, target, route),
         )
 
 

@@ -1,6 +1,7 @@
 """The routes from control cells to cells under another condition, their counterfactual (method.md section 6).
 
 - `between`: the flow from the user's own control cells to treated cells (`scsave.method.between`); the headline;
+- `combined`: its mean change and that of a closed form, weighted (`scsave.method.combined`);
 - `transfer`: the change that the decoder makes of the mean (decoded as target minus decoded as source), carried over to
   the real control cells;
 - `generate`: cells from noise under the target and the control cells' other conditions;
@@ -21,6 +22,7 @@ from scsave.baselines.carry import carried_groups
 from scsave.data.targets import SEEN, parsed
 from scsave.errors import UserError
 from scsave.method.between import between
+from scsave.method.combined import closed_change, mixed, weight_of
 from scsave.method.fitted import METHOD, Fitted
 from scsave.method.sample import generate, translate
 from scsave.method.trust import trust_of
@@ -41,7 +43,7 @@ def respond(model: Fitted, control: AnnData, target: str, seed: int, route: str)
     cells = ROUTES[route][1](model, control, target, seed)
     if model.targets is not None and model.targets.further:
         cells.obs = model.targets.assigned(cells.obs, target)
-    cells.uns[TRUST] = trust_of_types(model, control, target)
+    cells.uns[TRUST] = trust_of_types(model, control, target, route)
     return cells
 
 
@@ -66,14 +68,14 @@ def log_status(model: Fitted, target: str) -> None:
         log.warning("target %s: its numbers are %s from those that training cells have", target, status)
 
 
-def trust_of_types(model: Fitted, control: AnnData, target: str) -> pd.DataFrame:
+def trust_of_types(model: Fitted, control: AnnData, target: str, route: str) -> pd.DataFrame:
     """`trust_table` of a prediction, by cell type (all cells together where there is no column of types)."""
     if model.targets is None:
-        return trust_table({target: trust_of(model, None, target) or unknown()})
+        return trust_table({target: trust_of(model, None, target, route) or unknown()})
     column, status = model.info.get("cell_type"), model.targets.status(target)
     groups = {str(control.obs[column].iloc[here[0]]) if column in control.obs else keys.ALL: control[here]
               for here in same_type(model, control)}  # fmt: skip
-    found = {name: trust_of(model, cells, target) or unknown() for name, cells in groups.items()}
+    found = {name: trust_of(model, cells, target, route) or unknown() for name, cells in groups.items()}
     return trust_table(found, {} if status == SEEN else dict.fromkeys(found, status))
 
 
@@ -95,6 +97,16 @@ def moved(model: Fitted, control: AnnData, target: str, seed: int) -> AnnData:
     """Route `between`."""
     obs = counterfactual(model, control.obs, target)
     return aligned(between(model, control, obs, same_type(model, control), target, seed), control)
+
+
+def combined(model: Fitted, control: AnnData, target: str, seed: int) -> AnnData:
+    """Route `combined`."""
+    obs, weight = counterfactual(model, control.obs, target), weight_of(model)
+
+    def both(cells: AnnData, change: np.ndarray) -> np.ndarray:
+        return mixed(weight, change, closed_change(model, cells, target))
+
+    return aligned(between(model, control, obs, same_type(model, control), target, seed, both), control)
 
 
 def transferred(model: Fitted, control: AnnData, target: str, seed: int) -> AnnData:
@@ -125,6 +137,7 @@ def translated(model: Fitted, control: AnnData, target: str, seed: int) -> AnnDa
 Route = Callable[[Fitted, AnnData, str, int], AnnData]
 ROUTES: dict[str, tuple[str, Route]] = {  # name -> what has to be trained, and the function
     "between": ("cells", moved),
+    keys.COMBINED: ("cells", combined),
     "generate": ("noise", generated),
     "translate": ("noise", translated),
     "transfer": ("autoencoder", transferred),

@@ -227,12 +227,12 @@ class SAVE:
         donor = self.model.info["batch"] if donor_key is None else donor_key
         return predict_levels(Predictor.of(self._for_route(route), route), target, control, seed, donor)
 
-    def expected_accuracy(self, control: AnnData, target: str) -> dict[str, float] | None:
+    def expected_accuracy(self, control: AnnData, target: str, *, route: str = "between") -> dict[str, float] | None:
         """Change-PCC to expect of `respond` on these control cells: `expected_pcc`, `low` and `high` (80%), `held_out`.
 
         From training strata that were held out in turn; None where there were too few.
         """
-        return trust_of(self._with("cells"), with_genes(as_prepared(control), self.genes), target)
+        return trust_of(self._with("cells"), with_genes(as_prepared(control), self.genes), target, route)
 
     def integrate(self, data: AnnData, *, reference: str | None = None) -> AnnData:
         """The cells, new ones too, with an embedding in `obsm["X_save"]` and corrected log1p expression in `X`, (N, G).

@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import logging
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from anndata import AnnData
 
 from scsave.data.perturbations import canonical, parse
 from scsave.data.targets import parsed
+from scsave.keys import COMBINED
 from scsave.method.between import decoded_change, move
+from scsave.method.combined import choose, trust_entries
 from scsave.method.decoding import inference
 from scsave.method.fitted import Fitted
 from scsave.progress import each
@@ -41,16 +44,18 @@ def settle(model: Fitted, plan: Plan, rows: Rows, train: AnnData, seed: int) -> 
     names = sorted(set(pairs.names)) if pairs is not None else []
     if len(names) < FEWEST:
         return {"leave": 0.0 if plan.leave is None else plan.leave, "trust": {}} if names else {}
-    latents, found = LatentRows(model.network, rows, model.device), {}
+    latents, found, truth, closed = LatentRows(model.network, rows, model.device), {}, {}, {}
     order = np.random.default_rng(seed).permutation(len(names))
     groups = np.array_split(order, min(plan.trust_groups, len(names)))
     for number, group in enumerate(each(groups, "trust", "groups held out")):
         held = {names[k] for k in group}
         refitted = _refit(model, plan, latents, pairs.without(held), seed + number)
         for name in held:
-            found[name] = _scores(refitted, plan, pairs, name, train, seed)
+            found[name], truth[name] = _changes(refitted, plan, pairs, name, train, seed)
+            closed[name] = _by_closed_form(model, held, name, truth[name])
     by_target = {
-        name: {t: np.array([one[leave] for leave in LEAVE]) for t, one in found[name].items()} for name in names
+        name: {t: np.array([pearson(truth[name][t], one) for one in changes]) for t, changes in found[name].items()}
+        for name in names
     }
     table = np.array([np.mean(list(by_target[name].values()), axis=0) for name in names])  # (T, 5)
     mean = np.nanmean(table, axis=0)
@@ -63,12 +68,20 @@ def settle(model: Fitted, plan: Plan, rows: Rows, train: AnnData, seed: int) -> 
     trust = {n: {"pcc": float(p), "distance": float(d), "targets": {t: float(v[best]) for t, v in by_target[n].items()}}
              for n, p, d in zip(names, table[:, best], apart, strict=True)}  # fmt: skip
     log.info("training strata held out in turn: change-PCC %.3f on average at leave=%s", mean[best], leave)
+    network = {name: {t: changes[best] for t, changes in found[name].items()} for name in names}
+    weighted, both = choose(network, closed, truth), {}
+    if weighted is not None:
+        both = {"weight": weighted[0], TRUST: trust_entries(weighted[1], trust)}
+        average = np.mean([one["pcc"] for one in both[TRUST].values()])
+        log.info(
+            "with the closed form: change-PCC %.3f on average at a weight of %s of the network", average, weighted[0]
+        )
     centres = {} if model.space is not None else {n: _centre(model, latents, pairs, n).tolist() for n in names}
-    return {"leave": float(leave), "trust": trust, "centres": centres}
+    return {"leave": float(leave), TRUST: trust, COMBINED: both, "centres": centres}
 
 
 def _refit(model: Fitted, plan: Plan, latents: LatentRows, pairs: Pairs, seed: int) -> Fitted:
-    """The model with a velocity network fitted anew, from cells alone, on fewer strata and for `trust_steps` steps."""
+    """The model with a velocity network fitted anew, from cells alone, on fewer strata and for `cells_steps` steps."""
     network = copy.copy(model.network)
     network._modules = dict(network._modules)
     network.velocity = model.fresh_velocity(seed).to(model.device)
@@ -78,15 +91,15 @@ def _refit(model: Fitted, plan: Plan, latents: LatentRows, pairs: Pairs, seed: i
     network.velocity.train().requires_grad_(True)
     optimiser = torch.optim.AdamW(network.velocity.parameters(), lr=plan.flow_lr, weight_decay=plan.weight_decay)
     average = {name: value.clone() for name, value in network.velocity.state_dict().items()}
-    for number in range(plan.trust_steps):
+    for number in range(plan.cells_steps):
         for group in optimiser.param_groups:
             group["lr"] = plan.flow_lr * min(
-                1.0, (number + 1) / 50, (plan.trust_steps - number) / (0.3 * plan.trust_steps)
+                1.0, (number + 1) / 50, (plan.cells_steps - number) / (0.3 * plan.cells_steps)
             )
         noise = StepNoise((seed, 6, number), 0, 1, model.device)
         parts = frozenset({"cells"})
         step = Step(
-            network, model.sampler.objective, plan, noise, number, plan.trust_steps, True, parts, rows, lambda x: x
+            network, model.sampler.objective, plan, noise, number, plan.cells_steps, True, parts, rows, lambda x: x
         )
         optimiser.zero_grad(set_to_none=True)
         cells_loss(step).backward()
@@ -100,12 +113,20 @@ def _refit(model: Fitted, plan: Plan, latents: LatentRows, pairs: Pairs, seed: i
     return dataclasses.replace(model, network=network)
 
 
-def _scores(
+def _by_closed_form(model: Fitted, held: set[str], name: str, targets: Iterable[str]) -> dict[str, np.ndarray]:
+    """Change, (G,), of a stratum by target, by the closed form without the strata `held`; {} where it has none."""
+    if model.closed is None:
+        return {}
+    found = {target: model.closed.without(held, target).get(name) for target in targets}
+    return {target: change for target, change in found.items() if change is not None}
+
+
+def _changes(
     model: Fitted, plan: Plan, pairs: Pairs, name: str, train: AnnData, seed: int
-) -> dict[str, dict[float, float]]:
-    """Change-PCC of the decoded change of a held-out stratum, by target and `leave`: of all its cells, its groups together,
-    as a run scores a type. Of many targets some are drawn."""
-    rng, found = np.random.default_rng(seed), {}
+) -> tuple[dict[str, list[np.ndarray]], dict[str, np.ndarray]]:
+    """Decoded changes of a held-out stratum by target, one for each of `LEAVE`, and its real changes, (G,) each: of all its
+    cells, its groups together, as a run scores a type. Of many targets some are drawn."""
+    rng, found, truth = np.random.default_rng(seed), {}, {}
     own = [k for k, n in enumerate(pairs.names) if n == name]
     targets = sorted({pairs.targets[k] for k in own})
     if len(targets) > MOST_TARGETS:
@@ -120,12 +141,10 @@ def _scores(
         for column in model.network.velocity.told:
             obs[column] = train.obs[column].iloc[treated[0]]
         before, after = (np.asarray(train.X[places].mean(axis=0)).ravel() for places in (control, treated))
-        moved = {leave: move(model, cells, obs, leave, target) for leave in LEAVE}
-        found[target] = {
-            leave: pearson(after - before, decoded_change(model, one, np.arange(cells.n_obs)))
-            for leave, one in moved.items()
-        }
-    return found
+        moved = [move(model, cells, obs, leave, target) for leave in LEAVE]
+        found[target] = [decoded_change(model, one, np.arange(cells.n_obs)) for one in moved]
+        truth[target] = after - before
+    return found, truth
 
 
 def distances(model: Fitted, latents: LatentRows, pairs: Pairs, names: list[str]) -> np.ndarray:
@@ -144,14 +163,16 @@ def _centre(model: Fitted, latents: LatentRows, pairs: Pairs, name: str) -> np.n
     return latents.flow(model.network, places).mean(0)[:-1].cpu().numpy()
 
 
-def trust_of(model: Fitted, control: AnnData | None, target: str) -> dict[str, float] | None:
-    """The accuracy to expect of a prediction of `target` from these control cells, by how far it is from training's.
+def trust_of(model: Fitted, control: AnnData | None, target: str, route: str | None = None) -> dict[str, float] | None:
+    """The accuracy to expect of a prediction of `target` from these control cells, by how far it is from training's; of the
+    network, or with `route="combined"` of its mean with the closed form.
 
     Levels: scores under the target, or where fewer than three types have one under all targets of its level (of any), and
     the distance of the cells' mean from the nearest training type. Sets of genes: that of the set from the nearest of
     training. None where too few strata were held out.
     """
-    trust = model.info.get(TRUST) or {}
+    about = model.info if route != COMBINED else model.info.get(COMBINED) or {}
+    trust = about.get(TRUST) or {}
     if not trust:
         return None
     if model.space is not None:

@@ -1,8 +1,9 @@
 """One file that holds all that generation needs, in plain types: `torch.load(weights_only=True)` reads it.
 
-Format 3: format, method, version, nodes (config nodes of backbone, likelihood, objective, sampling, vectors), blocks,
+Format 4: format, method, version, nodes (config nodes of backbone, likelihood, objective, sampling, vectors), blocks,
 conditions, decoder_conditions, state (weights, with the velocity's average already in place), axes (of corrected
-expression), space (of gene vectors) and control cells where perturbations are sets of genes, info.
+expression), space (of gene vectors) and control cells where perturbations are sets of genes, closed (what the closed form
+of route `combined` learned), info.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from torch import Tensor
 from scsave.errors import UserError
 from scsave.files import replacing, write_text
 
-FORMAT = 3
+FORMAT = 4
 FILE = "model.ckpt"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scsave import keys
 from scsave.errors import UserError
 from scsave.files import FOLDS, RESULTS
 
@@ -133,8 +134,8 @@ def weights_folder(folder: Path) -> Path:
 
 
 def owns(method: str, row: str) -> bool:
-    """Whether a row is the method's own: its name, or `<name>_<route>` for routes beside the headline one."""
-    return row == method or row.startswith(f"{method}_")
+    """Whether a row is the method's own: its name, `<name>_<route>` for routes beside the headline one, or `combined`."""
+    return row in (method, keys.COMBINED) or row.startswith(f"{method}_")
 
 
 def values(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from scsave.compose import data_with
 from scsave.errors import UserError
-from scsave.keys import Columns
+from scsave.keys import COMBINED, Columns
 from scsave.protocol import Context, Method, Outcome
 from scsave.stats.expected import unknown
 
@@ -21,6 +21,13 @@ Positive = Annotated[int, Field(gt=0)]
 def reached(expected: dict[str, float] | None, score: float) -> dict[str, float]:
     """What was expected of a prediction and what it scored, for `info["trust"]`."""
     return (expected or unknown()) | {"reached": float(score)}
+
+
+def row_of(method: str, route: str, number: int) -> str:
+    """The row of a method's route, the `number`th that is scored: the headline's is the method's name."""
+    if number == 0:
+        return method
+    return route if route == COMBINED else f"{method}_{route}"
 
 
 class OneSplit:
@@ -63,7 +70,7 @@ class CounterfactualTask(OneSplit):
 
     def routes_of(self, method: Method) -> list[str]:
         """Ways of predicting that are scored, the headline first. UserError for one that the method lacks."""
-        further = self.routes or []
+        further = method.beside if self.routes is None else self.routes
         if len(method.routes) > 1:  # a baseline has one way only, whatever the task names
             for key, asked in (("route", [self.route] if self.route is not None else []), ("routes", further)):
                 if unknown := [name for name in asked if name not in method.routes]:
@@ -79,7 +86,7 @@ class CounterfactualTask(OneSplit):
     def rows(self, context: Context) -> dict[str, tuple[Method, str]]:
         """Row -> fitted method and route: the method with all its routes, then the references that can be fitted."""
         own = context.method
-        found = {own.name if n == 0 else f"{own.name}_{r}": (own, r) for n, r in enumerate(self.routes_of(own))}
+        found = {row_of(own.name, route, n): (own, route) for n, route in enumerate(self.routes_of(own))}
         for row, method in self.references.items():
             if row in found:
                 continue

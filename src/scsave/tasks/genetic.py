@@ -133,7 +133,8 @@ class Genetic(CounterfactualTask):
         info = {"kind": "genes"} | scorer.info | {"genes_without_vector": self.without_vector(context, scorer)}
         info[DEPTH] = depth_factor(truth, real, "test cells")
         scored = found[context.method.name].per_perturbation[READ]
-        info[TRUST] = {n: reached(context.method.trust(control, n), scored[n]) for n in scorer.perturbations}
+        method, route = asked[context.method.name]
+        info[TRUST] = {n: reached(method.trust(control, n, route), scored[n]) for n in scorer.perturbations}
         headline.uns[TRUST] = trust_table(info[TRUST])
         outcome = outcome_of(found, arrays, info, groups, context.seed)
         write_h5ad(context.folder / PREDICTIONS, headline)

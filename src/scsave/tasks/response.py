@@ -82,7 +82,7 @@ class Response(CounterfactualTask):
             try:
                 cells = [method.respond(half, target, context.seed + n, route) for n, half in enumerate(halves)]
             except UserError as error:
-                if method is context.method:
+                if row == context.method.name:
                     raise
                 log.warning("row %s left out of %s: %s", row, name, error)
                 continue
@@ -91,13 +91,19 @@ class Response(CounterfactualTask):
         scores["ceiling"] = {name: scorer.ceiling()}
         scores = {row: {keys.ALL: groups[name]} | groups for row, groups in scores.items()}
         headline, folder = context.method.name, whole_folder(context.folder) / PREDICTIONS
-        expected = reached(context.method.trust(control, target), scores[headline][name][READ])
+
+        def trusted(method: Method, route: str, row: str) -> dict[str, float]:
+            return reached(method.trust(control, target, route), scores[row][name][READ])
+
+        expected = trusted(context.method, methods[headline][1], headline)
         top = scorer.predicted_de(joined(predicted[headline]), 20)
         for row, cells in predicted.items():
-            if row == headline or row.startswith(f"{headline}_"):
-                made = joined(cells)
-                made.uns[TRUST] = trust_table({name: expected}, {} if status == SEEN else {name: status})
-                write_h5ad(folder / f"{slug(name)}{row.removeprefix(headline)}.h5ad", made)
+            method, route = methods[row]
+            if method is context.method:
+                made, one = joined(cells), trusted(method, route, row)
+                made.uns[TRUST] = trust_table({name: one}, {} if status == SEEN else {name: status})
+                ending = "" if row == headline else f"_{route}"
+                write_h5ad(folder / f"{slug(name)}{ending}.h5ad", made)
         about = {"type": kind, "target": target, "in_training": status, "de_genes": scorer.de_genes[:20]}
         info = {
             "kind": "level",

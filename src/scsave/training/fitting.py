@@ -47,7 +47,7 @@ def fit_stages(
     latents: tuple[Rows, Rows | None] | None = None
     for stage in due:
         started, rows = time.perf_counter(), (train, val)
-        steps = min(stage.length(len(train)), options.trainer.limit_steps or 10**9)
+        steps = min(stage.length(len(train), parts), options.trainer.limit_steps or 10**9)
         if stage.reads == "latents":
             latents = latents or _latents(model.to(device), train, val, device)
             stage.prepare(model, latents[0], plan, parts)

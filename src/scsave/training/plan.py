@@ -43,7 +43,7 @@ class Plan:
     pairing: Literal["ot", "objective"] = "ot"
     leave: Share | None = None
     trust_groups: Annotated[int, Field(ge=2)] = 4
-    trust_steps: PositiveInt = 400
+    cells_steps: PositiveInt = 200
     trust_cells: PositiveInt = 300
     head_kl_weight: NonNegativeFloat = 0.5
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -114,7 +114,7 @@ class TwoStage(Plan):
         )
         return [
             AutoencoderStage(steps=autoencoder, batch_size=self.batch_size, lr=self.lr),
-            FlowStage(steps=flow, batch_size=self.flow_batch_size, lr=self.flow_lr),
+            FlowStage(steps=flow, batch_size=self.flow_batch_size, lr=self.flow_lr, cells_steps=self.cells_steps),
             HeadStage(steps=self.head_steps, batch_size=256, lr=self.head_lr),
         ]
 

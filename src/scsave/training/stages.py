@@ -58,8 +58,8 @@ class Stage:
     gives: ClassVar[frozenset[str]] = frozenset()  # parts that are trained when it has run
     lr_key: ClassVar[str] = "training.lr"  # what to lower when the loss is not finite
 
-    def length(self, n: int) -> int:
-        """Steps for `n` training cells."""
+    def length(self, n: int, parts: frozenset[str]) -> int:
+        """Steps for `n` training cells and the parts of the model that are asked for."""
         return self.steps.of(n, self.batch_size) if isinstance(self.steps, Length) else self.steps
 
     def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
@@ -97,8 +97,13 @@ class AutoencoderStage(Stage):
 
 @dataclass(kw_only=True)
 class FlowStage(Stage):
-    """Flow matching on cached posteriors: from noise, from control cells, or both."""
+    """Flow matching on cached posteriors: from noise, from control cells, or both.
 
+    The flow from cells takes `cells_steps` of the steps at most, spread evenly over them: strata are few, and a field that
+    has passed them often answers each by heart and is worse on one never seen.
+    """
+
+    cells_steps: int
     name, number = "flow", 2
     reads, lr_key = "latents", "training.flow_lr"
     needed_for = gives = frozenset({"noise", "cells"})
@@ -114,11 +119,20 @@ class FlowStage(Stage):
         if "cells" in parts:
             rows.set_shifts(model)
 
+    def length(self, n: int, parts: frozenset[str]) -> int:
+        steps = super().length(n, parts)
+        return steps if "noise" in parts else min(steps, self.cells_steps)
+
+    def due(self, step: Step) -> bool:
+        """Is this a step of the flow from cells?"""
+        many = min(self.cells_steps, step.steps)
+        return (step.number + 1) * many // step.steps > step.number * many // step.steps
+
     def losses(self, step: Step, batch: Batch) -> Losses:
         losses = {}
         if "noise" in step.parts:
             losses["noise"] = noise_loss(step, Posterior(batch["mu"], batch["logvar"]), batch)
-        if "cells" in step.parts and step.training:
+        if "cells" in step.parts and step.training and self.due(step):
             losses["cells"] = cells_loss(step)
         total = sum(losses.values(), torch.zeros((), device=step.noise.device))
         return {"loss": total} | {name: value.detach() for name, value in losses.items()}

@@ -106,11 +106,21 @@ class SetProcess(Learned, Process, GeneSets):
                 found[at] += self.own["change"] + self.own["relative"] * self.base[at]
         return found
 
-    def trust(self, control: AnnData | None, target: str) -> dict[str, float] | None:
+    def trust(self, control: AnnData | None, target: str, route: str | None = None) -> dict[str, float] | None:
         """From training sets left out in closed form: each by itself, or where a gene of the target is new each gene with all
         its sets; distances are of the means of gene vectors, from the nearest set that is left."""
         genes = parse(target, self.control)
         return expected_accuracy(*self._held_out(genes, bool(set(genes) - set(self.seen))))
+
+    def without(self, held: set[str], target: str) -> dict[str, np.ndarray]:
+        """Change, (G,), of the set `target`, predicted without the `held` sets (canonical labels), one of which it is."""
+        names = [SEPARATOR.join(genes) for genes in self.sets]
+        rows = np.array([p for p, name in enumerate(names) if name in held], dtype=int)
+        if target not in names or not 0 < len(rows) < len(names):
+            return {}
+        covariance = self.covariance(self.sets, self.sets) + np.diag(self._noise(self.chosen))
+        (off,) = self._off(covariance, [rows])
+        return {target: (self.changes[rows] + off)[rows.tolist().index(names.index(target))]}
 
     def _held_out(self, asked: tuple[str, ...], new: bool) -> tuple[dict[str, dict[str, float]], float | None]:
         """`trust` of `expected_accuracy`, and the distance of the set `asked` from training's."""
