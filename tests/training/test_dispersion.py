@@ -59,7 +59,7 @@ def test_shifts_are_mean_differences_of_strata_and_keep_the_library():
         model, CellRows(sp.csr_matrix(counts), counts.sum(1) + 5, conditions.encode(obs), pairs=pairs), CPU
     )
     latents.standardise(model, 1.0)
-    latents.set_shifts(model)
+    latents.set_shifts(model, 0)
     x = latents.flow(model, torch.arange(16))[:, :-1]
     shifts = model.velocity.shifts
     level = {name: place for place, name in enumerate(conditions.columns[0].levels)}

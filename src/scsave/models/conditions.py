@@ -121,6 +121,7 @@ class SetShift(nn.Module):
         self.embedding = GeneSetEmbedding(column, width, vectors)
         self.out = nn.Linear(width, out, bias=False)
         nn.init.zeros_(self.out.weight)
+        self.register_buffer("penalty", torch.zeros(2))  # that its fit chose (`scsave.training.set_shift`)
 
     def forward(self, values: Values) -> Tensor:
         index = values[self.column]  # (N, S)

@@ -50,7 +50,7 @@ def fit_stages(
         steps = min(stage.length(len(train), parts), options.trainer.limit_steps or 10**9)
         if stage.reads == "latents":
             latents = latents or _latents(model.to(device), train, val, device)
-            stage.prepare(model, latents[0], plan, parts)
+            stage.prepare(model, latents[0], plan, parts, seed)
             rows = latents
         module = StageModule(model, stage, plan, objective, seed, steps, parts, rows[0])
         found = _fit(module, rows, options, device, len(due))

@@ -3,6 +3,7 @@
 They are the same on one process or many, after a resume or without one.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -16,7 +17,9 @@ from scsave.data.conditions import Values
 from scsave.models.model import SAVEModel
 from scsave.progress import each
 from scsave.training.pairs import Pairs
+from scsave.training.set_shift import fit_set_shift
 
+log = logging.getLogger("scsave")
 ORDERED = 1024  # rows of a batch where all are read in order
 Batch = dict[str, Any]  # tensors (B, ...) by name, and `values`: encoded conditions by column
 
@@ -95,11 +98,36 @@ class LatentRows(Dataset):
         """Posterior means of the cells at `place` in the space of the flow, (M, D)."""
         return model.to_flow(self.tensors["mu"][place], self.tensors["library"][place])
 
+    def set_shifts(self, model: SAVEModel, seed: int, penalty: Tensor | None = None) -> None:
+        """Give the velocity network the shift of each level (or target), its mean over the strata, or of sets of genes.
+
+        `penalty` of the latter's fit; None: chosen on sets held out.
+        """
+        if model.velocity.shift is None:
+            self._set_levels(model)
+        else:
+            self._set_sets(model, seed, penalty)
+
+    def _set_sets(self, model: SAVEModel, seed: int, penalty: Tensor | None) -> None:
+        with torch.no_grad():
+            changes = torch.stack([self.flow(model, treated).mean(0) - self.flow(model, control).mean(0)
+                                   for control, treated in zip(self.pairs.control, self.pairs.treated, strict=True)])  # fmt: skip
+            changes[:, -1] = 0.0  # cells keep their library size
+        cells = [1 / (1 / len(c) + 1 / len(t)) for c, t in zip(self.pairs.control, self.pairs.treated, strict=True)]
+        first = torch.stack([treated[0] for treated in self.pairs.treated])
+        values = {name: value[first] for name, value in self.values.items()}
+        weight = torch.tensor(cells, device=changes.device)
+        with torch.enable_grad():
+            fit_set_shift(model.velocity.shift, values, changes, weight, self.pairs.names, seed, penalty)
+        log.info(
+            "shift of sets of genes: penalties %s of a gene's own part, %s of what vectors say",
+            *model.velocity.shift.penalty.tolist(),
+        )
+
     @torch.no_grad()
-    def set_shifts(self, model: SAVEModel) -> None:
-        """Give the velocity network each level's (or target's) mean shift over the strata, in the space of the flow."""
+    def _set_levels(self, model: SAVEModel) -> None:
         column = model.velocity.perturbation
-        if len(model.velocity.shifts) < 2:  # sets of genes: their shift is learnt
+        if len(model.velocity.shifts) < 2:  # no column of levels
             return
         found: dict[int, list[Tensor]] = {}
         by_target = len(model.velocity.told) > 1

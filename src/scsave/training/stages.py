@@ -70,7 +70,7 @@ class Stage:
         """The module of which a moving average is validated and kept, if any."""
         return None
 
-    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Any, parts: frozenset[str]) -> None:
+    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Any, parts: frozenset[str], seed: int) -> None:
         """Before the first step of a stage that reads latents."""
 
     def losses(self, step: Step, batch: Batch) -> Losses:
@@ -114,10 +114,10 @@ class FlowStage(Stage):
     def averaged(self, model: SAVEModel) -> nn.Module:
         return model.velocity
 
-    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Any, parts: frozenset[str]) -> None:
+    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Any, parts: frozenset[str], seed: int) -> None:
         rows.standardise(model, weights.latent_noise)
         if "cells" in parts:
-            rows.set_shifts(model)
+            rows.set_shifts(model, seed)
 
     def length(self, n: int, parts: frozenset[str]) -> int:
         steps = super().length(n, parts)
@@ -149,7 +149,7 @@ class HeadStage(Stage):
     def trained(self, model: SAVEModel) -> list[nn.Module | nn.Parameter]:
         return [model.head] if model.head is not None else []
 
-    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Any, parts: frozenset[str]) -> None:
+    def prepare(self, model: SAVEModel, rows: LatentRows, weights: Any, parts: frozenset[str], seed: int) -> None:
         mu, logvar = rows.tensors["mu"].flatten(1), rows.tensors["logvar"].flatten(1)
         model.head.mean.copy_(mu.mean(0))
         model.head.std.copy_((mu.var(0) + logvar.exp().mean(0)).sqrt().clamp(min=1e-3))
