@@ -9,14 +9,13 @@ import importlib
 import inspect
 import typing
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
 import pydantic
 
 from scsave.compose import config_folder
-from scsave.errors import UserError
+from scsave.errors import UserError, nearest
 
 Node = dict[str, Any]
 TARGET, WHOLE = "_target_", "_recursive_"  # `_recursive_: false`: the class builds its nodes itself
@@ -87,12 +86,6 @@ def signature_model(target: type) -> type[pydantic.BaseModel]:
         optional = not required and (parameter.default is None or typing.get_origin(hint) is dict)
         fields[name] = (hint | None if optional else hint, ... if required else parameter.default)
     return pydantic.create_model(target.__name__, __config__=_STRICT, **fields)
-
-
-def nearest(name: str, known: typing.Iterable[str]) -> str:
-    """`; did you mean x?`, or nothing."""
-    close = get_close_matches(name, list(known), 1, 0.6)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def explain(error: pydantic.ValidationError, where: str, known: list[str]) -> str:

@@ -16,7 +16,7 @@ from scsave.files import RESULTS, numbers, relative
 from scsave.metrics.registry import rows
 from scsave.progress import BARS, PLAIN, SILENT, terminal
 from scsave.protocol import Scores
-from scsave.stats.expected import SHARE, said
+from scsave.stats.expected import SHARE, TRUST, said
 
 
 def progress_of(cfg: DictConfig) -> tuple[str, str]:
@@ -32,14 +32,13 @@ def print_scores(scores: Scores, task: str, title: str, group: str = "all") -> N
     """One line a metric, one column a row of the results (method, noise floor, baselines)."""
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("metric")
-    names = list(scores)
-    for name in names:
+    for name in scores:
         table.add_column(name, justify="right")
     table.add_column("best")
     for metric, row in rows(task).items():
-        values = [scores[name].get(group, {}).get(metric) for name in names]
-        if any(value is not None for value in values):
-            table.add_row(metric, *[_shown(value) for value in values], row.arrow)
+        if any(metric in groups.get(group, {}) for groups in scores.values()):
+            shown = [_shown(scores[name].get(group, {}).get(metric)) for name in scores]
+            table.add_row(metric, *shown, row.arrow)
     if any("-" in column.cells for column in table.columns[1:-1]):
         table.caption = (
             "-: not computable: too few cells or perturbations, no training cell of the combination (split=unseen), or a "
@@ -60,14 +59,21 @@ def made(folder: Path) -> str:
     return f"made: {', '.join(files)}\nwhere: {relative(folder)}"
 
 
-def verdict(results: Path) -> str:
-    """What the run's numbers come to, in a sentence; "" for a task of one's own without rows to compare with."""
+def print_results(results: Path) -> None:
+    """A run's table, how far its predictions are to be trusted, and what its numbers come to in a sentence.
+
+    No sentence for a task of one's own without rows to compare with.
+    """
     from scsave.results.frame import read
     from scsave.results.table_text import in_short
     from scsave.results.tables import make_table
 
     runs = read([results])
-    return in_short(make_table(runs, group=[keys.ALL]), runs["method"].iloc[0])
+    run = runs.iloc[0]
+    print_scores(run["scores"][run["headline"]], run["registry"], f"{run['task']} on {run['data']}, seed {run['seed']}")
+    print_trust(run["info"].get(TRUST, {}))
+    if said := in_short(make_table(runs, group=[keys.ALL]), run["method"]):
+        print(f"verdict: {said}")
 
 
 def print_sweep(results: Sequence[Path]) -> None:

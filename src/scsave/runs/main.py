@@ -2,9 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scsave.compose import compose, config_folder, named_after
-from scsave.errors import UserError
+from scsave.errors import UserError, nearest
 from scsave.files import unwritable
 from scsave.runs.naming import run_dir
 from scsave.runs.search import study_name, study_storage, trials_left
@@ -59,7 +58,7 @@ def one_line(error: Exception) -> str:
         key = text.split("'")[1]
         if new := _RENAMED.get(key.split(".")[0].split("@")[0]):
             return f"{key}: this is called {new} now"
-        return f"{key}: unknown key{meant(key, every_key())}; `python train.py --cfg job` shows every key"
+        return f"{key}: unknown key{nearest(key, every_key(), 0.75)}; `python train.py --cfg job` shows every key"
     if any(sign in text for sign in _UNREADABLE):
         return f"{text.split('; See https')[0]}; {_QUOTES}"
     for option, extra in _EXTRAS.items():
@@ -69,14 +68,8 @@ def one_line(error: Exception) -> str:
     text = text.removeprefix("In 'train': ")
     if text.startswith("Could not find '") and "Available options in '" in text:
         options = [option.strip() for option in text.rpartition(": ")[2].split(";")]
-        return text + meant(text.split("'")[1].rpartition("/")[2], options)
+        return text + nearest(text.split("'")[1].rpartition("/")[2], options, 0.75)
     return text
-
-
-def meant(name: str, known: Iterable[str]) -> str:
-    """`; did you mean x?`, or nothing."""
-    close = get_close_matches(name, list(known), 1, 0.75)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def every_key() -> list[str]:

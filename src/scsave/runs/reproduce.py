@@ -6,7 +6,6 @@ What became of every job stands in `<outputs>/reproduce/<name>/state.json`; tabl
 import copy
 import fnmatch
 import importlib.util
-import json
 import os
 import runpy
 import shlex
@@ -31,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scsave.errors import UserError
-from scsave.files import RESULTS, write_json
+from scsave.files import RESULTS, read_json, write_json
 from scsave.packages import Needs
 from scsave.runs.main import INTERRUPTED, one_line, register_resolvers
 from scsave.runs.naming import CONFIG, config_hash, run_dir, scores_folder
@@ -284,11 +283,3 @@ def last_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines or ["no output"])[-1][:300]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What a file says; nothing where there is none, or half of one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

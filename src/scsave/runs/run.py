@@ -1,6 +1,6 @@
 """One run, from config to results.json: build, fit (or find the weights), predict, score, record, draw."""
 
-import json
+import copy
 import logging
 import os
 import shutil
@@ -19,12 +19,12 @@ from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
 from scsave.data.targets import with_targets
 from scsave.errors import UserError
-from scsave.files import FOLDS, RESULTS, relative, slug, sweep, write_text
+from scsave.files import FOLDS, RESULTS, read_json, relative, slug, sweep, write_text
 from scsave.keys import Columns
 from scsave.progress import phase, rank_zero, showing
-from scsave.protocol import Context, Outcome, Task
+from scsave.protocol import Context, Method, Outcome, Task
 from scsave.runs.config import RunConfig, validated
-from scsave.runs.console import made, print_scores, print_trust, progress_of, verdict
+from scsave.runs.console import made, print_results, progress_of
 from scsave.runs.folds import Fold, merged_record, read_fold, time_left, write_fold
 from scsave.runs.loggers import closing
 from scsave.runs.naming import (
@@ -44,7 +44,6 @@ from scsave.runs.record import device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, use
 from scsave.runs.sweep_end import done as done_in_sweep
 from scsave.runs.weights import CHECKPOINTS, SPLIT, file_as_it_was, fit_options, fitted, job_of, restored
-from scsave.stats.expected import TRUST
 from scsave.tasks.validation import check_sweep_metric, loss, over_folds
 
 log = logging.getLogger("scsave")
@@ -148,7 +147,8 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
             data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
             if number == len(folds):
                 del cells  # a large file's genes that were not chosen
-            fold = run_fold(cfg, config, task, columns, data, split, folder / below, scores / below, source.whole_obs)
+            places = folder / below, scores / below
+            fold = run_fold(cfg, config, task, copy.deepcopy(method), columns, data, split, *places, source.whole_obs)
         if fold is None:
             continue  # the other processes of a distributed run were there to train
         if name:
@@ -204,6 +204,7 @@ def run_fold(
     cfg: DictConfig,
     config: RunConfig,
     task: Task,
+    method: Method,
     columns: Columns,
     data: AnnData,
     split: Split,
@@ -212,7 +213,6 @@ def run_fold(
     whole_obs: Callable[[pd.DataFrame], pd.DataFrame],
 ) -> Fold | None:
     """One split, `data` having the genes chosen on its training cells: a method fitted, the task run. None if not rank 0."""
-    method = build(config.method, "method")
     analysis = config.analysis and build(config.analysis, "analysis")
     if analysis:
         analysis.check(method, task.parts(method), columns, data)
@@ -258,21 +258,15 @@ def finish(cfg: DictConfig, config: RunConfig, scores: Path, outcome: Outcome, r
     if config.mode == "train":
         logger, job = build(config.logger, "logger"), job_of(cfg, Path(record["folder"]))
         logger.scored(job, scores, outcome.scores, record["registry"], record.get("validation", {}))
-    print_scores(outcome.scores, record["registry"], f"{record['task']} on {record['data']}, seed {config.seed}")
-    print_trust(outcome.info.get(TRUST, {}))
-    if said := verdict(scores / RESULTS):
-        print(f"verdict: {said}")
+    print_results(scores / RESULTS)
 
 
 def show_done(scores: Path, optimised: Any) -> float | None:
     """A finished run is not trained again: its table, and where it is."""
-    found = json.loads((scores / RESULTS).read_text(encoding="utf-8"))
-    print_scores(found["metrics"], found["registry"], f"{found['task']} on {found['data']}, seed {found['seed']}")
-    if said := verdict(scores / RESULTS):
-        print(f"verdict: {said}")
+    print_results(scores / RESULTS)
     print(f"done before, nothing was trained: {relative(scores / RESULTS)}; force=true trains anew")
     done_in_sweep(scores / RESULTS)
-    return None if not optimised else validation_loss(found.get("validation", {}), optimised)
+    return None if not optimised else validation_loss(read_json(scores / RESULTS).get("validation", {}), optimised)
 
 
 def validation_loss(scores: dict[str, float], metric: Any) -> float:

@@ -14,8 +14,8 @@ from scsave.components import build
 from scsave.errors import UserError
 from scsave.files import whole_folder, write_h5ad, write_text
 from scsave.runs.config import RunConfig
-from scsave.runs.control_file import Roles, control_cells, stored
 from scsave.runs.naming import checkpoint_run, named_on_command_line, override_values, overrides, read_config
+from scsave.runs.new_cells import Roles, control_cells, new_cells, stored
 
 if TYPE_CHECKING:
     from scsave.method.fitted import Fitted
@@ -104,13 +104,9 @@ def other_method(config: RunConfig) -> Any:
 
     method = build(node, "method")
     if config.mode != "predict" or not isinstance(method, Learned) or "perturbation" not in method.tasks:
+        also = ", method=type_process (levels) or method=set_process (sets of genes)" * (config.mode == "predict")
         raise UserError(
-            f"ckpt={config.ckpt}: method={method.name} keeps nothing that mode={config.mode} could use; train method=save"
-            + (
-                ", method=type_process (levels) or method=set_process (sets of genes)"
-                if config.mode == "predict"
-                else ""
-            )
+            f"ckpt={config.ckpt}: method={method.name} keeps nothing that mode={config.mode} could use; train method=save{also}"
         )
     if config.route is not None and config.route not in method.routes:
         raise UserError(f"route={config.route}: method={method.name} has {', '.join(method.routes)}")
@@ -237,7 +233,6 @@ def integrate(config: RunConfig, folder: Path, model: Fitted) -> None:
     """
     from scsave.data.read import rejoined
     from scsave.method.integrate import check_head, describe, integrate
-    from scsave.runs.new_cells import new_cells
 
     check_head(model)
     run, given = stored(config), override_values("data")

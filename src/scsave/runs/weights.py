@@ -46,15 +46,7 @@ def fit_options(cfg: DictConfig, config: RunConfig, task: Task, method: Method, 
 
 
 def job_of(cfg: DictConfig, folder: Path) -> Job:
-    return Job(
-        folder=folder,
-        task=cfg.task.name,
-        data=cfg.data.name,
-        method=cfg.method.name,
-        experiment=cfg.experiment_name,
-        config=OmegaConf.to_container(cfg, resolve=True),
-        resumed=bool(cfg.resume),
-    )
+    return Job(folder, OmegaConf.to_container(cfg, resolve=True))
 
 
 def restored(method: Method, data: AnnData, split: Split, folder: Path, device: str) -> bool:
