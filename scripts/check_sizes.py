@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST = {"src": 22_700, "scripts": 1_120}  # lines of *.py; lower them as the folders shrink
+MOST = {"src": 22_530, "scripts": 1_000}  # lines of *.py; lower them as the folders shrink
 A_FILE = 300
 DOCS = 1_530  # lines of docs/*.md outside of tables that `make docs` renders
 LONGER = {"src/scsave/models/networks.py": 400}  # reads from top to bottom: attention, encoder, decoder, velocity

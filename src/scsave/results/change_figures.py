@@ -38,8 +38,7 @@ from scsave.results.style import (
     panels,
     save,
 )
-from scsave.results.table import CEILING, ORDER, role
-from scsave.results.tables import SHOWN
+from scsave.results.tables import CEILING, ORDER, SHOWN, role
 from scsave.stats.expected import SHARE, TRUST
 
 SHOWN_CELLS = 600  # of a part of a cell type

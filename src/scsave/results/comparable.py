@@ -99,8 +99,8 @@ def _text(value: Any) -> str:
     return "null" if pd.isna(value) else str(value)
 
 
-def comparable(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """The runs, sorted, with the `column` that each may stand in; and notes. `metrics` are those that will be shown.
+def comparable(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.Series, list[str]]:
+    """The column that each run may stand in; and notes. `metrics` are those that will be shown.
 
     Other settings of data, split and scoring, and other versions of a metric, are other columns, named by what differs.
     Where the runs of *one seed* have other splits, other genes or other reference rows, nothing tells which seeds belong
@@ -113,12 +113,13 @@ def comparable(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame
     for _, same in runs.groupby(groups, sort=False):
         clusters, why = _by_split(same, metrics)
         seen: list[str] = []
-        for first, *others in clusters:
-            seen.append(f"seed {first.seed}, split {first.split_hash[:8]}" if why else "")
+        for paths in clusters:
+            first = same.loc[paths[0]]
+            seen.append(f"seed {first['seed']}, split {first['split_hash'][:8]}" if why else "")
             again = f", reference rows {seen.count(seen[-1])}" if seen.count(seen[-1]) > 1 else ""
-            parts.loc[[first.path, *(one.path for one in others)]] = [first.path, seen[-1] + again]
+            parts.loc[paths] = [paths[0], seen[-1] + again]
         notes += [f"{same['data'].iloc[0]}: one column for each split, no mean over seeds: {why}"] if why else []
-    runs = runs.assign(column="")
+    columns = pd.Series("", runs.index)
     for data, here in runs.groupby("data", sort=False).groups.items():
         firsts = list(parts.loc[here, "first"].unique())
         shown = differing(asked.loc[firsts])
@@ -127,12 +128,12 @@ def comparable(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame
         for path in firsts:
             version = ", ".join(f"{metric} v{versions.at[path, metric]}" for metric in varied)
             label = "; ".join(filter(None, (told(asked.loc[path], shown), version, parts.at[path, "split"])))
-            runs.loc[parts["first"] == path, "column"] = f"{data} ({label})" if label else data
-    return runs.sort_values(["data", "column"], kind="stable"), notes
+            columns[parts["first"] == path] = f"{data} ({label})" if label else data
+    return columns, notes
 
 
-def _by_split(same: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[list[Any]], str]:
-    """Runs of one question in clusters with one split and the same reference rows for each seed; why they are several."""
+def _by_split(same: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[list[str]], str]:
+    """Paths of runs of one question, in clusters that have one split and the same reference rows for each seed; why several."""
     clusters: list[list[Any]] = []
     why = ""
     for run in same[["path", "seed", "split_hash", "genes", "method", "headline", "scores"]].itertuples(index=False):
@@ -143,7 +144,7 @@ def _by_split(same: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[list[Any
         else:
             clusters.append([run])
             why = why or next(iter(reasons), "")
-    return (clusters, why) if why else ([[run for cluster in clusters for run in cluster]], "")
+    return ([[run.path for run in cluster] for cluster in clusters], why) if why else ([list(same.index)], "")
 
 
 def _apart(a: Any, b: Any, metrics: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scsave import keys
-from scsave.results.table import Table
+from scsave.results.tables import Table
 
 FEWEST_GROUPS = 5  # fewer say next to nothing of their spread
 DRAWS = 2000

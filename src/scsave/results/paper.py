@@ -109,7 +109,7 @@ def fits(one: Reported, experiment: str | None, config: Mapping[str, Any]) -> bo
 def place(runs: pd.DataFrame, values: pd.DataFrame, metric: str, group: str) -> dict[str, Reported]:
     """The paper's numbers of a column by the row that each stands beside; rows that only the paper has end `as reported`.
 
-    `runs` are those of the column, `values` its values (`scsave.results.table.Table`). A number of another setting stands
+    `runs` are those of the column, `values` its values (`scsave.results.tables.Table`). A number of another setting stands
     beside rows of a run in that setting; the others, where a row has several variants, beside those of the paper's experiments.
     """
     first, found = runs.iloc[0], {}

@@ -21,9 +21,8 @@ from scsave.files import slug
 from scsave.metrics.registry import REGISTRY
 from scsave.results.frame import weights_folder
 from scsave.results.plans import DONE
-from scsave.results.table import Table, role
 from scsave.results.table_text import MISSING, data_text, entry_text, mark, paper_text, passed_line, row_label, verdict
-from scsave.results.tables import make_table, shown_metrics
+from scsave.results.tables import Table, make_table, role, shown_metrics
 
 WIDEST, PER_RUN = 1400, 4  # pixels of a picture, pictures of a run
 

@@ -13,10 +13,10 @@ from scsave.files import slug
 from scsave.metrics.registry import rows as registry_rows
 from scsave.metrics.row import Metric
 from scsave.results.comparable import comparable, differing, told, variant
+from scsave.results.costs import COSTS, cost_rows, cost_values
 from scsave.results.frame import values
 from scsave.results.paper import fits, matching
 from scsave.results.style import MARKERS, OTHER, REAL, legend_below, level_colors, panels, save
-from scsave.results.table import COSTS, cost_rows, cost_values
 from scsave.results.tables import make_table, shown_metrics
 
 FLOORS = {"real": "--", "ceiling": "-."}
@@ -66,7 +66,7 @@ def curves(runs: pd.DataFrame, key: str, metrics: Sequence[Metric]) -> list[Curv
     """
     names, found = [metric.name for metric in metrics], []
     scored = [name for name in names if name not in COSTS]
-    for label, same in comparable(runs, scored)[0].groupby("column", sort=False):
+    for label, same in runs.groupby(comparable(runs, scored)[0]):
         flat = variant(same)
         swept = [one for one in flat if one.endswith(f".{key}")]
         rest, x = flat.drop(columns=swept), flat[swept[0]] if swept else pd.Series(None, same.index, dtype=object)

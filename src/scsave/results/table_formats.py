@@ -11,8 +11,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from scsave.files import write_text
-from scsave.results.table import REPORTED, UNRANKED, Table
 from scsave.results.table_text import entry_text, footer, head, mark, paper_text, row_label, title
+from scsave.results.tables import REPORTED, UNRANKED, Table
 
 DIFFERS, PAPER = "differs in", "paper"
 WIDEST_LATEX = 5  # columns of values beside each other

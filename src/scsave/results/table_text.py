@@ -6,8 +6,9 @@ import pandas as pd
 
 from scsave import keys
 from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, Metric
+from scsave.results.costs import UNRANKED_COLUMNS
 from scsave.results.noise import between
-from scsave.results.table import CEILING, FLOOR, NO_SKILL, REPORTED, UNRANKED_COLUMNS, Column, Table
+from scsave.results.tables import CEILING, FLOOR, NO_SKILL, REPORTED, Column, Table
 
 MISSING, PASSED = "–", "‡"
 PROTOCOLS = {
