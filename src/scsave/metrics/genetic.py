@@ -103,9 +103,8 @@ class GeneticScorer:
             raise UserError(f"genetic scoring needs control cells ({perturbation_key} = '{control}'), found none")
         train_x = expression(train, "training cells")
         self.space = Space.fit(train, train_x, n_top_genes, n_components, seed, max_cells)
-        self._control_pred, self._control_truth = (
-            moments(expression(cells, "control cells", self.genes)) for cells in (control_pred, control_truth)
-        )
+        both = (expression(cells, "control cells", self.genes) for cells in (control_pred, control_truth))
+        self._control_pred, self._control_truth = map(moments, both)
         x, labels = self._perturbed(real, "real cells")
         if not len(labels):
             raise UserError(f"genetic scoring needs perturbed cells, found none in {perturbation_key} but '{control}'")

@@ -150,9 +150,8 @@ def marker_genes(cells: AnnData, key: str | None, n: int = 5) -> dict[str, str]:
     levels = list(sizes[sizes > 1].index)
     if len(levels) < 2:
         return dict.fromkeys(cells.var_names[np.argsort(-variance(cells), kind="stable")[:n]], "")
-    told = AnnData(
-        cells.X, pd.DataFrame({"level": names.astype("category")}), cells.var[[]], uns={"log1p": {"base": None}}
-    )
+    obs = pd.DataFrame({"level": names.astype("category")})
+    told = AnnData(cells.X, obs, cells.var[[]], uns={"log1p": {"base": None}})
     sc.tl.rank_genes_groups(told, "level", groups=levels, method="t-test")
     ranked = pd.DataFrame(told.uns["rank_genes_groups"]["names"])[levels].head(n)
     found: dict[str, str] = {}

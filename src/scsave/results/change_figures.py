@@ -91,10 +91,8 @@ def draw_trust(path: Path, run: pd.Series) -> list[Path]:
 def scores_of(run: pd.Series) -> dict[str, dict[str, dict[str, float]]]:
     """row -> group -> metric in the headline protocol: the run's own rows before those that they are read against."""
     scores = run["scores"][run["headline"]]
-    return {
-        row: scores[row]
-        for row in sorted(scores, key=lambda row: (not owns(run["method"], row), ORDER.index(role(row))))
-    }
+    order = sorted(scores, key=lambda row: (not owns(run["method"], row), ORDER.index(role(row))))
+    return {row: scores[row] for row in order}
 
 
 def draw_type(
@@ -150,26 +148,16 @@ def draw_types(path: Path, scores: Mapping[str, Any]) -> Path:
     """Every held-out type and row, entries of one type beside each other; the ceiling is a black bar."""
     import seaborn as sns
 
-    rows, known, types = (
-        list(scores),
-        registry_rows("response"),
-        [name for name in next(iter(scores.values())) if name != keys.ALL],
-    )
+    rows, known = list(scores), registry_rows("response")
+    types = [name for name in next(iter(scores.values())) if name != keys.ALL]
     lines = [(row, name, *(scores[row][name].get(m, np.nan) for m in TYPES)) for row in rows for name in types]
     frame = pd.DataFrame(lines, columns=["row", "type", *TYPES])
     fig, axes = panels(len(TYPES), width=3.6, height=0.8 + len(types) * (0.12 + 0.09 * len(rows)))
     colors = ["black" if row == CEILING else color for row, color in zip(rows, level_colors(len(rows)), strict=True)]
     markers = ["|" if row == CEILING else MARKERS[n % len(MARKERS)] for n, row in enumerate(rows)]
-    look = {
-        "palette": colors,
-        "markers": markers,
-        "linestyle": "none",
-        "dodge": 0.8,
-        "markersize": 3.5,
-        "errorbar": None,
-    }
+    look = {"palette": colors, "markers": markers, "markersize": 3.5, "linestyle": "none", "dodge": 0.8}
     for ax, metric in zip(axes, TYPES, strict=True):
-        sns.pointplot(frame, x=metric, y="type", hue="row", hue_order=rows, ax=ax, **look)
+        sns.pointplot(frame, x=metric, y="type", hue="row", hue_order=rows, errorbar=None, ax=ax, **look)
         for n in range(0, len(types), 2):
             ax.axhspan(n - 0.5, n + 0.5, color="0.96", zorder=0)
         ax.set(title=f"{known[metric].label} {known[metric].arrow}", xlabel="", ylabel="")

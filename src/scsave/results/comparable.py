@@ -33,9 +33,8 @@ def question(runs: pd.DataFrame) -> pd.DataFrame:
     flat = runs.filter(regex=r"^config\.(task|data|split)\.").copy()
     flat = flat.drop(columns=[*flat.filter(regex=METHOD_SIDE), *flat.filter(regex=NEITHER_SIDE)])
     for kind in ("level", "genes"):  # task=perturbation holds the settings of both kinds of it
-        flat.loc[
-            runs["kind"].notna() & (runs["kind"] != kind), list(flat.filter(regex=rf"^config\.task\.{kind}\."))
-        ] = None
+        other = runs["kind"].notna() & (runs["kind"] != kind)
+        flat.loc[other, list(flat.filter(regex=rf"^config\.task\.{kind}\."))] = None
     return pd.concat([runs[["registry", "data", "cells", "split"]], flat], axis=1)
 
 
@@ -89,9 +88,8 @@ def told(one: pd.Series, shown: Sequence[str], keys: Sequence[str] = ()) -> str:
 def _option(key: str, target: str) -> str:
     """What is typed for a class: the option of the config group that has it, where it is one only; else the class."""
     group = config_folder() / slot_of(key.removeprefix("config.").removesuffix("._target_"))
-    options = [
-        file.stem for file in group.glob("*.yaml") if f"_target_: {target}\n" in file.read_text(encoding="utf-8")
-    ]
+    line = f"_target_: {target}\n"
+    options = [file.stem for file in group.glob("*.yaml") if line in file.read_text(encoding="utf-8")]
     return options[0] if len(options) == 1 else target.rsplit(".", 1)[-1]
 
 
@@ -165,9 +163,8 @@ def _apart(a: Any, b: Any, metrics: Sequence[str]) -> str:
 
 def several(runs: pd.DataFrame) -> list[str]:
     """Settings of a method's runs that differ within a column."""
-    return list(
-        dict.fromkeys(key for _, same in runs.groupby("column", sort=False) for key in differing(variant(same)))
-    )
+    columns = runs.groupby("column", sort=False)
+    return list(dict.fromkeys(key for _, same in columns for key in differing(variant(same))))
 
 
 def settings(runs: pd.DataFrame) -> tuple[pd.Series, list[str]]:
@@ -197,8 +194,7 @@ def settings(runs: pd.DataFrame) -> tuple[pd.Series, list[str]]:
                 )
             )
             departs = [[key for key in shown if one[key] != usual[key]] for _, one in text.iterrows()]
-            found[same.index] = [
-                told(one, part, shown) for part, (_, one) in zip(departs, flat.iterrows(), strict=True)
-            ]
+            lines = zip(departs, flat.iterrows(), strict=True)
+            found[same.index] = [told(one, part, shown) for part, (_, one) in lines]
             notes.append(f"{method}: rows name the settings that are not as in most variants, {told(usual, shown)}")
     return found, notes

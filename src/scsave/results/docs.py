@@ -48,9 +48,8 @@ class Docs:
 
     @property
     def pages(self) -> list[Path]:
-        return [
-            page for page in (self.root / "README.md", *sorted((self.root / "docs").glob("*.md"))) if page.is_file()
-        ]
+        pages = [self.root / "README.md", *sorted((self.root / "docs").glob("*.md"))]
+        return [page for page in pages if page.is_file()]
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -85,9 +84,8 @@ class Docs:
     def rendered(self, page: Path) -> str:
         """The page with each of its blocks made anew."""
         link = "docs/results" if page.parent == self.root else "results"
-        return BLOCK.sub(
-            lambda block: block[1] + self.block(block[2], link, page) + block[4], page.read_text(encoding="utf-8")
-        )
+        text = page.read_text(encoding="utf-8")
+        return BLOCK.sub(lambda block: block[1] + self.block(block[2], link, page) + block[4], text)
 
     def block(self, name: str, link: str, page: Path) -> str:
         if name.startswith(PAPER):
@@ -103,9 +101,8 @@ class Docs:
             return f"**{table['title']}**: not run.\n\n" + _bullets(self.missing(table, None))
         groups = {self.marked(members, runs, group): members for group, members in (table.get("groups") or {}).items()}
         seen = [data for data in runs["data"].unique() if self.seen(data, [] if groups else [keys.ALL])]
-        titled = runs.assign(
-            data=[self.spec["sets"][one]["title"] + f" {SEEN}" * (one in seen) for one in runs["data"]]
-        )
+        titles = {one: self.spec["sets"][one]["title"] + f" {SEEN}" * (one in seen) for one in runs["data"]}
+        titled = runs.assign(data=runs["data"].map(titles))
         show = list(groups) or table.get("show")
         made = make_table(
             records.sum_up(titled, groups),
@@ -142,15 +139,10 @@ class Docs:
             f"run{'s' * (len(runs) > 1)}: [{name}.json]({link}/{name}.json), the first by `{first['command']}`"
         ]
         pairs = [(records.code_of(run), bool(run.config["method"].get("training"))) for run in runs.itertuples()]
-        unknown, old = (
-            sum(not code for code, _ in pairs),
-            sum(code != needed(self.sources, train) for code, train in pairs),
-        )
-        if old > unknown:
+        unknown = sum(not code for code, _ in pairs)
+        if old := sum(code != needed(self.sources, train) for code, train in pairs) - unknown:
             what = "networks, flow, training, method, blocks or baselines"
-            lines.append(
-                f"**older sources**: the code of {what} has changed since {old - unknown} of {len(pairs)} runs"
-            )
+            lines.append(f"**older sources**: the code of {what} has changed since {old} of {len(pairs)} runs")
         if unknown:
             lines.append(f"**older sources?** it is not known with which {unknown} of {len(pairs)} runs were made")
         return lines
@@ -182,9 +174,8 @@ class Docs:
                     if not name.startswith(PAPER) and not path.is_file():
                         why = f"shows numbers, and its record {path.relative_to(self.root)} is missing"
                     found.append(f"{page.relative_to(self.root)}: table {name} {why}; make docs")
-        found += [
-            f"docs/results/{SPEC}: no page shows table {name}" for name in self.spec["tables"] if name not in shown
-        ]
+        unseen = [name for name in self.spec["tables"] if name not in shown]
+        found += [f"docs/results/{SPEC}: no page shows table {name}" for name in unseen]
         known = {self.record_of(name) for name in self.spec["tables"]}
         lost = [path for path in sorted(self.folder.glob("*.json")) if path not in known]
         return found + [f"{path.relative_to(self.root)}: docs/results/{SPEC} has no such table" for path in lost]

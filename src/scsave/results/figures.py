@@ -172,9 +172,8 @@ def draw_attention(path: Path, table: pd.DataFrame, most: int, names: Sequence[s
         if names and tokens <= MOST_NAMED:
             told = [*names, "library size"][:tokens]
             line[0].set_yticks(np.arange(tokens) + 0.5, told, rotation=0, fontsize=7)
-            line[0].set_xticks(
-                np.arange(tokens) + 0.5, [name.split(" ")[0] if name in names else name for name in told]
-            )
+            short = [name.split(" ")[0] if name in names else name for name in told]
+            line[0].set_xticks(np.arange(tokens) + 0.5, short)
         for ax, (title, values) in zip(line[1:], shown.items(), strict=False):
             sns.heatmap(values, cmap="RdBu_r", vmin=-limit, vmax=limit, square=True, ax=ax)
             ax.set(title=title, ylabel="", xlabel="")

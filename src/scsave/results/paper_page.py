@@ -42,11 +42,8 @@ def today(one: Reported, spec: Mapping[str, Any], recorded: Mapping[str, pd.Data
     for name, runs in recorded.items():
         for _, run in runs[(runs["data"] == one.data) & (runs["task"] == one.task)].iterrows():
             value = run["scores"][run["headline"]].get(one.row, {}).get(one.groups[0], {}).get(one.metric)
-            if (
-                value is not None
-                and str(run["experiment"]).startswith("paper/")
-                and fits(one, run["experiment"], run["config"])
-            ):
+            papers = value is not None and str(run["experiment"]).startswith("paper/")
+            if papers and fits(one, run["experiment"], run["config"]):
                 return f"run here: {value:.3g} ([{name}]({link}/{name}.json))"
             small.append(name)
     if small and one.experiment is None:

@@ -19,14 +19,8 @@ from scsave.metrics.registry import rows as registry_rows
 from scsave.results.frame import SCHEMA, TEXTS, frame, is_no_setting, parsed
 from scsave.results.sources import hashes_at, needed
 
-CONFIG = (
-    "task",
-    "data",
-    "split",
-    "method",
-    "trainer",
-    "blocking",
-)  # what tells runs apart, and who compares (comparable.py)
+# What tells runs apart, and who compares (comparable.py).
+CONFIG = ("task", "data", "split", "method", "trainer", "blocking")
 COLUMNS = ("task", "data", "method", "experiment", "seed", "split")  # of a spec's `runs`, in the words of results.json
 DIGITS = 6  # significant ones of a score
 # Overrides that say where files lie on one machine and what is drawn: no number depends on them.
@@ -136,9 +130,7 @@ def plain_command(command: str) -> str:
     """A command without what is one machine's: no folders, no absolute path, `data.path=my.h5ad` by its name."""
     words = [word for word in shlex.split(command) if not word.startswith(_LOCAL)]
     pairs = [word.partition("=") for word in words]
-    return shlex.join(
-        f"{key}={Path(value).name}" if value.startswith("/") else key + sign + value for key, sign, value in pairs
-    )
+    return shlex.join(key + sign + (Path(value).name if value.startswith("/") else value) for key, sign, value in pairs)
 
 
 def _settings(node: Any, key: str) -> Any:
@@ -205,9 +197,7 @@ def read(path: Path) -> pd.DataFrame:
         content = json.loads(path.read_text(encoding="utf-8"))
         runs = [_merged(content["common"], run) for run in content["runs"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: can't be read as a record ({error!r}); make it again: make record RUNS=<runs>"
-        ) from None
+        raise UserError(f"{path}: can't be read as a record ({error!r}); run make record RUNS=<runs>") from None
     return frame([parsed(run, f"{path.name}#{number}") for number, run in enumerate(runs)])
 
 

@@ -31,13 +31,10 @@ class Sweep(NamedTuple):
     scale: str = "log"
 
 
+_GUIDED, _SAMPLED = ("w1", "label_accuracy", "recall", "variance_ratio"), ("w1", "mmd2_unbiased", "c2st_auc")
 SWEEPS = {
-    "guidance": Sweep(
-        "sampling.guidance", "guidance weight w", ("w1", "label_accuracy", "recall", "variance_ratio"), "linear"
-    ),
-    "sampling_steps": Sweep(
-        "sampling.solver.steps", "sampling steps", ("w1", "mmd2_unbiased", "c2st_auc", "sample_seconds")
-    ),
+    "guidance": Sweep("sampling.guidance", "guidance weight w", _GUIDED, "linear"),
+    "sampling_steps": Sweep("sampling.solver.steps", "sampling steps", (*_SAMPLED, "sample_seconds")),
     "block_size": Sweep("blocking.block_size", "genes a block, K", ("w1", "mmd2_rbf", "c2st_auc", "train_minutes")),
 }
 
@@ -79,17 +76,11 @@ def curves(runs: pd.DataFrame, key: str, metrics: Sequence[Metric]) -> list[Curv
         shown = differing(rest.loc[kept.index])
         kept["series"] = [told(rest.loc[path], shown) or kept.at[path, "method"] for path in kept.index]
         scores = values(same, kept["headline"].iloc[0], [keys.ALL], scored)
-        own = pd.concat([scores, cost_values(kept)]).join(
-            kept[["series", "x", "seed", "method"]], on="run", how="inner"
-        )
-        own = (
-            own[(own["row"] == own["method"]) & own["metric"].isin(names)]
-            .astype({"x": float})
-            .sort_values(["series", "x"])
-        )
-        floors = (
-            scores[scores["row"].isin(FLOORS)].join(same["seed"], on="run").drop_duplicates(["row", "metric", "seed"])
-        )
+        beside = kept[["series", "x", "seed", "method"]].astype({"x": float})
+        own = pd.concat([scores, cost_values(kept)]).join(beside, on="run", how="inner")
+        own = own[(own["row"] == own["method"]) & own["metric"].isin(names)].sort_values(["series", "x"])
+        floors = scores[scores["row"].isin(FLOORS)].join(same["seed"], on="run")
+        floors = floors.drop_duplicates(["row", "metric", "seed"])
         found.append(Curves(label, same, own, floors.groupby(["row", "metric"])["value"].mean().dropna().to_dict()))
     return found
 
@@ -104,15 +95,12 @@ def draw_sweep(folder: Path, name: str, sweep: Sweep, runs: pd.DataFrame) -> lis
         for found in curves(same, sweep.key, metrics):
             fig, axes = panels(len(metrics))
             ticks, lines = sorted(found.lines["x"].unique()), len(found.lines["series"].unique())
-            look = {
-                "palette": level_colors(lines),
-                "markers": list(MARKERS[:lines]),
-                "dashes": False,
-                "err_style": "bars",
-            }
+            look = {"palette": level_colors(lines), "markers": list(MARKERS[:lines]), "dashes": False}
             for ax, metric in zip(axes, metrics, strict=True):
                 here = found.lines[found.lines["metric"] == metric.name].rename(columns={"series": "line"})
-                sns.lineplot(here, x="x", y="value", hue="line", style="line", errorbar="sd", ax=ax, **look)
+                sns.lineplot(
+                    here, x="x", y="value", hue="line", style="line", errorbar="sd", err_style="bars", ax=ax, **look
+                )
                 _floors(ax, {row: value for (row, name), value in found.floors.items() if name == metric.name})
                 if points := _of_paper(found, metric):
                     ax.plot(*zip(*points, strict=True), color=OTHER, marker="s", ms=4, lw=1, ls=":", label="paper")
@@ -168,8 +156,7 @@ def draw_time(folder: Path, runs: pd.DataFrame) -> list[Path]:
                     ax.set_xscale("log")
                     ax.xaxis.set_major_formatter("{x:g}")
             legend_below(fig, axes)
-            fig.suptitle(
-                f"{label}, mean over seeds; {', '.join(sorted(filter(None, set(same['device']))))}", fontsize=9
-            )
+            devices = ", ".join(sorted(filter(None, set(same["device"]))))
+            fig.suptitle(f"{label}, mean over seeds; {devices}", fontsize=9)
             written.append(save(fig, folder / f"training_time_{registry}_{slug(label)}.png"))
     return written

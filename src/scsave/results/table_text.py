@@ -120,9 +120,8 @@ def verdict(table: Table, number: int) -> str:
         parts.append(far + ", within noise" * bool(noise[row].within))
     lost = {one.by for one in noise.values() if one.within is None}
     used = {one.by for one in noise.values() if one.within is not None}
-    parts += (
-        [f"noise by {', '.join(sorted(used))}"] if used else [f"noise is not known ({one})" for one in sorted(lost)]
-    )
+    unknown = [f"noise is not known ({one})" for one in sorted(lost)]
+    parts += [f"noise by {', '.join(sorted(used))}"] if used else unknown
     return f"{', '.join(filter(None, head(table, column)))}: {'; '.join(parts)}"
 
 
@@ -162,9 +161,8 @@ def footer(table: Table, sources: str) -> list[str]:
             "other its own part of them"
         )
     lines += passed_line(table, range(len(table.columns)))
-    lines += [
-        _metric(table, metric) for metric in {column.metric.key: column.metric for column in table.columns}.values()
-    ]
+    metrics = {column.metric.key: column.metric for column in table.columns}
+    lines += [_metric(table, metric) for metric in metrics.values()]
     if table.protocol in PROTOCOLS:
         lines.append(f"protocol {table.protocol}: {PROTOCOLS[table.protocol]}")
     lines += [f"{label}: {data_text(runs)}" for label, runs in table.runs.groupby("column", sort=False)]

@@ -170,11 +170,10 @@ def _fill(table: Table, scores: pd.DataFrame) -> None:
     scores.loc[scores["own"] & scores["label"].isin(clash), "label"] += f" {OWN_RUN}"
     kept = scores.drop_duplicates(key)
     pairs = scores[scores["own"]].merge(kept[kept["own"]], on=key, suffixes=("", "_other"))
+    other = ~agree(pairs["value"], pairs["value_other"]) & ~pairs["metric"].isin(UNRANKED_COLUMNS)
     table.notes += [
         f"{one.label}, seed {one.seed}: {one.run_other} shown, the newer of two; {one.run} has other values"
-        for one in pairs[
-            ~agree(pairs["value"], pairs["value_other"]) & ~pairs["metric"].isin(UNRANKED_COLUMNS)
-        ].itertuples()
+        for one in pairs[other].itertuples()
     ]
     table.values = kept.sort_values(["number", "own", "label", "seed"], kind="stable")
     table.settings = dict(zip(kept["label"], kept["settings"].where(kept["own"], ""), strict=True))
@@ -226,9 +225,7 @@ def _protocol(runs: pd.DataFrame, asked: str | None) -> str:
     if asked is None and len(heads) > 1:
         raise UserError(f"the runs have several headline protocols ({', '.join(sorted(heads))}): give --protocol")
     if asked is not None and "," in asked:
-        raise UserError(
-            f"--protocol {asked}: a column has one protocol, numbers of two can't stand in it; make two tables"
-        )
+        raise UserError(f"--protocol {asked}: numbers of two protocols can't stand in one column; make two tables")
     if asked is not None and asked not in known:
         raise UserError(f"--protocol {asked}: none of the runs has it; they have: {', '.join(known)}")
     return asked or heads[0]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveInt
 
-from scsave.errors import UserError
+from scsave.errors import UserError, listed
 from scsave.files import write_text
 
 if TYPE_CHECKING:
@@ -80,16 +80,12 @@ class BlockAttention:
             named = [name for name in named if name != columns.perturbation]
         column = self.column or (columns.perturbation if columns.perturbation in named else next(iter(named), None))
         if column not in named:
-            raise UserError(
-                f"analysis.column={column}: the model's categorical conditions are {', '.join(named) or 'none'}"
-            )
+            raise UserError(f"analysis.column={column}: the model's categorical conditions are {listed(named)}")
         values = data.obs[column].astype(str)
         control = columns.control if column == columns.perturbation else None
         reference = self.reference or control or str(values.value_counts().index[0])
         if reference not in set(values):
-            raise UserError(
-                f"analysis.reference={reference}: no such level of {column}: {', '.join(sorted(set(values)))}"
-            )
+            raise UserError(f"analysis.reference={reference}: no such level of {column}: {listed(sorted(set(values)))}")
         return column, reference
 
     def weights(self, context: Context, column: str, reference: str) -> tuple[list[str], dict[str, np.ndarray]]:

@@ -50,12 +50,9 @@ def print_scores(scores: Scores, task: str, title: str, group: str = "all") -> N
 def made(folder: Path) -> str:
     """What a run has left in the folder of its scores, and where that is."""
     files = sorted(path.name for path in folder.iterdir() if path.is_file())
-    more = {
-        part.name: len([path for path in part.rglob("*") if path.is_file()])
-        for part in folder.iterdir()
-        if part.is_dir()
-    }
-    files += [f"{name}/ ({count} {'file' if count == 1 else 'files'})" for name, count in sorted(more.items())]
+    for part in sorted(part for part in folder.iterdir() if part.is_dir()):
+        count = len([path for path in part.rglob("*") if path.is_file()])
+        files.append(f"{part.name}/ ({count} file{'s' * (count != 1)})")
     return f"made: {', '.join(files)}\nwhere: {relative(folder)}"
 
 

@@ -120,9 +120,8 @@ class Wandb(CSV):
                 config=job.config,
             )
         except wandb.errors.Error as error:
-            raise UserError(
-                f"logger=wandb: {str(error).splitlines()[0]} (`wandb login` once, or logger.offline=true needs no account)"
-            ) from None
+            why = str(error).splitlines()[0]
+            raise UserError(f"logger=wandb: {why} (`wandb login` once, or logger.offline=true)") from None
         write_text(job.folder / "wandb" / "run_id", run.id)
         # stages count their steps from 0, so a curve's axis is its stage's step, not wandb's
         run.define_metric("trainer/global_step")
@@ -136,15 +135,10 @@ class Wandb(CSV):
         run, known = self.run(job), rows(registry)
         table = [[m, known[m].arrow, *[scores[row].get("all", {}).get(m) for row in scores]] for m in known]
         own = {f"test/{name}": value for name, value in scores[job.tags[-1]].get("all", {}).items()}
-        pictures = {
-            f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted((folder / "figures").glob("*.png"))
-        }
-        run.log(
-            {"results": wandb.Table(columns=["metric", "best", *scores], data=table)}
-            | own
-            | {f"validation/{name}": value for name, value in validation.items()}
-            | pictures
-        )
+        own |= {f"validation/{name}": value for name, value in validation.items()}
+        for path in sorted((folder / "figures").glob("*.png")):
+            own[f"figures/{path.stem}"] = wandb.Image(str(path))
+        run.log({"results": wandb.Table(columns=["metric", "best", *scores], data=table)} | own)
 
     def close(self, job: Job, failed: bool) -> None:
         import wandb

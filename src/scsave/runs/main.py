@@ -74,13 +74,10 @@ def one_line(error: Exception) -> str:
 
 def every_key() -> list[str]:
     """Keys of the config under the options that the command line picks, `training.lr` and the groups."""
-    picks = [
-        argument for argument in sys.argv[1:] if "." not in argument.partition("=")[0] and argument[0] not in "+~-"
-    ]
+    given = [(argument.partition("=")[0], argument) for argument in sys.argv[1:] if "," not in argument]
+    picks = [one for key, one in given if key.isidentifier() and (config_folder() / key).is_dir()]
     try:
-        cfg = compose(
-            [pick for pick in picks if "," not in pick and (config_folder() / pick.partition("=")[0]).is_dir()]
-        )
+        cfg = compose(picks)
     except (HydraException, OmegaConfBaseException):
         cfg = compose([])
     return list(_flat(cfg, ""))
@@ -122,9 +119,8 @@ def plain_faults() -> Iterator[None]:
     except (OSError, ValueError) as error:  # logging makes a ValueError of the system's
         if why := unwritable(error):
             where = f"{error.filename}: " if getattr(error, "filename", None) else ""
-            raise UserError(
-                f"{where}cannot be written ({why}); set paths.outputs and paths.cache to folders with room"
-            ) from error
+            hint = "set paths.outputs and paths.cache to folders with room"
+            raise UserError(f"{where}cannot be written ({why}); {hint}") from error
         raise
 
 

@@ -47,9 +47,8 @@ def new_cells(stored: Node, asked: dict[str, Any], conditions: Conditions, cache
         cell_names = raw.obs.index.to_series().astype(str)
         there = set(map(str, raw.obs.columns))
     ways = settings.get("from_names") or {}
-    settings["from_names"] = {
-        column: way for column, way in ways.items() if cell_names.str.extract(way, expand=False).notna().all()
-    }
+    fits = {column: cell_names.str.extract(way, expand=False).notna().all() for column, way in ways.items()}
+    settings["from_names"] = {column: ways[column] for column in ways if fits[column]}
     there |= set(settings["from_names"])
     names = settings.get("columns") or {}
 
@@ -70,9 +69,8 @@ def new_cells(stored: Node, asked: dict[str, Any], conditions: Conditions, cache
     read = {*settings["conditions"], *(settings.get("keep") or []), *(settings.get("nuisance") or []), *roles}
     for key in {"numeric", "levels", "fill_missing"} - set(asked):  # of the run, less what is said of columns not read
         if of := settings.get(key):
-            settings[key] = (
-                {c: of[c] for c in of if c in read} if isinstance(of, dict) else [c for c in of if c in read]
-            )
+            kept = [column for column in of if column in read]
+            settings[key] = {column: of[column] for column in kept} if isinstance(of, dict) else kept
     source = build(settings | {"_target_": "scsave.data.h5ad.H5AD"}, "data")
     source.keeps_unlabelled = True  # nothing of theirs is learnt
     return source.load(cache)
@@ -116,9 +114,8 @@ def control_cells(config: RunConfig, roles: Roles) -> AnnData | None:
             named[own] = given[option]
     given.pop("perturbation_key", None)
     cells = new_cells(run, given, roles.read(named), Path(config.paths.cache))
-    cells.obs = cells.obs.drop(columns=[n for n in named if n in cells.obs]).rename(
-        columns={v: k for k, v in named.items()}
-    )
+    names = {theirs: own for own, theirs in named.items()}
+    cells.obs = cells.obs.drop(columns=[own for own in named if own in cells.obs]).rename(columns=names)
     for column, what in ((key, "every cell is taken as control"), (roles.cell_type, "all cells are taken as one type")):
         if column is not None and column not in cells.obs:
             print(f"{given['path']}: no column '{named.get(column, column)}', so {what}")
@@ -128,9 +125,8 @@ def control_cells(config: RunConfig, roles: Roles) -> AnnData | None:
     is_control = cells.obs[key].astype(str).map(lambda label: roles.is_control(label, called)).to_numpy()
     if not is_control.any():
         some = ", ".join(map(str, cells.obs[key].astype(str).unique()[:8]))
-        raise UserError(
-            f"{given['path']}: no control cell: no level of '{named.get(key, key)}' reads as {called}; found {some}"
-        )
+        called = f"no level of '{named.get(key, key)}' reads as {called}"
+        raise UserError(f"{given['path']}: no control cell: {called}; found {some}")
     cells.obs[key] = cells.obs[key].astype(str).where(~is_control, roles.control)
     if roles.cell_type not in cells.obs:
         return drawn(cells, is_control, config.seed, config.n)
@@ -145,7 +141,5 @@ def stored(config: RunConfig) -> dict[str, Any]:
     """The config of the run behind `ckpt`, plain."""
     path = whole_folder(checkpoint_run(config.ckpt)) / CONFIG
     if not path.is_file():
-        raise UserError(
-            f"data.path={config.data.get('path')}: {path} is missing, and with it how the run read its data"
-        )
+        raise UserError(f"{path}: missing, and with it how the run read its data")
     return OmegaConf.to_container(read_config(path), resolve=True)

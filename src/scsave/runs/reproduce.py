@@ -47,15 +47,11 @@ class Job:
     def __init__(self, experiment: str, overrides: tuple[str, ...], cfg: DictConfig):
         self.experiment, self.overrides, self.cfg = experiment, overrides, cfg
         self.hash, self.folder = config_hash(cfg), Path(cfg.paths.outputs) / run_dir(cfg)
-        self.title = " ".join(
-            [experiment, *(o for o in overrides if not o.startswith(("experiment=", "paths.", "hydra")))]
-        )
+        own = [o for o in overrides if not o.startswith(("experiment=", "paths.", "hydra"))]
+        self.title = " ".join([experiment, *own])
         names = {"task": cfg.task.name, "data": cfg.data.name, "method": cfg.method.name, "seed": cfg.seed}
-        where = {
-            "folder": str(self.folder),
-            "hash": self.hash,
-            "command": shlex.join(["python", "train.py", *overrides]),
-        }
+        where = {"folder": str(self.folder), "hash": self.hash}
+        where["command"] = shlex.join(["python", "train.py", *overrides])
         self.entry = {"experiment": experiment, "overrides": list(overrides)} | names | where | dict.fromkeys(KEPT)
 
     def results(self) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from scsave.components import build
 from scsave.data.preprocess import select_genes
 from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
+from scsave.data.splits.strategies import SavedSplit
 from scsave.data.targets import with_targets
 from scsave.errors import UserError
 from scsave.files import FOLDS, RESULTS, read_json, relative, slug, sweep, write_text
@@ -116,9 +117,8 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     task.check(source.roles)
     method, optimised = build(config.method, "method"), None
     if task.asks not in method.tasks:
-        raise UserError(
-            f"method={method.name} is for {', '.join(sorted(method.tasks))}; task={task.name} needs another"
-        )
+        able = ", ".join(sorted(method.tasks))
+        raise UserError(f"method={method.name} is for {able}; task={task.name} needs another")
     if config.sweep_metric:
         optimised = check_sweep_metric(config.sweep_metric, task, method)
     scores = scores_folder(folder, cfg)
@@ -160,7 +160,8 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     outcome = outcomes[""] if "" in outcomes else task.merge(outcomes, scores)
     record = merged_record([fold.record for fold in done.values()])
     record["cost"] |= {"peak_rss_mb": peak_rss_mb(), "seconds_total": time.perf_counter() - started}
-    record |= identity(cfg, config, task, source, done) | {"command": asked, "folder": str(folder)}
+    record |= identity(cfg, config, task, source) | {"folds": [name for name in done if name]}
+    record |= {"command": asked, "folder": str(folder)}
     if optimised:
         record["validation"] = over_folds([fold.outcome.validation for fold in done.values()])
     path = write_results(scores, outcome, record)
@@ -170,9 +171,7 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     return None if not optimised else validation_loss(record["validation"], optimised)
 
 
-def identity(
-    cfg: DictConfig, config: RunConfig, task: Task, source: DataSource, done: dict[str, Fold]
-) -> dict[str, Any]:
+def identity(cfg: DictConfig, config: RunConfig, task: Task, source: DataSource) -> dict[str, Any]:
     """What tells a run's results from others."""
     return {
         "task": task.name,
@@ -183,7 +182,6 @@ def identity(
         "config_hash": config_hash(cfg),
         "training_hash": training_hash(cfg),
         "config": OmegaConf.to_container(cfg, resolve=True),
-        "folds": [name for name in done if name],
     }
 
 
@@ -192,10 +190,7 @@ def folds_of(config: RunConfig, cells: AnnData, columns: Columns, folder: Path) 
     if config.mode == "evaluate":
         saved = {path.parent.name: path for path in sorted((folder / FOLDS).glob(f"*/{SPLIT}"))}
         saved = saved or {"": folder / SPLIT}
-        return {
-            name: lambda data, columns, seed, path=path: Split.load(path, data.obs_names)
-            for name, path in saved.items()
-        }
+        return {name: SavedSplit(path=str(path)) for name, path in saved.items()}
     strategy = build(config.split, "split")
     return strategy.folds(cells, columns) if hasattr(strategy, "folds") else {"": strategy}
 
@@ -222,9 +217,7 @@ def run_fold(
     evaluated = config.mode == "evaluate"  # it trains nothing anew, whatever `force` says
     if (config.force and not evaluated) or not restored(method, data, split, folder, options.trainer.device):
         if evaluated:
-            raise UserError(
-                f"ckpt={folder}: no trained model there (a method that keeps none is trained again instead)"
-            )
+            raise UserError(f"ckpt={folder}: no trained model there (a method that keeps none is trained again)")
         fitted(method, data, split, columns, config, options, folder)
     elif method.complete(data, split, columns, config.seed, options) and rank_zero():
         method.save(folder / CHECKPOINTS)

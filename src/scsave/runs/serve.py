@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,23 +122,20 @@ def predict_by(config: RunConfig, folder: Path, method: Any) -> None:
     run = checkpoint_run(config.ckpt)
     method.restore(run if (run / "model.ckpt").is_file() else run / "checkpoints")
 
-    def respond(cells: AnnData, target: str, seed: int) -> AnnData:
-        return method.respond(cells, target, seed)
-
-    def respond_to(name: str, start: AnnData, seed: int) -> AnnData:
-        return method.respond(start, name, seed)
-
     if getattr(method, "space", None) is not None:
+
+        def respond_to(name: str, start: AnnData, seed: int) -> AnnData:
+            return method.respond(start, name, seed)
+
         check_kind(config, method.key, sets=True)
         known = Vocabulary(method.space, method.genes, method.seen, method.sets, method.control, method.weighted)
         control = control_cells(config, Roles(method.key, method.control, sets=True))
         control = method.control_cells if control is None else control
-        cells = predict_sets(
-            known, respond_to, config.perturbations or [], control, config.seed, lambda name: method.trust(None, name)
-        )
-        return write_sets(folder, cells)
+        known_trust = partial(method.trust, None)
+        asked = config.perturbations or []
+        return write_sets(folder, predict_sets(known, respond_to, asked, control, config.seed, known_trust))
     check_kind(config, method.key, sets=False)
-    predictor = Predictor(method.genes, method.targets, method.type_key, respond, method.change_of, method.trust)
+    predictor = Predictor(method.genes, method.targets, method.type_key, method.respond, method.change_of, method.trust)
     roles = Roles(method.key, method.control, method.type_key, unread=tuple(method.further))
     return levels(config, folder, predictor, roles)
 
@@ -156,22 +154,18 @@ def predict(config: RunConfig, folder: Path, model: Fitted) -> None:
                       tuple(info["bound"]))  # fmt: skip
         return levels(config, folder, Predictor.of(model, route), roles)
     known = vocabulary(model)
-    control = control_cells(
-        config, Roles(info["perturbation"], known.control, None, info["batch"], model.conditions, sets=True)
-    )
+    roles = Roles(info["perturbation"], known.control, None, info["batch"], model.conditions, sets=True)
+    control = control_cells(config, roles)
     return write_sets(folder, predict(model, config.perturbations or [], control, config.seed, route))
 
 
 def check_kind(config: RunConfig, key: str, sets: bool) -> None:
     """UserError for `target` where sets of genes are perturbed, for `perturbations` where levels are."""
     if sets and config.target is not None:
-        raise UserError(
-            f"target={config.target}: this model perturbs sets of genes ('{key}'); name them: perturbations=[...]"
-        )
+        raise UserError(f"target={config.target}: '{key}' names sets of genes; name them: perturbations=[...]")
     if not sets and config.perturbations:
         raise UserError(
-            f"perturbations={config.perturbations}: this model knows no perturbed genes, its perturbations are levels of "
-            f"'{key}'; name one: target=..."
+            f"perturbations=...: this model knows no perturbed genes but levels of '{key}'; give target=..."
         )
 
 
@@ -192,9 +186,8 @@ def levels(config: RunConfig, folder: Path, predictor: Predictor, roles: Roles) 
     for (name, row), ((_, target), one) in zip(trust.iterrows(), groups, strict=True):
         strongest = one.loc[one["change"].abs().sort_values(ascending=False).index[:5]]
         shown = ", ".join(f"{g} {c:+.2f}" for g, c in zip(strongest["gene"], strongest["change"], strict=True))
-        print(
-            f"{name} under {target}: {said(row)}; changes most: {shown}; interval over {one['interval_over'].iloc[0]}"
-        )
+        over = one["interval_over"].iloc[0]
+        print(f"{name} under {target}: {said(row)}; changes most: {shown}; interval over {over}")
         if row["note"]:
             print(f"warning: {name}: the numbers of {target} are {row['note']} from those that training cells have")
     if about["absent_genes"] or about["extra_genes"]:

@@ -88,9 +88,8 @@ def fitted(method: Method, data: AnnData, split: Split, columns: Columns, config
         with phase("fitting", group=True):
             method.fit(data, split, columns, config.seed, options)
     except Stopped as stopped:
-        raise KeyboardInterrupt(
-            f"{stopped}; go on with: python train.py resume={relative(whole_folder(folder))}"
-        ) from None
+        again = f"python train.py resume={relative(whole_folder(folder))}"
+        raise KeyboardInterrupt(f"{stopped}; go on with: {again}") from None
     method.cost.setdefault("seconds_fit", time.perf_counter() - started)
     if rank_zero():
         method.save(folder / CHECKPOINTS)

@@ -82,14 +82,9 @@ class Generation(OneSplit):
         scored = {}
         for row in each(cells, "scoring", "rows"):
             scored[row] = scorer.score(cells[row])
-        protocols = {
-            name: {row: groups[name] for row, groups in scored.items()} for name in next(iter(scored.values()))
-        }
-        return Outcome(
-            scores=protocols.pop("neutral"),
-            protocols=protocols,
-            info={"scorer": scorer.info, "headline_protocol": "neutral"},
-        )
+        protocols = {name: {row: groups[name] for row, groups in scored.items()} for name in scorer.protocols}
+        info = {"scorer": scorer.info, "headline_protocol": NEUTRAL}
+        return Outcome(scores=protocols.pop(NEUTRAL), protocols=protocols, info=info)
 
     def validation_metrics(self, method: Method) -> dict[str, Metric]:
         return rows("generation")

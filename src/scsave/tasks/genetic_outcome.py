@@ -68,9 +68,8 @@ def outcome_of(
         low, high = scores[NO_SKILL][group], scores[CEILING][group]
         return {name: of[name].dynamic_range(value, low[name], high[name]) for name, value in values.items()}
 
-    reach = {}  # empty where nothing says where it begins
-    for row, by_group in scores.items() if NO_SKILL in scores else ():
-        reach[row] = {group: reached(values, group) for group, values in by_group.items()}
+    begun = scores if NO_SKILL in scores else {}  # else nothing says where the range begins
+    reach = {row: {group: reached(values, group) for group, values in one.items()} for row, one in begun.items()}
     group_of = {name: group for group, names in groups.items() for name in names}
     tables = {row: one.per_perturbation for row, one in found.items()}
     arrays |= {f"table/{row}": table.to_numpy(np.float64) for row, table in tables.items()}

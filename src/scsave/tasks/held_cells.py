@@ -40,9 +40,7 @@ def held_pairs(data: AnnData, split: Split, columns: Columns, targets: list[str]
     return some
 
 
-def held_cells(
-    data: AnnData, split: Split, columns: Columns, name: str, target: str
-) -> tuple[AnnData, AnnData, AnnData]:
+def held_cells(data: AnnData, split: Split, columns: Columns, name: str, target: str) -> tuple[AnnData, ...]:
     """Control cells of type `name`, its test cells under the target, and every cell that training may see."""
     label, kind = targets_and_types(data, columns)
     own, test = kind == name, np.zeros(data.n_obs, dtype=bool)

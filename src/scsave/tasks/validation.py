@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.splits.split import Split
-from scsave.errors import UserError
+from scsave.errors import UserError, listed
 from scsave.metrics.row import Metric
 from scsave.stats.aggregate import mean_of
 
@@ -26,9 +26,7 @@ def check_sweep_metric(name: str, task: Task, method: Method) -> Metric:
     """The metric; UserError, before anything is trained, for one that the task has no validation score of."""
     known = task.validation_metrics(method)
     if name not in known:
-        raise UserError(
-            f"sweep_metric={name}: task={task.name} has no such validation score; it has: {', '.join(known)}"
-        )
+        raise UserError(f"sweep_metric={name}: task={task.name} has no such validation score; it has: {listed(known)}")
     return known[name]
 
 
@@ -90,9 +88,7 @@ def held_type_scores(context: Context, targets: list[str]) -> dict[str, float]:
             after = before + mean_change(method, start, target, context.seed)
             found.append(mean_scores(mean, after) | change_scores(mean - mean_expression(other), after - before))
     if len(found) < 2 * FEWEST:
-        raise UserError(
-            "sweep_metric: fewer than two training cell types have cells under control and target to hold out"
-        )
+        raise UserError("sweep_metric: fewer than two training cell types have cells under control and target")
     return {name: mean_of([one[name] for one in found]) for name in found[0]}
 
 
