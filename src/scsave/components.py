@@ -129,10 +129,9 @@ def check(node: Any, where: str) -> None:
         first = error.errors()[0]
         if not (first["type"] == "missing" and first["loc"][0] in nested):
             raise UserError(explain(error, where, sorted(model.model_fields))) from None
-    if unknown := nested - set(model.model_fields):
-        raise UserError(
-            f"{where}.{sorted(unknown)[0]}: unknown key; {where} takes: {', '.join(sorted(model.model_fields))}"
-        )
+    if unknown := sorted(nested - set(model.model_fields)):
+        takes = ", ".join(sorted(model.model_fields))
+        raise UserError(f"{where}.{unknown[0]}: unknown key; {where} takes: {takes}")
 
 
 def check_nested(value: Any, where: str) -> bool:

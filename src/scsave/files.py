@@ -61,9 +61,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         if why:
-            raise UserError(
-                f"{path}: cannot be written ({why}); what was there before is as it was; make room, or give another folder"
-            ) from error
+            kept = "what was there before is as it was; make room, or give another folder"
+            raise UserError(f"{path}: cannot be written ({why}); {kept}") from error
         raise
 
 

@@ -179,10 +179,8 @@ def finish(data: AnnData, source: DataSettings, where: str) -> AnnData:
     """Written cells as the package uses them: without rare levels, `X` filled in (log1p), unused levels gone."""
     common = check_levels(data.obs, source, where)
     if not common.any():
-        raise UserError(
-            f"{where}: no cell is left without its rare levels (data.min_level_cells={source.min_level_cells}); name "
-            "columns with fewer levels in data.conditions"
-        )
+        why = f"no cell is left without its rare levels (data.min_level_cells={source.min_level_cells})"
+        raise UserError(f"{where}: {why}; name columns with fewer levels in data.conditions")
     if not common.all():
         data.uns[keys.UNS]["dropped_cells"]["rare_levels"] = int((~common).sum())
         data = data[common].copy()
@@ -220,9 +218,8 @@ def build_once(path: Path, build: Callable[[Path], None], timeout: float = 6 * 3
                 finally:
                     beside.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(
-            f"{path.parent}: the prepared cells cannot be written ({error}); set paths.cache=<a folder with room>"
-        ) from error
+        hint = "set paths.cache=<a folder with room>"
+        raise UserError(f"{path.parent}: the prepared cells cannot be written ({error}); {hint}") from error
     return path
 
 

@@ -74,7 +74,7 @@ class HoldOut:
         if self.hold_out_scope == "level":
             if self.hold_out is not None:
                 raise UserError(
-                    "task.hold_out names a type, but task.hold_out_scope=level holds targets out of every type"
+                    "task.hold_out names a type, but task.hold_out_scope=level holds out targets in all types"
                 )
             return {target: HeldOut(targets=[target], scope=self.hold_out_scope, val=self.val) for target in targets}
         if columns.cell_type is None:
@@ -147,13 +147,11 @@ def targets_of(data: AnnData, columns: Columns, asked: Any) -> list[str]:
     present = sorted(set(labels(data.obs, columns)))
     if columns.control not in present:
         raise UserError(
-            f"no cell has {columns.perturbation}={columns.control} (data.control); levels: {', '.join(present)}"
+            f"no cell has {columns.perturbation}={columns.control} (data.control); levels: {listed(present)}"
         )
-    others = [label for label in present if label != columns.control]
+    key, others = columns.perturbation, [label for label in present if label != columns.control]
     if not others:
-        raise UserError(
-            f"task=perturbation: {columns.perturbation} has no level beside {columns.control} (data.control)"
-        )
+        raise UserError(f"task=perturbation: {key} has no level beside {columns.control} (data.control)")
     return asked_targets(others, asked, columns.perturbation, columns.perturbation_columns or [])
 
 

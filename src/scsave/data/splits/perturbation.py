@@ -125,7 +125,7 @@ class RandomPerturbations(PerturbationSplit):
         held, watched, train = order[:n_test], order[n_test : n_test + n_val], order[n_test + n_val :]
         if not train:
             raise UserError(
-                f"split={self.name}: none of {len(order)} perturbations is left to train on; lower test or val"
+                f"split={self.name}: none of {len(order)} perturbations is left for training; lower test, val"
             )
         seen = {gene for label in train for gene in sets[label]}
         test, val = ({label: seen_group(sets[label], seen) for label in part} for part in (held, watched))
