@@ -6,8 +6,6 @@
 `showing` decides how; without it (the package used from Python) there are bars in a terminal and nothing elsewhere.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -38,9 +38,8 @@ class Categorical:
         index = pd.Index((*self.levels, MASK)).get_indexer(text)
         if (index < 0).any():
             unknown = listed(map(repr, sorted(set(column.astype(str)[index < 0]))), 5)
-            raise UserError(
-                f"condition {self.name}: the model knows no level {unknown}; it knows {listed(self.levels)}"
-            )
+            known = listed(self.levels)
+            raise UserError(f"condition {self.name}: the model knows no level {unknown}; it knows: {known}")
         return torch.from_numpy(index.astype(np.int64))  # (N,)
 
     def mask(self, values: Tensor, where: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """What pictures of one run are made of: its cells, real ones from the prepared cache, UMAPs, marker genes, violins."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill

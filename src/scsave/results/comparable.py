@@ -1,7 +1,5 @@
 """Which runs may share a column of a table, and which settings tell their rows apart."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from typing import Any

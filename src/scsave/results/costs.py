@@ -1,7 +1,5 @@
 """Columns that are no metrics and not ranked: what each run cost, and how much deeper perturbed cells were sequenced."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

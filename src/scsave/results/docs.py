@@ -3,8 +3,6 @@
 A block is `<!-- table: name -->` ... `<!-- end -->`; docs/results/tables.yaml says which runs, rows and metrics a table has.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """All results.json files below a folder as data frames: one line a run, one tidy line a score."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase

@@ -1,7 +1,5 @@
 """Which rows of a table differ by more than noise: paired over groups (cell types, perturbations), or over seeds."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

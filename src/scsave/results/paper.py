@@ -1,7 +1,5 @@
 """What the paper reports (arXiv 2604.16776, tables 1 to 7), and which of our numbers stands beside which of its."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass

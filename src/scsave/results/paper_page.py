@@ -1,7 +1,5 @@
 """What can be said today of each table of the paper (docs/paper.md): run here, run small, or not run and why."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import groupby
 from typing import Any

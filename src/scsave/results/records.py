@@ -1,7 +1,5 @@
 """Records: what a table of the documents needs of finished runs, one small file a table (docs/results/README.md)."""
 
-from __future__ import annotations
-
 import json
 import math
 import shlex

@@ -1,7 +1,5 @@
 """One HTML page of all runs: numbers between floor and ceiling, each led back to its run; no network, light and dark."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

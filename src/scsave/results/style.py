@@ -1,7 +1,5 @@
 """The look of every picture: panels that can be read at 600 pixels, colours, one legend for all panels; and writing it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

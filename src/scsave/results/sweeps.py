@@ -1,7 +1,5 @@
 """Pictures over many runs: curves over one setting beside floor and ceiling, and quality against training time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """A table as Markdown, LaTeX (booktabs), HTML and CSV, and the listing that traces each of its values to a run."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from html import escape

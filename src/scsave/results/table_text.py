@@ -1,7 +1,5 @@
 """What a table says, whatever it is written in: heads, entries, a verdict on each column, and the lines at its foot."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from scsave import keys

@@ -1,7 +1,5 @@
 """A table of results: methods x (data x group x metric), mean and sd over seeds, ranks, the paper's numbers beside."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

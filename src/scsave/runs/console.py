@@ -1,7 +1,5 @@
 """What a run says: how its progress is shown, and at its end the table, the verdict and what was made."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

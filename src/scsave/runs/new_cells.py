@@ -3,8 +3,6 @@
 `python train.py mode=integrate ckpt=<run dir> data.path=new.h5ad`, or mode=predict.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any

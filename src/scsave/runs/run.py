@@ -24,22 +24,11 @@ from scsave.files import FOLDS, RESULTS, read_json, relative, slug, sweep, write
 from scsave.keys import Columns
 from scsave.progress import phase, rank_zero, showing
 from scsave.protocol import Context, Method, Outcome, Task
+from scsave.runs import naming
 from scsave.runs.config import RunConfig, validated
 from scsave.runs.console import made, print_results, progress_of
 from scsave.runs.folds import Fold, merged_record, read_fold, time_left, write_fold
 from scsave.runs.loggers import closing
-from scsave.runs.naming import (
-    CONFIG,
-    checkpoint_run,
-    command,
-    config_hash,
-    named_on_command_line,
-    overrides,
-    read_config,
-    scores_folder,
-    sweep_arguments,
-    training_hash,
-)
 from scsave.runs.processes import own_processes
 from scsave.runs.record import device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, use
@@ -64,19 +53,20 @@ def started(cfg: DictConfig, folder: Path) -> float | None:
     if cfg.mode in USES:
         return use(validated(cfg), folder)
     if cfg.mode == "evaluate":
-        cfg, folder = stored(checkpoint_run(cfg.ckpt), cfg), checkpoint_run(cfg.ckpt)
+        cfg, folder = stored(naming.checkpoint_run(cfg.ckpt), cfg), naming.checkpoint_run(cfg.ckpt)
     elif cfg.mode == "train" and not cfg.resume and requeued(folder):
         cfg.resume = str(folder)
     if cfg.resume:
         cfg, folder = stored(Path(cfg.resume), cfg), Path(cfg.resume)
     elif cfg.mode == "train":
-        check_data_named(overrides(), cfg.data.name)
+        check_data_named(naming.overrides(), cfg.data.name)
     config = validated(cfg)
     build(config.trainer, "trainer").check()
     if not rank_zero():
         log.setLevel(logging.WARNING)
     processes = config.trainer["devices"] * config.trainer["num_nodes"]
-    with own_processes(sweep_arguments(), processes), closing(build(config.logger, "logger"), job_of(cfg, folder)):
+    logger, job = build(config.logger, "logger"), job_of(cfg, folder)
+    with own_processes(naming.sweep_arguments(), processes), closing(logger, job):
         return train(cfg, config, folder)
 
 
@@ -92,19 +82,19 @@ def check_data_named(given: list[str], default: str) -> None:
 def requeued(folder: Path) -> bool:
     """Has SLURM started this job again, in the folder of a run that it left unfinished?"""
     again = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
-    return again and (folder / CONFIG).is_file() and not any(folder.glob(f"scores/*/{RESULTS}"))
+    return again and (folder / naming.CONFIG).is_file() and not any(folder.glob(f"scores/*/{RESULTS}"))
 
 
 def stored(folder: Path, cfg: DictConfig) -> DictConfig:
     """The config that a run directory was made with, and of this call's what it decides."""
-    path = folder / CONFIG
+    path = folder / naming.CONFIG
     if not path.is_file():
-        raise UserError(f"{folder}: no {CONFIG} there; give the folder that a run wrote (outputs/<task>/<data>/...)")
-    found = read_config(path)
+        raise UserError(f"{path}: no such file; give the folder that a run wrote (outputs/<task>/<data>/...)")
+    found = naming.read_config(path)
     always, where_named = set(_OF_THE_CALL), set(_WHERE_NAMED)
     if cfg.resume:  # it is scored as it was to, and logs and draws as the run did unless it is told otherwise
         always, where_named = always - {"figures"}, {"logger", "figures"}
-    for key in always | {key for key in where_named if named_on_command_line(key)}:
+    for key in always | {key for key in where_named if naming.named_on_command_line(key)}:
         found[key] = cfg.get(key)
     return found
 
@@ -121,7 +111,7 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
         raise UserError(f"method={method.name} is for {able}; task={task.name} needs another")
     if config.sweep_metric:
         optimised = check_sweep_metric(config.sweep_metric, task, method)
-    scores = scores_folder(folder, cfg)
+    scores = naming.scores_folder(folder, cfg)
     finished = config.mode == "train" and not cfg.resume and not config.force and (scores / RESULTS).is_file()
     if finished and file_as_it_was(source, folder, cache):
         return show_done(scores, optimised)
@@ -132,7 +122,7 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
         cells = source.load(cache)
     columns = with_targets(source.roles, cells.obs)
     folds = folds_of(config, cells, columns, folder)
-    asked = stored_command(folder) if cfg.resume or config.mode == "evaluate" else command()
+    asked = stored_command(folder) if cfg.resume or config.mode == "evaluate" else naming.command()
     if config.mode != "evaluate" and rank_zero():
         record_start(cfg, folder, asked)
     done: dict[str, Fold] = {}
@@ -179,8 +169,8 @@ def identity(cfg: DictConfig, config: RunConfig, task: Task, source: DataSource)
         "data": source.name,
         "seed": config.seed,
         "device": device_name(config.trainer["accelerator"]),
-        "config_hash": config_hash(cfg),
-        "training_hash": training_hash(cfg),
+        "config_hash": naming.config_hash(cfg),
+        "training_hash": naming.training_hash(cfg),
         "config": OmegaConf.to_container(cfg, resolve=True),
     }
 
@@ -276,10 +266,10 @@ def record_start(cfg: DictConfig, folder: Path, asked: str) -> None:
     sweep(folder)
     if cfg.force:
         shutil.rmtree(folder / FOLDS, ignore_errors=True)
-    write_text(folder / CONFIG, f"# {asked}\n" + OmegaConf.to_yaml(cfg, resolve=True))
+    write_text(folder / naming.CONFIG, f"# {asked}\n" + OmegaConf.to_yaml(cfg, resolve=True))
 
 
 def stored_command(folder: Path) -> str:
     """The command that began the run in `folder`, "" if it was not kept."""
-    first = (folder / CONFIG).read_text(encoding="utf-8").partition("\n")[0]
+    first = (folder / naming.CONFIG).read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("# ") if first.startswith("# ") else ""

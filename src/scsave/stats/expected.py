@@ -1,7 +1,5 @@
 """The accuracy to expect of a prediction that can't be checked, from training strata that were held out in turn."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

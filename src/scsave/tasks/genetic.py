@@ -24,20 +24,8 @@ from scsave.progress import each
 from scsave.protocol import Context, Method, Outcome
 from scsave.stats.expected import TRUST, trust_table
 from scsave.stats.resample import subsample
+from scsave.tasks import genetic_outcome
 from scsave.tasks.base import CounterfactualTask, Positive, reached
-from scsave.tasks.genetic_outcome import (
-    CEILING,
-    PREDICTIONS,
-    TABLE,
-    halves,
-    mean_changes,
-    merge_genetic,
-    outcome_of,
-    singles,
-    table_of,
-    write_changes,
-    write_merged,
-)
 from scsave.tasks.validation import validation_split
 
 if TYPE_CHECKING:
@@ -122,23 +110,23 @@ class Genetic(CounterfactualTask):
             method, route = asked[row]
             cells = predicted(method, control, scorer.perturbations, context.seed, route)
             found[row] = scorer.score(cells)
-            changes[row] = mean_changes(cells, control, scorer.perturbations, columns.perturbation)
+            changes[row] = genetic_outcome.mean_changes(cells, control, scorer.perturbations, columns.perturbation)
             headline = cells if headline is None else headline
-        found[CEILING] = scorer.ceiling()
+        found[genetic_outcome.CEILING] = scorer.ceiling()
         arrays = {f"change/{row}": change for row, change in changes.items()}
-        arrays |= halves(real, truth, scorer.perturbations, columns.perturbation, context.seed)
+        arrays |= genetic_outcome.halves(real, truth, scorer.perturbations, columns.perturbation, context.seed)
         arrays |= {"truth": scorer.delta_truth, "perturbations": np.array(scorer.perturbations, dtype=str)}
         arrays |= {"panel": np.array(list(data.var_names), dtype=str)}
-        arrays |= singles(data[split.train], labels[split.train], columns.control, scorer.perturbations)
+        arrays |= genetic_outcome.singles(data[split.train], labels[split.train], columns.control, scorer.perturbations)
         info = {"kind": "genes"} | scorer.info | {"genes_without_vector": self.without_vector(context, scorer)}
         info[DEPTH] = depth_factor(truth, real, "test cells")
         scored = found[context.method.name].per_perturbation[READ]
         info[TRUST] = {n: reached(context.method.trust(control, n), scored[n]) for n in scorer.perturbations}
         headline.uns[TRUST] = trust_table(info[TRUST])
-        outcome = outcome_of(found, arrays, info, groups, context.seed)
-        write_h5ad(context.folder / PREDICTIONS, headline)
-        write_text(context.folder / TABLE, table_of(outcome))
-        write_changes(context.folder, outcome)
+        outcome = genetic_outcome.outcome_of(found, arrays, info, groups, context.seed)
+        write_h5ad(context.folder / genetic_outcome.PREDICTIONS, headline)
+        write_text(context.folder / genetic_outcome.TABLE, genetic_outcome.table_of(outcome))
+        genetic_outcome.write_changes(context.folder, outcome)
         return outcome
 
     def without_vector(self, context: Context, scorer: GeneticScorer) -> list[str]:
@@ -168,8 +156,8 @@ class Genetic(CounterfactualTask):
         return posed.scorer.score(cells).groups[keys.ALL]
 
     def merge(self, outcomes: dict[str, Outcome], folder: Path) -> Outcome:
-        outcome = merge_genetic(outcomes)
-        write_merged(folder, outcome, list(outcomes))
+        outcome = genetic_outcome.merge_genetic(outcomes)
+        genetic_outcome.write_merged(folder, outcome, list(outcomes))
         return outcome
 
 

@@ -1,7 +1,5 @@
 """Task for levels of a perturbation (drug, cytokine, disease): treated cells of a held-out cell type (evaluation.md)."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from dataclasses import dataclass
