@@ -228,20 +228,16 @@ class Targets:
         right = np.append(-np.linalg.norm(known - at, axis=-1), 1.0)
         return dict(zip(names, np.linalg.lstsq(system, right, rcond=None)[0][:n].tolist(), strict=True))
 
-    def _same(self, a: str, b: str) -> bool:
-        """Do two labels agree in the level and in the columns of text?"""
-        (level, one), (other, two) = parsed(a, self.further), parsed(b, self.further)
-        return level == other and all(one.get(c.name) == two.get(c.name) for c in self.columns if c.kind != "numeric")
-
     def _alike(self, label: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Coded numbers of training's labels that differ from `label` in numbers alone, and of control where it has some,
         (R, m), of `label`, (m,), and the names of the R."""
         level, named = parsed(label, self.further)
-        alike = [name for name in self.labels if self._same(name, label)]
-        numbers = [c.name for c in self.columns if c.kind == "numeric"]
+        known = {name: parsed(name, self.further) for name in self.labels}
+        text, numbers = ([c.name for c in self.columns if (c.kind == "numeric") is kind] for kind in (False, True))
+        alike = [n for n, (of, one) in known.items() if of == level and all(one.get(c) == named.get(c) for c in text)]
         if not alike or (lost := [name for name in self.further if name not in named]):
-            if level not in {parsed(name, self.further)[0] for name in self.labels} or not self.columns:
-                levels = listed(dict.fromkeys(parsed(name, self.further)[0] for name in self.labels))
+            if level not in (levels := dict.fromkeys(of for of, _ in known.values())) or not self.columns:
+                levels = listed(levels)
                 raise UserError(f"target={level}: training saw no such level of {self.perturbation}; it saw: {levels}")
             lacks = f" lacks {', '.join(lost)}" if alike else ""
             raise UserError(
@@ -251,7 +247,7 @@ class Targets:
         if not numbers:
             seen = "; ".join(self.labels[:12])
             raise UserError(f"target={label}: not a combination that training saw; it saw: {seen}")
-        values = {name: parsed(name, self.further)[1] for name in alike}
+        values = {name: known[name][1] for name in alike}
         if self.origin is not None:
             values[self.control] = dict(zip(self.further, self.origin, strict=True))
         return np.array([self._coded(one) for one in values.values()]), self._coded(named), list(values)

@@ -148,7 +148,8 @@ class Docs:
     def missing(self, table: Mapping[str, Any], runs: pd.DataFrame | None) -> list[str]:
         """What of the table's runs is not there: the seeds, and the command that makes them."""
         lines: dict[tuple[str, str], list[str]] = {}
-        for asked in (one | {"method": method} for one in table["runs"] for method in _methods(one)):
+        methods = [(one, one.get("method", "*")) for one in table["runs"]]  # each of several has to be there
+        for asked in (one | {"method": m} for one, of in methods for m in (of if isinstance(of, list) else [of])):
             found = records.chosen(runs, asked) if runs is not None else pd.DataFrame(columns=["seed"])
             seeds = asked.get("seeds", table.get("seeds", self.spec["seeds"]))
             if lost := [seed for seed in seeds if seed not in set(found["seed"])]:
@@ -189,21 +190,11 @@ class Docs:
         return changed
 
 
-def _methods(wanted: Mapping[str, Any]) -> list[str]:
-    """The methods that a spec's line asks for, each of which has to be there."""
-    method = wanted.get("method", "*")
-    return method if isinstance(method, list) else [method]
-
-
 def _several(word: str, values: list[int]) -> str:
     return f"{word}{'s' * (len(values) > 1)} {', '.join(map(str, values))}"
 
 
 def _bullets(lines: list[str]) -> str:
-    return "".join(f"- {_outside_code(line)}\n" for line in lines)
-
-
-def _outside_code(line: str) -> str:
     """Escaped for Markdown, but for what stands in backticks, links and stars of our own."""
-    parts = re.split(r"(`[^`]*`|\*\*[^*]*\*\*)", line)
-    return "".join(part if number % 2 else escaped(part) for number, part in enumerate(parts))
+    parts = (re.split(r"(`[^`]*`|\*\*[^*]*\*\*)", f"- {line}\n") for line in lines)
+    return "".join(part if number % 2 else escaped(part) for line in parts for number, part in enumerate(line))

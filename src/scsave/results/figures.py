@@ -26,8 +26,9 @@ def draw_run(folder: Path, out: Path | None = None) -> list[Path]:
     UserError where a file of the run, or the data that it was made of, is missing (docs/results.md lists the files).
     """
     run, out = read([folder / RESULTS]).iloc[0], out or folder / "figures"
-    draw = {"generation": generation, "batch_correction": correction, "response": response, "genetic": genetic}
+    draw = {"generation": generation, "response": response, "genetic": genetic}
     own = draw[run["registry"]](run, folder, out) if run["registry"] in draw else []
+    own += [draw_integrated(out, pd.DataFrame([run]))] if run["registry"] == "batch_correction" else []
     return [*own, *losses(weights_folder(folder), out), *attention(run, folder, out)]
 
 
@@ -78,11 +79,6 @@ def gene_statistics(path: Path, real: AnnData, generated: AnnData) -> Path:
         r = np.corrcoef(a, b)[0, 1] if a.std() and b.std() else float("nan")
         ax.set(xlabel="real", ylabel="generated", title=f"{name}\nr = {r:.3f}")
     return save(fig, path)
-
-
-def correction(run: pd.Series, folder: Path, out: Path) -> list[Path]:
-    """`umap.png`: the embeddings of integrated.h5ad by batch and by cell type."""
-    return [draw_integrated(out, pd.DataFrame([run]))]
 
 
 def draw_integrated(out: Path, runs: pd.DataFrame) -> Path:

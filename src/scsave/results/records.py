@@ -206,17 +206,11 @@ def sum_up(runs: pd.DataFrame, groups: Mapping[str, Iterable[str]]) -> pd.DataFr
     """
     from scsave.results.noise import PARTS
 
-    def scored(scores: dict[str, Any]) -> dict[str, Any]:
-        return {name: {row: _with_means(there, groups) for row, there in one.items()} for name, one in scores.items()}
-
     parts = {name: list(members) for name, members in groups.items()}
-    found = runs.assign(scores=[scored(one) for one in runs["scores"]])
-    return found.assign(info=[one | {PARTS: parts} if parts else one for one in found["info"]])
 
+    def more(there: dict[str, dict[str, float]]) -> dict[str, Any]:
+        whole = {name: [there[one] for one in members] for name, members in parts.items() if set(members) <= set(there)}
+        return there | {name: pd.DataFrame(ones).mean(skipna=False).to_dict() for name, ones in whole.items()}
 
-def _with_means(there: dict[str, dict[str, float]], groups: Mapping[str, Iterable[str]]) -> dict[str, Any]:
-    found = dict(there)
-    for name, members in groups.items():
-        if all(one in there for one in members):
-            found[name] = pd.DataFrame([there[one] for one in members]).mean(skipna=False).to_dict()
-    return found
+    scores = [{p: {row: more(one) for row, one in rows.items()} for p, rows in run.items()} for run in runs["scores"]]
+    return runs.assign(scores=scores, info=[one | {PARTS: parts} if parts else one for one in runs["info"]])

@@ -98,9 +98,7 @@ def _print(table: Table) -> None:
 
 
 def _shown(value: float | None) -> str:
-    if value is None or value != value:
-        return "-"
-    return f"{value:.4g}"
+    return "-" if value is None or value != value else f"{value:.4g}"
 
 
 def print_trust(trust: dict[str, dict[str, float]], most: int = 20) -> None:

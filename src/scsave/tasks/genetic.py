@@ -73,7 +73,8 @@ def problem(task: Genetic, context: Context) -> Problem:
     start, truth = split_control(balanced(data[held].copy(), real, columns.batch, 0, "test cells"), context.seed)
     # a change is measured from the cells that were moved
     start = start[subsample(start.n_obs, task.perturbation_cells, context.seed)].copy()
-    groups = test_groups(context, labels)
+    parts = {name: rows for name, rows in split.parts().items() if name != CONTROL}  # none where the split names none
+    groups = {name: sorted(set(labels[rows]) - {columns.control}) for name, rows in parts.items()}
     scorer = GeneticScorer(
         data[seen].copy(), start, truth, real, columns.perturbation, groups, columns.control,
         n_top_genes=task.n_top_genes, n_components=task.n_components, seed=context.seed,
@@ -166,9 +167,3 @@ def predicted(method: Method, control: AnnData, names: list[str], seed: int, rou
     shown = each(names, "sampling", "perturbations")
     parts = {name: method.respond(control, name, seed + number, route) for number, name in enumerate(shown)}
     return ad.concat(parts, merge="same", uns_merge="first", index_unique="-")
-
-
-def test_groups(context: Context, labels: np.ndarray) -> dict[str, list[str]]:
-    """Perturbations of each named part of the test cells; none where the split names no parts."""
-    parts = {name: rows for name, rows in context.split.parts().items() if name != CONTROL}
-    return {name: sorted(set(labels[rows]) - {context.columns.control}) for name, rows in parts.items()}

@@ -31,7 +31,7 @@ def check_sweep_metric(name: str, task: Task, method: Method) -> Metric:
 
 
 def over_folds(folds: list[dict[str, float]]) -> dict[str, float]:
-    """Each metric's mean over folds."""
+    """Each metric's mean over folds, or over other parts; NaN counts for none."""
     return {name: mean_of([one[name] for one in folds]) for name in folds[0]}
 
 
@@ -55,12 +55,6 @@ def validation_split(split: Split) -> Split:
     return Split(groups, split.obs_names, f"validation of {split.name}", dict(split.info))
 
 
-def training_split(split: Split, held: np.ndarray) -> Split:
-    """The training cells less `held`, which stand in the place of the test cells."""
-    groups = {keys.TRAIN: np.setdiff1d(split.train, held), keys.VAL: np.empty(0, dtype=np.int64), keys.TEST: held}
-    return Split(groups, split.obs_names, f"training of {split.name}", dict(split.info))
-
-
 def held_type_scores(context: Context, targets: list[str]) -> dict[str, float]:
     """Each training type's target cells held out in turn, its mean response predicted from the other types.
 
@@ -80,7 +74,7 @@ def held_type_scores(context: Context, targets: list[str]) -> dict[str, float]:
         real, control = own[level[own] == target], own[level[own] == columns.control]
         if min(len(real), len(control)) < FEWEST:
             continue
-        method = refitted(context, training_split(context.split, real))
+        method = refitted(context, real)
         mean = mean_expression(data[real])  # (G,)
         halves = split_control(data[control].copy(), context.seed)
         for start, other in (halves, halves[::-1]):
@@ -92,9 +86,11 @@ def held_type_scores(context: Context, targets: list[str]) -> dict[str, float]:
     return {name: mean_of([one[name] for one in found]) for name in found[0]}
 
 
-def refitted(context: Context, split: Split) -> Method:
-    """The method as `split.train` alone would have made it."""
-    method = copy.deepcopy(context.method)
+def refitted(context: Context, held: np.ndarray) -> Method:
+    """The method as the training cells less `held` would have made it; those stand in the place of the test cells."""
+    split, method = context.split, copy.deepcopy(context.method)
+    groups = {keys.TRAIN: np.setdiff1d(split.train, held), keys.VAL: np.empty(0, dtype=np.int64), keys.TEST: held}
+    split = Split(groups, split.obs_names, f"training of {split.name}", dict(split.info))
     method.fit(context.data, split, context.columns, context.seed)
     return method
 

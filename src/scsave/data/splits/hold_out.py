@@ -65,7 +65,9 @@ class HoldOut:
             asked = [canonical(name, columns.control) for name in self.named]
             labels = known if EVERY in self.named else [spelled.get(name.casefold(), name) for name in asked]
             for name in [label for label in labels if label not in known]:
-                raise UserError(f"task.hold_out={name}: no such perturbation; there are {_some(known, name)}")
+                near = get_close_matches(name, known, n=5) if len(known) > 12 else []  # else all of a dozen
+                some = f"{', '.join(near)}, ... ({len(known)} in all)" if near else listed(known)
+                raise UserError(f"task.hold_out={name}: no such perturbation; there are {some}")
             return {label: LeavePerturbation(label=label) for label in labels}
         return self._levels(data, columns, targets_of(data, columns, self.target))
 
@@ -104,12 +106,6 @@ class HoldOut:
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         """The first fold: for commands that want one split, such as `prepare_data.py --info`."""
         return next(iter(self.folds(data, columns).values()))(data, columns, seed)
-
-
-def _some(known: list[str], asked: str) -> str:
-    """Names to choose from: all of a dozen; of more, those that look like `asked` or else the first."""
-    near = get_close_matches(asked, known, n=5) if len(known) > 12 else []
-    return f"{', '.join(near)}, ... ({len(known)} in all)" if near else listed(known)
 
 
 @dataclass(kw_only=True)
