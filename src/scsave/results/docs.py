@@ -17,7 +17,7 @@ from scsave import keys
 from scsave.errors import UserError
 from scsave.files import write_text
 from scsave.results import records
-from scsave.results.paper_page import paper_text
+from scsave.results.paper import paper_text
 from scsave.results.sources import hashes, needed
 from scsave.results.table_formats import escaped, grids
 from scsave.results.table_text import verdict
