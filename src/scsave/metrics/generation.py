@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
+from anndata import AnnData, concat
 
 from scsave import keys
 from scsave.errors import UserError
@@ -158,7 +158,6 @@ class GenerationScorer:
             return self._row("train_resample", self._train[drawn])
 
     def _row(self, name: str, *parts: AnnData) -> AnnData:
-        from anndata import concat
 
         parts = [part for part in parts if part.n_obs] or list(parts[:1])
         cells = concat([part[:, self.genes].copy() for part in parts])

@@ -5,11 +5,14 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import anndata
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from scsave import keys
+from scsave.components import build
+from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.keys import Columns
 from scsave.results.style import GREY, MARKERS, panels, save
@@ -26,15 +29,12 @@ def there(run: pd.Series, path: Path) -> Path:
 
 
 def read_cells(run: pd.Series, path: Path) -> AnnData:
-    import anndata
 
     return anndata.read_h5ad(there(run, path))
 
 
 def real_cells(run: pd.Series) -> tuple[AnnData, Columns]:
     """The cells of a run's data as they were prepared, all genes, and their columns; UserError where they can't be had."""
-    from scsave.components import build
-
     cache = Path(run["config"]["paths"]["cache"])
     source = build(run["config"]["data"], "data").fitted(cache)
     return source.load(cache), source.roles
@@ -42,8 +42,6 @@ def real_cells(run: pd.Series) -> tuple[AnnData, Columns]:
 
 def test_rows(folder: Path, cells: AnnData) -> np.ndarray:
     """Positions of the test cells by the split.csv of a run's folder, or of a fold's."""
-    from scsave.data.splits.split import Split
-
     return Split.load(folder / "split.csv", cells.obs_names).test
 
 
@@ -63,7 +61,6 @@ def joint_umap(parts: Mapping[str, AnnData], columns: Sequence[str] = (), n_gene
 
     The PCA is fitted on all of them: for looking, not for measuring.
     """
-    import anndata
     import scanpy as sc
 
     parts = {name: AnnData(part.X, part.obs[[*columns]].astype(str), part.var[[]]) for name, part in parts.items()}

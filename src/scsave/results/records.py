@@ -15,6 +15,7 @@ from scsave.errors import UserError
 from scsave.files import write_text
 from scsave.metrics.registry import rows as registry_rows
 from scsave.results.frame import SCHEMA, TEXTS, frame, is_no_setting, parsed
+from scsave.results.noise import PARTS
 from scsave.results.sources import hashes_at, needed
 
 # What tells runs apart, and who compares (comparable.py).
@@ -204,8 +205,6 @@ def sum_up(runs: pd.DataFrame, groups: Mapping[str, Iterable[str]]) -> pd.DataFr
 
     A run that lacks one of them has no such group. Which those are is kept in `info.parts`.
     """
-    from scsave.results.noise import PARTS
-
     parts = {name: list(members) for name, members in groups.items()}
 
     def more(there: dict[str, dict[str, float]]) -> dict[str, Any]:

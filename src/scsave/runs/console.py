@@ -14,6 +14,9 @@ from scsave.files import RESULTS, numbers, relative
 from scsave.metrics.registry import rows
 from scsave.progress import BARS, PLAIN, SILENT, terminal
 from scsave.protocol import Scores
+from scsave.results.frame import read
+from scsave.results.table_text import in_short, title
+from scsave.results.tables import make_table
 from scsave.stats.expected import SHARE, TRUST, said
 
 
@@ -59,10 +62,6 @@ def print_results(results: Path) -> None:
 
     No sentence for a task of one's own without rows to compare with.
     """
-    from scsave.results.frame import read
-    from scsave.results.table_text import in_short
-    from scsave.results.tables import make_table
-
     runs = read([results])
     run = runs.iloc[0]
     print_scores(run["scores"][run["headline"]], run["registry"], f"{run['task']} on {run['data']}, seed {run['seed']}")
@@ -73,10 +72,7 @@ def print_results(results: Path) -> None:
 
 def print_sweep(results: Sequence[Path]) -> None:
     """One table of several runs for each task: a row a method, over seeds where there are several."""
-    from scsave.results.frame import read
     from scsave.results.table_formats import DIFFERS, sheet
-    from scsave.results.table_text import title
-    from scsave.results.tables import make_table
 
     for _, same in read(results).groupby("registry"):
         found = make_table(same, group=[keys.ALL])

@@ -29,6 +29,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from scsave.components import build
 from scsave.errors import UserError
 from scsave.files import RESULTS, read_json, write_json
 from scsave.packages import Needs
@@ -120,8 +121,6 @@ def unavailable(group: str, node: str, folder: str, fetch: bool) -> str | None:
 
     With `fetch`, data sets and gene vectors are downloaded into the cache `folder`.
     """
-    from scsave.components import build
-
     cfg, what = OmegaConf.create(node), "dataset" if group == "data" else group
     target = get_class(cfg._target_) if cfg.get("_target_") else None
     needs = getattr(target, "package", None)

@@ -1,26 +1,32 @@
 """What a trained run is used for: mode=generate, predict or integrate, from its checkpoint, without the training data."""
 
-from __future__ import annotations
-
 import copy
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anndata import AnnData
 from omegaconf import OmegaConf
 
 from scsave import keys
+from scsave.baselines.base import Learned
 from scsave.components import build
+from scsave.data.read import rejoined
 from scsave.errors import UserError
 from scsave.files import whole_folder, write_h5ad, write_text
+from scsave.method.fitted import Fitted, Sampler
+from scsave.method.integrate import check_head, describe
+from scsave.method.integrate import integrate as embed
+from scsave.method.predict import SUMMARY, Vocabulary, predict_sets, vocabulary
+from scsave.method.predict import predict as predict_each
+from scsave.method.predict_levels import GENES, Predictor, predict_levels
+from scsave.method.respond import ROUTES, check_route
+from scsave.method.sample import generate as sample
+from scsave.models.checkpoint import find_checkpoint
 from scsave.runs.config import RunConfig
 from scsave.runs.naming import checkpoint_run, named_on_command_line, override_values, overrides, read_config
 from scsave.runs.new_cells import Roles, control_cells, new_cells, stored
-
-if TYPE_CHECKING:
-    from scsave.method.fitted import Fitted
-    from scsave.method.predict_levels import Predictor
+from scsave.stats.expected import TRUST, said
 
 _EVERY_MODE = {"mode", "ckpt", "seed", "out", "trainer", "paths", "hydra", "logger", "figures", "progress"}
 # What a mode takes from the command line: any other key would be ignored, so it is refused.
@@ -33,16 +39,12 @@ _TAKES = {
 
 def use(config: RunConfig, folder: Path) -> None:
     """`config.mode`, one of `USES`, its files in `folder`. UserError for a key that the mode does not use."""
-    from scsave.models.checkpoint import find_checkpoint
-
     check_keys(config.mode, overrides())
     other = other_method(config)
     find_checkpoint(config.ckpt)  # before what takes seconds to import
     if other is not None:
         predict_by(config, folder, other)
         return
-    from scsave.method.fitted import Fitted, Sampler
-
     model = Fitted.load(config.ckpt, build(config.trainer, "trainer").device)
     model.sampler = Sampler.of(*sampling_nodes(model.nodes, config))
     USES[config.mode](config, folder, model)
@@ -73,11 +75,9 @@ def sampling_nodes(nodes: dict[str, Any], config: RunConfig) -> tuple[dict[str, 
 
 def generate(config: RunConfig, folder: Path, model: Fitted) -> None:
     """Cells from noise under `condition`."""
-    from scsave.method.sample import generate
-
     condition = config.condition or {}
     check_room(config.n, len(model.genes))
-    cells = generate(model, config.n, condition, config.seed)
+    cells = sample(model, config.n, condition, config.seed)
     path = written(folder / "generated.h5ad", cells)
     named = ", ".join(f"{k}={v}" for k, v in condition.items()) or "no condition named: drawn over all"
     print(f"{cells.n_obs} cells x {cells.n_vars} genes ({named}): {path}")
@@ -101,8 +101,6 @@ def other_method(config: RunConfig) -> Any:
     node = OmegaConf.to_container(read_config(path), resolve=True).get("method") if path.is_file() else None
     if not isinstance(node, dict) or node.get("name") == "save":
         return None
-    from scsave.baselines.base import Learned
-
     method = build(node, "method")
     if config.mode != "predict" or not isinstance(method, Learned) or "perturbation" not in method.tasks:
         also = ", method=type_process (levels) or method=set_process (sets of genes)" * (config.mode == "predict")
@@ -116,9 +114,6 @@ def other_method(config: RunConfig) -> Any:
 
 def predict_by(config: RunConfig, folder: Path, method: Any) -> None:
     """`mode=predict` by a method in closed form that keeps what it learned."""
-    from scsave.method.predict import Vocabulary, predict_sets
-    from scsave.method.predict_levels import Predictor
-
     run = checkpoint_run(config.ckpt)
     method.restore(run if (run / "model.ckpt").is_file() else run / "checkpoints")
 
@@ -142,10 +137,6 @@ def predict_by(config: RunConfig, folder: Path, method: Any) -> None:
 
 def predict(config: RunConfig, folder: Path, model: Fitted) -> None:
     """Control cells under `target`, or under each of `perturbations`, and how far to trust that."""
-    from scsave.method.predict import predict, vocabulary
-    from scsave.method.predict_levels import Predictor
-    from scsave.method.respond import ROUTES, check_route
-
     route, info = config.route or next(iter(ROUTES)), model.info
     check_route(model, route)
     check_kind(config, info["perturbation"], sets=model.space is not None)
@@ -156,7 +147,7 @@ def predict(config: RunConfig, folder: Path, model: Fitted) -> None:
     known = vocabulary(model)
     roles = Roles(info["perturbation"], known.control, None, info["batch"], model.conditions, sets=True)
     control = control_cells(config, roles)
-    return write_sets(folder, predict(model, config.perturbations or [], control, config.seed, route))
+    return write_sets(folder, predict_each(model, config.perturbations or [], control, config.seed, route))
 
 
 def check_kind(config: RunConfig, key: str, sets: bool) -> None:
@@ -171,9 +162,6 @@ def check_kind(config: RunConfig, key: str, sets: bool) -> None:
 
 def levels(config: RunConfig, folder: Path, predictor: Predictor, roles: Roles) -> None:
     """The cells of `data.path` under `target`: `predictions.h5ad`, `per_gene.csv`, `trust.csv`, and in words."""
-    from scsave.method.predict_levels import GENES, predict_levels
-    from scsave.stats.expected import TRUST, said
-
     predictor.targets.asked(config.target)  # before a file is read
     control = control_cells(config, roles)
     donor = roles.batch or override_values("data").get("batch_key")
@@ -200,9 +188,6 @@ def levels(config: RunConfig, folder: Path, predictor: Predictor, roles: Roles) 
 
 def write_sets(folder: Path, cells: AnnData) -> None:
     """Predicted sets of genes: `predictions.h5ad`, `per_perturbation.csv`, and in words."""
-    from scsave.method.predict import SUMMARY
-    from scsave.stats.expected import said
-
     table = cells.uns[SUMMARY]
     path = written(folder / "predictions.h5ad", cells)
     write_text(folder / f"{SUMMARY}.csv", table.to_csv())
@@ -224,15 +209,12 @@ def integrate(config: RunConfig, folder: Path, model: Fitted) -> None:
     How the run read its data (or another option of the group that the command picks) is how the new file is read, and its
     `task.reference` holds unless the command says task=batch_correction.
     """
-    from scsave.data.read import rejoined
-    from scsave.method.integrate import check_head, describe, integrate
-
     check_head(model)
     run, given = stored(config), override_values("data")
     node = config.data if any(o.startswith("data=") for o in overrides()) else run["data"]
     task = config.task if any(o.startswith("task=") for o in overrides()) else run["task"]
     cells = new_cells(node, given, model.conditions, Path(config.paths.cache))
-    found = integrate(model, cells, task.get("reference"))
+    found = embed(model, cells, task.get("reference"))
     found.obs = rejoined(found.obs, Path(given["path"]))
     path = written(folder / "integrated.h5ad", found)
     print(f"{describe(model, cells, found)}: {path}")

@@ -17,6 +17,7 @@ from scsave.metrics.integration import IntegrationScorer
 from scsave.metrics.row import Metric
 from scsave.progress import phase
 from scsave.protocol import Context, Method, Outcome
+from scsave.stats.pca import fit_pca, softened
 from scsave.tasks.base import OneSplit
 
 log = logging.getLogger("scsave")
@@ -98,8 +99,6 @@ class BatchCorrection(OneSplit):
 
         A method that has components of its own keeps them.
         """
-        from scsave.stats.pca import fit_pca, softened
-
         cells = method.integrate(data, seed, reference=self.reference)
         if keys.COMPONENTS not in cells.obsm and cells.uns[keys.UNS].get(keys.CORRECTED, False):
             axes = softened(fit_pca(cells.X, self.n_components, seed), cells.X)

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -17,7 +17,9 @@ from scsave.data.perturbations import canonical_names, parse
 from scsave.data.splits.perturbation import CONTROL
 from scsave.errors import UserError
 from scsave.files import write_h5ad, write_text
+from scsave.metrics.genetic import GeneticScorer
 from scsave.metrics.registry import rows
+from scsave.metrics.response import split_control
 from scsave.metrics.row import Metric
 from scsave.metrics.technical import DEPTH, balanced, depth_factor
 from scsave.progress import each
@@ -27,9 +29,6 @@ from scsave.stats.resample import subsample
 from scsave.tasks import genetic_outcome
 from scsave.tasks.base import CounterfactualTask, Positive, reached
 from scsave.tasks.validation import validation_split
-
-if TYPE_CHECKING:
-    from scsave.metrics.genetic import GeneticScorer
 
 log = logging.getLogger("scsave")
 READ = "pcc_delta"  # the metric that the expected accuracy is of
@@ -48,9 +47,6 @@ class Problem:
 
 def problem(task: Genetic, context: Context) -> Problem:
     """The test perturbations of the split, held-out control cells halved. UserError where no test cell is perturbed."""
-    from scsave.metrics.genetic import GeneticScorer
-    from scsave.metrics.response import split_control
-
     data, columns, split = context.data, context.columns, context.split
     labels = canonical_labels(context)
     test = split.test

@@ -1,5 +1,6 @@
 """Which cells does task=perturbation hold out of a split, and which does a method start from to predict them?"""
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -59,6 +60,4 @@ def enough(halves: tuple[AnnData, AnnData], min_cells: int) -> list[AnnData]:
 
 def joined(cells: list[AnnData]) -> AnnData:
     """The predictions of both halves as one AnnData."""
-    import anndata as ad
-
     return ad.concat(cells, merge="same", uns_merge="first")

@@ -14,6 +14,7 @@ from scsave.data.targets import SEEN, Targets
 from scsave.errors import UserError
 from scsave.files import slug, whole_folder, write_h5ad
 from scsave.metrics.registry import rows
+from scsave.metrics.response import ResponseScorer
 from scsave.metrics.row import Metric
 from scsave.progress import each
 from scsave.protocol import Context, Method, Outcome
@@ -68,8 +69,6 @@ class Response(CounterfactualTask):
 
         `status` of the target in training; `space` of the distances, which all groups of a split share (None: the first).
         """
-        from scsave.metrics.response import ResponseScorer
-
         control, real, seen = held_cells(context.data, context.split, context.columns, kind, target)
         options = {"n_top_genes": self.n_top_genes, "n_components": self.n_components, "seed": context.seed}
         scorer = ResponseScorer(seen, control, real, **options, space=space)

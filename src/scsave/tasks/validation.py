@@ -1,11 +1,8 @@
 """What a sweep may optimise: scores on validation cells, or on training types held out in turn, never on test cells."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from anndata import AnnData
@@ -13,11 +10,12 @@ from anndata import AnnData
 from scsave import keys
 from scsave.data.splits.split import Split
 from scsave.errors import UserError, listed
+from scsave.metrics.response import change_scores, mean_scores, split_control
 from scsave.metrics.row import Metric
+from scsave.protocol import Context, Method, Task
 from scsave.stats.aggregate import mean_of
-
-if TYPE_CHECKING:
-    from scsave.protocol import Context, Method, Task
+from scsave.stats.moments import mean_expression
+from scsave.tasks.held_cells import targets_and_types
 
 FEWEST = 2  # cells that a score needs
 
@@ -61,10 +59,6 @@ def held_type_scores(context: Context, targets: list[str]) -> dict[str, float]:
     Means and changes of gene means in log1p space, averaged over types; changes crossed over halves of the control cells.
     For methods in closed form: networks would have to be trained anew for each type.
     """
-    from scsave.metrics.response import change_scores, mean_scores, split_control
-    from scsave.stats.moments import mean_expression
-    from scsave.tasks.held_cells import targets_and_types
-
     data, columns = context.data, context.columns
     level, kind = targets_and_types(data, columns)
     train = context.split.train
@@ -97,8 +91,6 @@ def refitted(context: Context, held: np.ndarray) -> Method:
 
 def mean_change(method: Method, control: AnnData, target: str, seed: int) -> np.ndarray:
     """Predicted change, (G,), of the mean of the control cells."""
-    from scsave.stats.moments import mean_expression
-
     if (change := getattr(method, "change_of", None)) is not None:
         return change(control, target)
     return mean_expression(method.respond(control, target, seed, method.routes[0])) - mean_expression(control)
