@@ -5,7 +5,6 @@ A block is `<!-- table: name -->` ... `<!-- end -->`; docs/results/tables.yaml s
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,32 +29,15 @@ SEEN_LINE = f"{SEEN} choices of this project were made with these cells in view"
 UNSEEN_LINE = "no choice of this project was made on these cells"
 
 
-@dataclass(frozen=True)
 class Docs:
     """The pages and records of a checkout."""
 
-    root: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.root / "docs" / "results"
-
-    @property
-    def package(self) -> Path:
-        return self.root / "src" / "scsave"
-
-    @property
-    def pages(self) -> list[Path]:
-        pages = [self.root / "README.md", *sorted((self.root / "docs").glob("*.md"))]
-        return [page for page in pages if page.is_file()]
-
-    @cached_property
-    def spec(self) -> dict[str, Any]:
-        return OmegaConf.to_container(OmegaConf.load(self.folder / SPEC), resolve=True)
-
-    @cached_property
-    def sources(self) -> dict[str, str]:
-        return hashes(self.package)
+    def __init__(self, root: Path):
+        self.root, self.folder, self.package = root, root / "docs" / "results", root / "src" / "scsave"
+        pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+        self.pages = [page for page in pages if page.is_file()]
+        self.spec = OmegaConf.to_container(OmegaConf.load(self.folder / SPEC), resolve=True)
+        self.sources = hashes(self.package)
 
     def record_of(self, name: str) -> Path:
         return self.folder / f"{name}.json"

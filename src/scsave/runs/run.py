@@ -34,7 +34,8 @@ from scsave.runs.record import device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, use
 from scsave.runs.sweep_end import done as done_in_sweep
 from scsave.runs.weights import CHECKPOINTS, SPLIT, file_as_it_was, fit_options, fitted, job_of, restored
-from scsave.tasks.validation import check_sweep_metric, loss, over_folds
+from scsave.stats.aggregate import means_of
+from scsave.tasks.validation import check_sweep_metric, loss
 
 log = logging.getLogger("scsave")
 # Of a run that is used again: what this call always decides, and what it decides where the command line names it.
@@ -153,7 +154,7 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     record |= identity(cfg, config, task, source) | {"folds": [name for name in done if name]}
     record |= {"command": asked, "folder": str(folder)}
     if optimised:
-        record["validation"] = over_folds([fold.outcome.validation for fold in done.values()])
+        record["validation"] = means_of([fold.outcome.validation for fold in done.values()])
     path = write_results(scores, outcome, record)
     finish(cfg, config, scores, outcome, record)
     print(made(scores))

@@ -18,7 +18,7 @@ from scsave.metrics.response import ResponseScorer
 from scsave.metrics.row import Metric
 from scsave.progress import each
 from scsave.protocol import Context, Method, Outcome
-from scsave.stats.aggregate import mean_of
+from scsave.stats.aggregate import means_of
 from scsave.stats.expected import TRUST, trust_table
 from scsave.tasks.base import CounterfactualTask, Positive, reached
 from scsave.tasks.held_cells import enough, held_cells, held_pairs, joined
@@ -131,9 +131,7 @@ class Response(CounterfactualTask):
             by_type = {}
             for outcome in (outcome for outcome in outcomes.values() if row in outcome.scores):
                 by_type |= {name: values for name, values in outcome.scores[row].items() if name != keys.ALL}
-            metrics = next(iter(by_type.values()))
-            everything = {metric: mean_of([v[metric] for v in by_type.values()]) for metric in metrics}
-            scores[row] = {keys.ALL: everything} | by_type
+            scores[row] = {keys.ALL: means_of(list(by_type.values()))} | by_type
         info = dict(first.info)
         for key in ("types", TRUST):
             info[key] = {name: found for outcome in outcomes.values() for name, found in outcome.info[key].items()}

@@ -13,7 +13,7 @@ from scsave.errors import UserError, listed
 from scsave.metrics.response import change_scores, mean_scores, split_control
 from scsave.metrics.row import Metric
 from scsave.protocol import Context, Method, Task
-from scsave.stats.aggregate import mean_of
+from scsave.stats.aggregate import means_of
 from scsave.stats.moments import mean_expression
 from scsave.tasks.held_cells import targets_and_types
 
@@ -26,11 +26,6 @@ def check_sweep_metric(name: str, task: Task, method: Method) -> Metric:
     if name not in known:
         raise UserError(f"sweep_metric={name}: task={task.name} has no such validation score; it has: {listed(known)}")
     return known[name]
-
-
-def over_folds(folds: list[dict[str, float]]) -> dict[str, float]:
-    """Each metric's mean over folds, or over other parts; NaN counts for none."""
-    return {name: mean_of([one[name] for one in folds]) for name in folds[0]}
 
 
 def loss(metric: Metric, scores: dict[str, float]) -> float:
@@ -77,7 +72,7 @@ def held_type_scores(context: Context, targets: list[str]) -> dict[str, float]:
             found.append(mean_scores(mean, after) | change_scores(mean - mean_expression(other), after - before))
     if len(found) < 2 * FEWEST:
         raise UserError("sweep_metric: fewer than two training cell types have cells under control and target")
-    return {name: mean_of([one[name] for one in found]) for name in found[0]}
+    return means_of(found)
 
 
 def refitted(context: Context, held: np.ndarray) -> Method:
