@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import anndata
 import numpy as np
@@ -88,12 +88,6 @@ class CountsWriter:
 
         self.file = h5py.File(path, "w")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.file.close()
-
     def append(self, rows: sp.csr_matrix) -> None:
         """Adds rows (n, G); every call with the same G."""
         if _COUNTS in self.file:
@@ -134,7 +128,8 @@ def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, 
         var, mapper = var.iloc[chosen], sp.csr_matrix(whole[:, chosen])
 
     kept, libraries = [np.empty(0, dtype=np.int64)], [np.empty(0)]
-    with CountsWriter(path) as writer:
+    writer = CountsWriter(path)
+    with writer.file:
         for rows, part in raw.chunks(matrix, keep, f"preparing {source.name}"):
             if source.normalised_by is not None:
                 part = undo_log1p(part, raw.obs, rows, source.normalised_by, where)

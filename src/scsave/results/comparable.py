@@ -1,6 +1,6 @@
 """Which runs may share a column of a table, and which settings tell their rows apart."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -69,7 +69,7 @@ def differing(flat: pd.DataFrame) -> list[str]:
     ]
 
 
-def told(one: pd.Series, shown: Sequence[str], keys: Sequence[str] = ()) -> str:
+def told(one: Mapping[str, Any] | pd.Series, shown: Sequence[str], keys: Sequence[str] = ()) -> str:
     """`block_size=1600, steps=5`: the values of `shown`, by the shortest names that tell them from the others of `keys`."""
     ends = {key: f".{key.removesuffix('._target_')}" for key in [*shown, *keys]}
     found = []
@@ -186,11 +186,7 @@ def settings(runs: pd.DataFrame) -> tuple[pd.Series, list[str]]:
             found[same.index] = same["experiment"]
         else:
             once = text.drop_duplicates()  # of values that as many variants have, the one of more runs
-            usual = once.agg(
-                lambda column, text=text: max(
-                    column, key=lambda value: (sum(column == value), sum(text[column.name] == value))
-                )
-            )
+            usual = {k: max(once[k], key=lambda v, k=k: (sum(once[k] == v), sum(text[k] == v))) for k in shown}
             departs = [[key for key in shown if one[key] != usual[key]] for _, one in text.iterrows()]
             lines = zip(departs, flat.iterrows(), strict=True)
             found[same.index] = [told(one, part, shown) for part, (_, one) in lines]

@@ -56,12 +56,12 @@ class CSV:
 
 @contextmanager
 def closing(logger: CSV, job: Job) -> Iterator[None]:
+    failed = True
     try:
         yield
-    except BaseException:
-        logger.close(job, failed=True)
-        raise
-    logger.close(job, failed=False)
+        failed = False
+    finally:
+        logger.close(job, failed)
 
 
 @dataclass(kw_only=True)

@@ -75,7 +75,7 @@ def one_line(error: Exception) -> str:
 def every_key() -> list[str]:
     """Keys of the config under the options that the command line picks, `training.lr` and the groups."""
     given = [(argument.partition("=")[0], argument) for argument in sys.argv[1:] if "," not in argument]
-    picks = [one for key, one in given if key.isidentifier() and (config_folder() / key).is_dir()]
+    picks = [one for key, one in given if key[:1].isalpha() and (config_folder() / key).is_dir()]
     try:
         cfg = compose(picks)
     except (HydraException, OmegaConfBaseException):
