@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from anndata import AnnData
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,7 +22,7 @@ from scsave.errors import UserError
 from scsave.files import FOLDS, RESULTS, read_json, relative, slug, sweep, write_text
 from scsave.keys import Columns
 from scsave.progress import phase, rank_zero, showing
-from scsave.protocol import Context, Method, Outcome, Task
+from scsave.protocol import Context, Outcome, Task
 from scsave.runs import naming
 from scsave.runs.config import RunConfig, validated
 from scsave.runs.console import made, print_results, progress_of
@@ -75,9 +74,8 @@ def check_data_named(given: list[str], default: str) -> None:
     """UserError where a file is named and no data set, lest it be read as the default one."""
     names = {argument.lstrip("+").partition("=")[0] for argument in given if argument != "data.path=null"}
     if "data.path" in names and not names & {"data", "experiment"}:
-        raise UserError(
-            f"data.path is given, but not whose it is: data=h5ad for a file of your own, data={default} for a copy of that set"
-        )
+        how = f"data=h5ad for a file of your own, data={default} for a copy of that set"
+        raise UserError(f"data.path is given, but not whose it is: {how}")
 
 
 def requeued(folder: Path) -> bool:
@@ -138,8 +136,9 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
             data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
             if number == len(folds):
                 del cells  # a large file's genes that were not chosen
-            places = folder / below, scores / below
-            fold = run_fold(cfg, config, task, copy.deepcopy(method), columns, data, split, *places, source.whole_obs)
+            fresh, where = copy.deepcopy(method), scores / below
+            context = Context(data, columns, split, fresh, where, config.seed, source.whole_obs)
+            fold = run_fold(cfg, config, task, context, folder / below)
         if fold is None:
             continue  # the other processes of a distributed run were there to train
         if name:
@@ -186,19 +185,9 @@ def folds_of(config: RunConfig, cells: AnnData, columns: Columns, folder: Path) 
     return strategy.folds(cells, columns) if hasattr(strategy, "folds") else {"": strategy}
 
 
-def run_fold(
-    cfg: DictConfig,
-    config: RunConfig,
-    task: Task,
-    method: Method,
-    columns: Columns,
-    data: AnnData,
-    split: Split,
-    folder: Path,
-    scores: Path,
-    whole_obs: Callable[[pd.DataFrame], pd.DataFrame],
-) -> Fold | None:
-    """One split, `data` having the genes chosen on its training cells: a method fitted, the task run. None if not rank 0."""
+def run_fold(cfg: DictConfig, config: RunConfig, task: Task, context: Context, folder: Path) -> Fold | None:
+    """One split, the data having the genes chosen on its training cells: fit the method, run the task. None if not rank 0."""
+    method, data, split, columns = context.method, context.data, context.split, context.columns
     analysis = config.analysis and build(config.analysis, "analysis")
     if analysis:
         analysis.check(method, task.parts(method), columns, data)
@@ -214,21 +203,13 @@ def run_fold(
         method.save(folder / CHECKPOINTS)
     if not rank_zero():
         return None
-    context = Context(data, columns, split, method, scores, config.seed, whole_obs)
     outcome = task.run(context)
     if analysis:
         analysis.run(context)
     if config.sweep_metric:
         outcome.validation = task.validate(context)
-    record = {
-        "method": method.name,
-        "split": split.name,
-        "split_hash": split.hash,
-        "cells": data.n_obs,
-        "genes": data.n_vars,
-        "cost": dict(method.cost),
-        "model": dict(method.info),
-    }
+    record = {"method": method.name, "split": split.name, "split_hash": split.hash}
+    record |= {"cells": data.n_obs, "genes": data.n_vars, "cost": dict(method.cost), "model": dict(method.info)}
     return Fold(outcome, record)
 
 
