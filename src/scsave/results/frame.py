@@ -12,6 +12,7 @@ import pandas as pd
 from scsave.errors import UserError
 from scsave.files import FOLDS, RESULTS
 
+Names = Sequence[str] | None
 SCHEMA = 1  # the one that scsave.runs.record writes
 HEADLINE = "headline"  # the protocol of a task that has no others
 TEXTS = ("task", "registry", "data", "method", "split", "split_hash", "config_hash")
@@ -136,10 +137,7 @@ def owns(method: str, row: str) -> bool:
 
 
 def values(
-    runs: pd.DataFrame,
-    protocol: str | None = None,
-    groups: Sequence[str] | None = None,
-    metrics: Sequence[str] | None = None,
+    runs: pd.DataFrame, protocol: str | None = None, groups: Names = None, metrics: Names = None
 ) -> pd.DataFrame:
     """One line a score: run (its path), row, own, group, protocol, metric, value, low and high (bootstrap interval).
 

@@ -20,7 +20,7 @@ from scsave.progress import each
 from scsave.protocol import Context, Method, Outcome
 from scsave.stats.aggregate import means_of
 from scsave.stats.expected import TRUST, trust_table
-from scsave.tasks.base import CounterfactualTask, Positive, reached
+from scsave.tasks.base import CounterfactualTask, Positive, Rows, reached
 from scsave.tasks.held_cells import enough, held_cells, held_pairs, joined
 from scsave.tasks.validation import held_type_scores
 
@@ -56,14 +56,7 @@ class Response(CounterfactualTask):
         return self.merge(outcomes, context.folder) if len(outcomes) > 1 else next(iter(outcomes.values()))
 
     def run_group(
-        self,
-        context: Context,
-        name: str,
-        kind: str,
-        target: str,
-        status: str,
-        methods: dict[str, tuple[Method, str]],
-        space: Any,
+        self, context: Context, name: str, kind: str, target: str, status: str, methods: Rows, space: Any
     ) -> tuple[Outcome, Any]:
         """Predict and score one group; cells of the headline go to `predictions/<name>.h5ad`, other routes beside.
 
