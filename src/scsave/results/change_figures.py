@@ -15,8 +15,8 @@ from scsave.files import FOLDS, slug
 from scsave.metrics.registry import rows as registry_rows
 from scsave.results import cell_figures as pictures
 from scsave.results import style
-from scsave.results.frame import owns, weights_folder
-from scsave.results.tables import CEILING, ORDER, SHOWN, role
+from scsave.results.frame import weights_folder
+from scsave.results.tables import CEILING, SHOWN, role, scores_of
 from scsave.stats.expected import SHARE, TRUST
 
 SHOWN_CELLS = 600  # of a part of a cell type
@@ -64,13 +64,6 @@ def draw_trust(path: Path, run: pd.Series) -> list[Path]:
     ax.set(xlabel="change-PCC", title=f"{run['method']}: the interval holds {inside.sum()} of {len(found)}")
     style.legend_below(fig, [ax])
     return [style.save(fig, path)]
-
-
-def scores_of(run: pd.Series) -> dict[str, dict[str, dict[str, float]]]:
-    """row -> group -> metric in the headline protocol: the run's own rows before those that they are read against."""
-    scores = run["scores"][run["headline"]]
-    order = sorted(scores, key=lambda row: (not owns(run["method"], row), ORDER.index(role(row))))
-    return {row: scores[row] for row in order}
 
 
 def draw_type(

@@ -18,7 +18,7 @@ from scsave.metrics.row import PROTOCOLS, Metric
 from scsave.metrics.technical import DEPTH, apart
 from scsave.results.comparable import MOST_KEYS, agree, comparable, settings, several
 from scsave.results.costs import UNRANKED_COLUMNS, cost_rows, cost_values, depth_of
-from scsave.results.frame import values
+from scsave.results.frame import owns, values
 from scsave.results.paper import Reported, place
 
 FLOOR, AGAIN, CEILING, NO_SKILL, REPORTED = "noise floor", "training cells again", "ceiling", "no skill", "the paper's"
@@ -39,6 +39,13 @@ SHOWN = {
 def role(row: str) -> str:
     """What a row is for; "" for a method. Variants of a row have its role."""
     return ROLES.get(row.split(" (")[0], "")
+
+
+def scores_of(run: pd.Series) -> dict[str, dict[str, dict[str, float]]]:
+    """row -> group -> metric in the headline protocol: the run's own rows before those that they are read against."""
+    scores = run["scores"][run["headline"]]
+    order = sorted(scores, key=lambda row: (not owns(run["method"], row), ORDER.index(role(row))))
+    return {row: scores[row] for row in order}
 
 
 class Column(NamedTuple):

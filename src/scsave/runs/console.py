@@ -16,7 +16,7 @@ from scsave.progress import BARS, PLAIN, SILENT, terminal
 from scsave.protocol import Scores
 from scsave.results.frame import read
 from scsave.results.table_text import in_short, title
-from scsave.results.tables import make_table
+from scsave.results.tables import make_table, scores_of
 from scsave.stats.expected import SHARE, TRUST, said
 
 
@@ -64,7 +64,7 @@ def print_results(results: Path) -> None:
     """
     runs = read([results])
     run = runs.iloc[0]
-    print_scores(run["scores"][run["headline"]], run["registry"], f"{run['task']} on {run['data']}, seed {run['seed']}")
+    print_scores(scores_of(run), run["registry"], f"{run['task']} on {run['data']}, seed {run['seed']}")
     print_trust(run["info"].get(TRUST, {}))
     if said := in_short(make_table(runs, group=[keys.ALL]), run["method"]):
         print(f"verdict: {said}")
