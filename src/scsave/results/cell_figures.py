@@ -16,6 +16,7 @@ from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.keys import Columns
 from scsave.results.style import GREY, MARKERS, panels, save
+from scsave.stats.moments import moments
 from scsave.threads import own_threads
 
 MAX_CELLS, MAX_LEVELS = 5000, 20  # cells of a part, levels that a legend names
@@ -49,13 +50,6 @@ def sample_cells(data: AnnData, n: int = MAX_CELLS, seed: int = 0) -> AnnData:
     return data[np.sort(np.random.default_rng(seed).permutation(data.n_obs)[:n])]
 
 
-def variance(cells: AnnData) -> np.ndarray:
-    """Of each gene over the cells, (G,)."""
-    from sklearn.utils.sparsefuncs import mean_variance_axis
-
-    return mean_variance_axis(cells.X.tocsr(), axis=0)[1] if hasattr(cells.X, "tocsr") else np.var(cells.X, axis=0)
-
-
 def joint_umap(parts: Mapping[str, AnnData], columns: Sequence[str] = (), n_genes: int = 2000) -> AnnData:
     """All parts on one UMAP, in random order so that none hides another; `obs["cells"]` names each cell's part.
 
@@ -65,7 +59,7 @@ def joint_umap(parts: Mapping[str, AnnData], columns: Sequence[str] = (), n_gene
 
     parts = {name: AnnData(part.X, part.obs[[*columns]].astype(str), part.var[[]]) for name, part in parts.items()}
     joint = anndata.concat(parts, label="cells", index_unique="-")
-    genes = np.sort(np.argsort(-variance(joint), kind="stable")[:n_genes])
+    genes = np.sort(np.argsort(-moments(joint.X).variance, kind="stable")[:n_genes])
     joint = joint[np.random.default_rng(0).permutation(joint.n_obs), genes].copy()
     sc.pp.pca(joint, n_comps=min(30, *(size - 1 for size in joint.shape)))
     return place(joint, "X_pca")
@@ -144,7 +138,7 @@ def marker_genes(cells: AnnData, key: str | None, n: int = 5) -> dict[str, str]:
     sizes = names.value_counts()
     levels = list(sizes[sizes > 1].index)
     if len(levels) < 2:
-        return dict.fromkeys(cells.var_names[np.argsort(-variance(cells), kind="stable")[:n]], "")
+        return dict.fromkeys(cells.var_names[np.argsort(-moments(cells.X).variance, kind="stable")[:n]], "")
     obs = pd.DataFrame({"level": names.astype("category")})
     told = AnnData(cells.X, obs, cells.var[[]], uns={"log1p": {"base": None}})
     sc.tl.rank_genes_groups(told, "level", groups=levels, method="t-test")

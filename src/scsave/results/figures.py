@@ -14,6 +14,7 @@ from scsave.results import cell_figures as pictures
 from scsave.results.change_figures import genetic, response
 from scsave.results.frame import read, weights_folder
 from scsave.results.style import GENERATED, REAL, figure, legend_below, level_colors, panels, save
+from scsave.stats.moments import moments
 
 SHOWN_CELLS = 4000  # of an embedding
 MOST_NAMED = 24  # blocks whose names have room
@@ -66,13 +67,8 @@ def umap_by_condition(path: Path, real: AnnData, generated: AnnData, shown: Sequ
 
 def gene_statistics(path: Path, real: AnnData, generated: AnnData) -> Path:
     """Each gene's mean, variance and share of zeros, generated against real."""
-    from sklearn.utils.sparsefuncs import mean_variance_axis
-
     fig, axes = panels(3, width=2.4, height=2.6, wrap=3)
-    found = [
-        (*mean_variance_axis(x, axis=0), 1 - x.getnnz(axis=0) / x.shape[0])
-        for x in (real.X.tocsr(), generated.X.tocsr())
-    ]
+    found = [(x.mean, x.variance, 1 - x.positive) for x in (moments(real.X), moments(generated.X))]
     for ax, name, a, b in zip(axes, ("mean of log1p", "variance of log1p", "share of zeros"), *found, strict=True):
         ax.axline((0, 0), slope=1, color="0.7", lw=1, zorder=0)
         ax.scatter(a, b, s=5, c=GENERATED, alpha=0.6, linewidths=0)

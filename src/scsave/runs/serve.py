@@ -116,19 +116,17 @@ def predict_by(config: RunConfig, folder: Path, method: Any) -> None:
     """`mode=predict` by a method in closed form that keeps what it learned."""
     run = checkpoint_run(config.ckpt)
     method.restore(run if (run / "model.ckpt").is_file() else run / "checkpoints")
-
     if getattr(method, "space", None) is not None:
-
-        def respond_to(name: str, start: AnnData, seed: int) -> AnnData:
-            return method.respond(start, name, seed)
-
         check_kind(config, method.key, sets=True)
         known = Vocabulary(method.space, method.genes, method.seen, method.sets, method.control, method.weighted)
         control = control_cells(config, Roles(method.key, method.control, sets=True))
         control = method.control_cells if control is None else control
-        known_trust = partial(method.trust, None)
-        asked = config.perturbations or []
-        return write_sets(folder, predict_sets(known, respond_to, asked, control, config.seed, known_trust))
+        asked, trust = config.perturbations or [], partial(method.trust, None)
+
+        def respond(name: str, start: AnnData, seed: int) -> AnnData:
+            return method.respond(start, name, seed)
+
+        return write_sets(folder, predict_sets(known, respond, asked, control, config.seed, trust))
     check_kind(config, method.key, sets=False)
     predictor = Predictor(method.genes, method.targets, method.type_key, method.respond, method.change_of, method.trust)
     roles = Roles(method.key, method.control, method.type_key, unread=tuple(method.further))
