@@ -230,7 +230,7 @@ def _protocol(runs: pd.DataFrame, asked: str | None) -> str:
     if asked is None and len(heads) > 1:
         raise UserError(f"the runs have several headline protocols ({', '.join(sorted(heads))}): give --protocol")
     if asked is not None and "," in asked:
-        raise UserError(f"--protocol {asked}: numbers of two protocols can't stand in one column; make two tables")
+        raise UserError(f"--protocol {asked}: a column has one protocol; make two tables")
     if asked is not None and asked not in known:
         raise UserError(f"--protocol {asked}: none of the runs has it; they have: {', '.join(known)}")
     return asked or heads[0]
