@@ -80,7 +80,7 @@ docs: $(STAMP)  ## render every table of README.md and docs/*.md from the record
 	$(BIN)/python scripts/make_docs.py
 
 api: $(STAMP)  ## docs/api.md from the docstrings of the public interface
-	$(BIN)/python scripts/make_api.py
+	$(BIN)/python scripts/make_docs.py --api
 
 BIN_ABOVE = $(CURDIR)/$(BIN)
 tutorials: $(STAMP)  ## run docs/tutorials and keep the outputs in the notebooks; ONLY=augment runs one

@@ -5,8 +5,7 @@ python scripts/bench.py [--only step sampling] [--device cuda] [--out outputs/be
   step       a step of each stage against its own matrix products, at 2,000 and 10,904 genes
   sampling   cells a second by solver, and of decoding alone
   demo       `python train.py`, whole, against its limits
-  growth     train.py on 20,000, 80,000 and 320,000 simulated cells, each stage cut to 20 steps: seconds, memory
-  million    the same on a million cells, where it is named
+  growth     train.py on 20,000, 80,000 and 320,000 simulated cells, 20 steps a stage; `million`, where named: on so many
 Seconds are of one CPU thread, so that other work on the machine does not count; of a clock with --device cuda.
 """
 
@@ -18,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,8 @@ class Bench:
     def __init__(self, overrides: list[str], device: str, genes: int, block: int, n: int = 128):
         self.device, nodes = device, plain(compose(overrides))["method"]
         self.plan = build(nodes["training"], "training")
-        names = pd.Index([f"cell{i}" for i in range(n)])
-        self.obs = pd.DataFrame(
-            {name: [f"{name}{i % 10}" for i in range(n)] for name in ("type", "batch")}, index=names
-        )
+        levels = {name: [f"{name}{i % 10}" for i in range(n)] for name in ("type", "batch")}
+        self.obs = pd.DataFrame(levels, index=[f"cell{i}" for i in range(n)])
         blocks = GeneBlocks(tuple(f"g{i}" for i in range(genes)), np.arange(genes) % -(-genes // block), "bench", {})
         conditions = Conditions.fit(self.obs, list(self.obs))
         self.model = Fitted.assemble(nodes, blocks, conditions, list(self.obs), None, seed=0).to(device)
@@ -110,9 +108,9 @@ class Products(TorchDispatchMode):
         self.calls: list[Callable[[], Any]] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func in PRODUCTS:
-            self.calls.append(lambda: func(*args, **(kwargs or {})))
-        return func(*args, **(kwargs or {}))
+        call = partial(func, *args, **(kwargs or {}))
+        self.calls += [call] * (func in PRODUCTS)
+        return call()
 
     def again(self) -> None:
         for call in self.calls:
@@ -180,11 +178,8 @@ def growth(overrides: list[str], device: str, sizes: tuple[int, ...] = (20_000, 
         yield f"{cells:,} cells", {name: cost[name] for name in kept if cost.get(name) is not None}
 
 
-def million(overrides: list[str], device: str) -> Rows:
-    yield from growth(overrides, device, (1_000_000,))
-
-
-SECTIONS = {one.__name__: one for one in (attention, step, sampling, demo, growth, million)}
+SECTIONS = {one.__name__: one for one in (attention, step, sampling, demo, growth)}
+SECTIONS["million"] = partial(growth, sizes=(1_000_000,))
 
 
 def main() -> None:
@@ -200,9 +195,7 @@ def main() -> None:
     for section in asked.only:
         for name, row in SECTIONS[section](asked.overrides, asked.device):
             record.setdefault(section, {})[name] = row
-            shown = (
-                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
-            )
+            shown = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()]
             print(f"{section:10s} {name:26s}", *shown, sep="  ", flush=True)
             write_json(asked.out, record)  # after every row: one that is stopped keeps what it has
 

@@ -58,10 +58,8 @@ def chosen_genes(org: Path, direct: pd.DataFrame) -> pd.DataFrame:
     coding = genes["gene_type"] == "protein-coding"
     receptor = genes["gene_name"].str.contains(IMMUNE_RECEPTOR) & (genes["gene_type"] == "other")
     named = coding & ~genes["symbol"].str.match(r"LOC\d+$")
-    kept = genes[genes.index.isin(direct["_id"]) | named | receptor].copy()
-    kept["other"] = kept["gene_type"] != "protein-coding"  # of one symbol: the coding gene
-    kept = kept.sort_values("other", kind="stable").drop_duplicates("symbol")
-    return kept.sort_values("symbol")
+    kept = genes.assign(other=~coding)[genes.index.isin(direct["_id"]) | named | receptor]
+    return kept.sort_values("other", kind="stable").drop_duplicates("symbol").sort_values("symbol")  # the coding gene
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -87,7 +85,7 @@ def encode_genes(genes: pd.DataFrame, direct: pd.DataFrame, titles: pd.Series) -
 
 def names_table(org: Path, genes: pd.DataFrame) -> pd.DataFrame:
     """symbol, name, ensembl, aliases of each gene; the last two joined by `|`."""
-    names = pd.DataFrame({"symbol": genes["symbol"], "name": genes["gene_name"]})
+    names = genes[["symbol", "gene_name"]].rename(columns={"gene_name": "name"})
     alias = "SELECT a._id, alias_symbol FROM alias a JOIN gene_info i ON a._id = i._id WHERE alias_symbol != symbol"
     for column, query in (("ensembl", "SELECT _id, ensembl_id FROM ensembl"), ("aliases", alias)):
         rows = table(org, query).set_axis(["_id", "value"], axis=1).drop_duplicates()
@@ -102,8 +100,7 @@ def go_sets(org: Path, genes: pd.DataFrame, titles: pd.Series) -> SetTable:
     rows = rows[rows.groupby("go_id")["_id"].transform("size").between(*SET_SIZES)]
     set_codes, sets = pd.factorize(rows["go_id"], sort=True)
     gene_codes, symbols = pd.factorize(rows["_id"].map(genes["symbol"]), sort=True)
-    shape = len(sets), len(symbols)
-    member = sparse.csr_array((np.ones(len(rows), dtype=bool), (set_codes, gene_codes)), shape=shape)
+    member = sparse.csr_array((np.ones(len(rows), dtype=bool), (set_codes, gene_codes)), (len(sets), len(symbols)))
     return SetTable(tuple(symbols), tuple(sets), tuple(titles[sets]), member, "GO")
 
 

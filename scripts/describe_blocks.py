@@ -8,10 +8,16 @@ import argparse
 import sys
 from pathlib import Path
 
+import pandas as pd
+
+from scsave.blocking import describe
+from scsave.blocking.schemes import BlockingContext
 from scsave.components import build
 from scsave.compose import compose, plain
+from scsave.data.preprocess import select_genes
 from scsave.errors import UserError
 from scsave.files import write_json
+from scsave.genes.sets import GeneSets
 from scsave.runs.main import entry, register_resolvers
 
 MOST_BLOCKS = 1000  # that are described one by one
@@ -19,13 +25,6 @@ MOST_BLOCKS = 1000  # that are described one by one
 
 def run(arguments: list[str]) -> None:
     """Writes blocks.csv, enriched.csv, blocks.json and summary.json, and prints the tables."""
-    import pandas as pd
-
-    from scsave.blocking import describe
-    from scsave.blocking.schemes import BlockingContext
-    from scsave.data.preprocess import select_genes
-    from scsave.genes.sets import GeneSets
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="as for train.py, e.g. blocking=semantic data=pbmc68k")
     parser.add_argument("--against", nargs="*", default=["random"], help="schemes to compare with (default: random)")
@@ -47,8 +46,8 @@ def run(arguments: list[str]) -> None:
     if (most := max(one.n_blocks for one in blocks)) > MOST_BLOCKS:
         raise UserError(f"{most} blocks are too many to describe one by one; ask for at most {MOST_BLOCKS}")
     tables = [describe.describe(one, *known) for one in blocks]
-    rows = [describe.summary(table, one) | {"ari": describe.agreement(blocks[0], one)}
-            for (table, _), one in zip(tables, blocks, strict=True)]  # fmt: skip
+    pairs = zip(tables, blocks, strict=True)
+    rows = [describe.summary(table, one) | {"ari": describe.agreement(blocks[0], one)} for (table, _), one in pairs]
     table, enriched = tables[0]
     options.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out / "blocks.csv")

@@ -6,17 +6,20 @@ cells: what generation runs left, as the run itself draws it. integrated: UMAPs 
 groups: what perturbation runs left. What has no runs is skipped, and named (docs/tables.md).
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from make_tables import parser, words
 from scsave.errors import UserError
 from scsave.files import slug
 from scsave.results.comparable import question
+from scsave.results.figures import draw_integrated, draw_run
 from scsave.results.frame import read
+from scsave.results.style import formats
+from scsave.results.sweeps import SWEEPS, draw_sweep, draw_time
 from scsave.runs.main import entry
 
 FILTERS = ("task", "data", "method", "experiment")
@@ -51,9 +54,6 @@ def attempts(each: Iterable[tuple[Callable, Path, object]]) -> list[Path]:
 
 
 def draw(name: str, out: Path, runs: pd.DataFrame) -> list[Path]:
-    from scsave.results.figures import draw_integrated, draw_run
-    from scsave.results.sweeps import SWEEPS, draw_sweep, draw_time
-
     if name in SWEEPS:
         return draw_sweep(out, name, SWEEPS[name], runs)
     if name == "training_time":
@@ -65,35 +65,19 @@ def draw(name: str, out: Path, runs: pd.DataFrame) -> list[Path]:
         groups = same.groupby(question(same).map(repr).agg("\n".join, axis=1), sort=False)
         return attempts((draw_integrated, out / f"cells_{slug(g['data'].iloc[0])}_integrated", g) for _, g in groups)
     key = ["data", "split", "method"] if name == "cells" else ["data", "experiment", "method"]
-    each = (
-        [run for _, run in first_of(same, "trained" if name == "cells" else "older", key).iterrows()]
-        if len(same)
-        else []
-    )
-    return attempts((draw_run, Path(run["path"]).parent, out / f"{name}_{name_of(run)}") for run in each)
-
-
-def words(text: str) -> list[str]:
-    return [word for word in text.split(",") if word]
+    each = first_of(same, "trained" if name == "cells" else "older", key).iterrows() if len(same) else ()
+    return attempts((draw_run, Path(run["path"]).parent, out / f"{name}_{name_of(run)}") for _, run in each)
 
 
 def run(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("folders", nargs="*", type=Path, default=[Path("outputs")], help="folders with runs (default: outputs)")
-    add("--only", type=words, help="names of figures (above); all without it")
-    for key in FILTERS:
-        add(f"--{key}", type=words, help=f"{key}s; * and ? are wildcards")
-    add("--out", type=Path, default=Path("outputs/figures"), help="folder (default: outputs/figures)")
-    options = parser.parse_args(arguments)
+    found = parser(__doc__, FILTERS)
+    found.add_argument("--only", type=words, help="names of figures (above); all without it")
+    found.add_argument("--out", type=Path, default=Path("outputs/figures"), help="folder (default: outputs/figures)")
+    options = found.parse_args(arguments)
     runs = read(options.folders, **{key: getattr(options, key) for key in FILTERS})
     if runs.empty:
-        raise UserError(
-            f"{', '.join(map(str, options.folders))}: no fitting results.json there; run python train.py first"
-        )
-    from scsave.results.style import formats
-    from scsave.results.sweeps import SWEEPS
-
+        where = ", ".join(map(str, options.folders))
+        raise UserError(f"{where}: no fitting results.json there; run python train.py first")
     known = {name: f"runs that differ in {one.key} alone" for name, one in SWEEPS.items()} | NEEDS
     if lost := [name for name in options.only or [] if name not in known]:
         raise UserError(f"--only {','.join(lost)}: no such figure; there are: {', '.join(known)}")

@@ -22,15 +22,10 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, help="the page (default: report.html in the first folder)")
     options = parser.parse_args(arguments)
     folders, damaged = [Path(folder) for folder in options.folders], []
-    content = Content(
-        runs=read(folders, damaged=damaged),
-        jobs=read_jobs(folders, damaged),
-        made=datetime.now(UTC),
-        root=Path.cwd(),
-        damaged=damaged,
-        figures=sorted(path for folder in folders for path in (folder / "figures").rglob("*.png")),
-        command=" ".join(["python scripts/make_report.py", *map(str, options.folders)]),
-    )
+    runs, jobs = read(folders, damaged=damaged), read_jobs(folders, damaged)
+    figures = sorted(path for folder in folders for path in (folder / "figures").rglob("*.png"))
+    command = " ".join(["python scripts/make_report.py", *options.folders])
+    content = Content(runs, jobs, datetime.now(UTC), Path.cwd(), damaged, figures, command)
     out, text = options.out or folders[0] / "report.html", page(content)
     write_text(out, text)
     print(f"{len(content.runs)} runs, {len(damaged)} files that can't be read, {len(text) / 2**20:.1f} MB: {out}")

@@ -24,19 +24,22 @@ FILTERS = ("task", "data", "method", "experiment", "seed")
 
 
 def words(text: str) -> list[str]:
-    """`a,b` as a list."""
     return [word for word in text.split(",") if word]
 
 
-def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(about: str, filters: tuple[str, ...]) -> argparse.ArgumentParser:
+    """What every script takes that reads results: folders, and which of the runs there."""
+    found = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    outputs = [Path("outputs")]
+    found.add_argument("folders", nargs="*", type=Path, default=outputs, help="folders with runs (default: outputs)")
+    for key in filters:
+        found.add_argument(f"--{key}", type=words, help=f"{key}s, with commas between; * and ? are wildcards")
+    return found
+
+
+def run(arguments: list[str]) -> None:
+    found = parser(__doc__, FILTERS)
     add = found.add_argument
-    add("folders", nargs="*", type=Path, default=[Path("outputs")], help="folders with runs (default: outputs)")
-    add("--task", type=words, help="tasks (generation, batch_correction, perturbation)")
-    add("--data", type=words, help="data sets; * and ? are wildcards here and below")
-    add("--method", type=words, help="methods: save, or baselines; reference rows come along")
-    add("--experiment", type=words, help="experiment_name of the runs; all that fit are one table")
-    add("--seed", type=words, help="seeds, 0,1,2")
     add("--together", action="store_true", help="one table a task, whatever the experiments")
     add("--metrics", type=words, help="names of metric registry rows, in order, or all")
     add("--protocol", help="neutral (default), cfgen or cfgen_legacy: one for the whole table")
@@ -46,11 +49,7 @@ def parser() -> argparse.ArgumentParser:
     add("--format", type=words, default=list(FORMATS), help=f"of {','.join(FORMATS)} (default: all)")
     add("--name", help="file name without ending, for a single table")
     add("--out", type=Path, help="folder for the files; without it, Markdown is printed")
-    return found
-
-
-def run(arguments: list[str]) -> None:
-    options = parser().parse_args(arguments)
+    options = found.parse_args(arguments)
     if lost := [name for name in options.format if name not in FORMATS]:
         raise UserError(f"--format {','.join(lost)}: unknown; there are: {', '.join(FORMATS)}")
     if options.seed and not all(seed.isdigit() for seed in options.seed):
@@ -62,18 +61,13 @@ def run(arguments: list[str]) -> None:
         if chosen[key]:
             gaps = gaps[[any(fnmatchcase(value, pattern) for pattern in chosen[key]) for value in gaps[key]]]
     if runs.empty and gaps.empty:
-        raise UserError(
-            f"{', '.join(map(str, options.folders))}: no {'fitting ' * any(chosen.values())}results.json there; run "
-            "python train.py first"
-        )
+        where, fitting = ", ".join(map(str, options.folders)), "fitting " * any(chosen.values())
+        raise UserError(f"{where}: no {fitting}results.json there; run python train.py first")
     tables = dict(list(runs.groupby("registry"))) if options.together or options.experiment else plan(runs)
     if options.name and len(tables) > 1:
-        raise UserError(
-            f"--name {options.name}: there are {len(tables)} tables ({', '.join(tables)}); choose one of them"
-        )
+        raise UserError(f"--name {options.name}: of {len(tables)} tables ({', '.join(tables)}); choose one of them")
     settings = {"metrics": options.metrics, "protocol": options.protocol, "group": options.group}
-    written: list[Path] = []
-    placed: list[int] = []
+    written, placed = list[Path](), list[int]()
     for name, same in tables.items():
         table = make_table(same, **settings, costs=options.cost, strict=options.strict)
         missing = gaps[belongs(gaps, name, same)]
@@ -104,11 +98,8 @@ def belongs(gaps: pd.DataFrame, name: str, same: pd.DataFrame) -> pd.Series:
     folders = gaps["experiment"].map(folder_of)
     if name == registry:  # a table across experiments: of those that it has
         return (gaps["task"] == task) & folders.isin(same["experiment"].fillna("").map(folder_of))
-    named = [
-        name in (table_name(e, registry), table_name(f, registry))
-        for e, f in zip(gaps["experiment"], folders, strict=True)
-    ]
-    return (gaps["task"] == task) & pd.Series(named, index=gaps.index, dtype=bool)
+    named = [one.map(lambda of: table_name(of, registry) == name) for one in (gaps["experiment"], folders)]
+    return (gaps["task"] == task) & (named[0] | named[1])
 
 
 if __name__ == "__main__":

@@ -6,15 +6,23 @@ python scripts/prepare_data.py data=all
 Any other setting of configs/train.yaml can be overridden the same way.
 """
 
+import argparse
 import sys
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from scsave.components import build
 from scsave.compose import compose, config_folder
-from scsave.errors import UserError
+from scsave.data.describe import file_summary, split_summary, summary
+from scsave.data.perturbations import parse
+from scsave.data.read import open_cells
+from scsave.data.targets import with_targets
+from scsave.errors import UserError, listed
+from scsave.keys import GENE_ID
 from scsave.runs.main import entry, register_resolvers
 
 ALL, NEED_A_PATH = "data=all", {"h5ad", "perturbseq_h5ad"}
@@ -25,19 +33,14 @@ def prepare(overrides: list[str], info: bool) -> None:
     config = OmegaConf.to_container(compose(overrides), resolve=True)
     node = config["data"]
     if info and node["path"] and not (node["conditions"] or node["perturbation_key"]):
-        from scsave.data.describe import file_summary
-        from scsave.data.read import open_cells
-
         with open_cells(Path(node["path"])) as raw:
-            return show(file_summary(raw, node["path"]))
+            show(file_summary(raw, node["path"]))
+        return
     cache = Path(config["paths"]["cache"])
     source = build(node, "data").fitted(cache)
     data = source.load(cache)
     print(f"{source.name}: {data.n_obs:,} cells x {data.n_vars:,} genes, ready in {cache}")
     if info:
-        from scsave.data.describe import split_summary, summary
-        from scsave.data.targets import with_targets
-
         rows, columns = summary(data, source), with_targets(source.roles, data.obs)
         for name, more in (
             ("genes with a vector", lambda: coverage(config, data, source)),
@@ -48,14 +51,10 @@ def prepare(overrides: list[str], info: bool) -> None:
             except UserError as error:  # said, and the rest shown all the same
                 rows[name] = str(error)
         show(rows)
-    return None
 
 
 def coverage(config: dict[str, Any], data: Any, source: Any) -> dict[str, str]:
     """How many genes, and how many perturbed genes, have a vector in the source that semantic blocks would use."""
-    from scsave.data.perturbations import parse
-    from scsave.keys import GENE_ID
-
     vectors = build(config["vectors"], "vectors").bind(data).load()
     gene_ids = list(data.var[GENE_ID]) if GENE_ID in data.var else None
     found = vectors.coverage(list(data.var_names), source.organism, gene_ids)
@@ -66,30 +65,24 @@ def coverage(config: dict[str, Any], data: Any, source: Any) -> dict[str, str]:
         perturbed = sorted({gene for label in labels for gene in parse(label, source.control)})
         known = vectors.lookup(perturbed, source.organism)[1]
         lost = [gene for gene, has in zip(perturbed, known, strict=True) if not has]
-        without = f"; without: {', '.join(lost[:10])}" if lost else ""
-        rows["perturbed genes with a vector"] = f"{known.sum()} of {len(known)}{without}"
+        rows["perturbed genes with a vector"] = f"{known.sum()} of {len(known)}; without: {listed(lost, 10)}"
     return rows
 
 
 def show(rows: dict[str, str]) -> None:
     """Two columns, the second wrapped."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
+    first = max(map(len, rows)) + 2
+    look = {"subsequent_indent": " " * first, "break_on_hyphens": False, "break_long_words": False}
     for name, text in rows.items():
-        table.add_row(name, text)
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False).print(table)
+        print(fill(text, get_terminal_size((140, 0)).columns, initial_indent=name.ljust(first), **look))
 
 
 def main() -> None:
-    overrides = [arg for arg in sys.argv[1:] if arg not in ("--info", "info=true")]
-    if "-h" in overrides or "--help" in overrides:
-        print(__doc__)
-        return
-    info = len(overrides) < len(sys.argv) - 1
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="as for train.py, or a file")
+    parser.add_argument("--info", action="store_true", help="print what is in it")
+    options = parser.parse_intermixed_args()
+    overrides, info = options.overrides, options.info
     if files := [arg for arg in overrides if "=" not in arg]:
         overrides = ["data=h5ad", f"data.path='{files[0]}'", *(arg for arg in overrides if "=" in arg)]
     if ALL not in overrides:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-def parsed() -> argparse.Namespace:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="+", help="folders of configs/experiment, or patterns like 'paper/pbmc*'")
     parser.add_argument("--outputs", default="outputs", help="where runs and state go")
@@ -34,18 +34,13 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", default="1", help="of each job (default 1)")
     parser.add_argument("--dry", action="store_true", help="list what would run and run nothing")
     parser.add_argument("--retry", action="store_true", help="run failed jobs again")
-    return parser.parse_args()
-
-
-def main() -> None:
-    options = parsed()
+    options = parser.parse_args()
     os.chdir(ROOT)  # paths of the configs are relative to the repository
     os.environ.update(dict.fromkeys(THREADS, options.threads))
-    more = [] if options.outputs == "outputs" else [f"paths.outputs={options.outputs}"]
+    more = [f"paths.outputs={options.outputs}"] * (options.outputs != "outputs")
     more += [f"paths.data={os.path.normpath(options.data)}"] if options.data else []
-    more += [f"hydra/launcher={options.launcher}"] if options.launcher else []
-    more += ["hydra.launcher.n_jobs=1"] if options.launcher == "joblib" else []
-    more += options.more
+    more += [f"hydra/launcher={options.launcher}"] * bool(options.launcher)
+    more += ["hydra.launcher.n_jobs=1"] * (options.launcher == "joblib") + options.more
     if not options.seeds.replace(",", "").isdigit():
         raise UserError(f"--seeds {options.seeds}: expected numbers with commas between them, like 0,1,2")
     seeds = [int(seed) for seed in options.seeds.split(",") if seed]

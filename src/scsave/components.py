@@ -9,14 +9,13 @@ import importlib
 import inspect
 import typing
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
 import pydantic
 
 from scsave.compose import config_folder
-from scsave.errors import UserError
+from scsave.errors import UserError, nearest
 
 Node = dict[str, Any]
 TARGET, WHOLE = "_target_", "_recursive_"  # `_recursive_: false`: the class builds its nodes itself
@@ -89,12 +88,6 @@ def signature_model(target: type) -> type[pydantic.BaseModel]:
     return pydantic.create_model(target.__name__, __config__=_STRICT, **fields)
 
 
-def nearest(name: str, known: typing.Iterable[str]) -> str:
-    """`; did you mean x?`, or nothing."""
-    close = get_close_matches(name, list(known), 1, 0.6)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
 def explain(error: pydantic.ValidationError, where: str, known: list[str]) -> str:
     """The first mistake, in one line."""
     first = error.errors()[0]
@@ -136,10 +129,9 @@ def check(node: Any, where: str) -> None:
         first = error.errors()[0]
         if not (first["type"] == "missing" and first["loc"][0] in nested):
             raise UserError(explain(error, where, sorted(model.model_fields))) from None
-    if unknown := nested - set(model.model_fields):
-        raise UserError(
-            f"{where}.{sorted(unknown)[0]}: unknown key; {where} takes: {', '.join(sorted(model.model_fields))}"
-        )
+    if unknown := sorted(nested - set(model.model_fields)):
+        takes = ", ".join(sorted(model.model_fields))
+        raise UserError(f"{where}.{unknown[0]}: unknown key; {where} takes: {takes}")
 
 
 def check_nested(value: Any, where: str) -> bool:

@@ -1,6 +1,7 @@
 """The one exception for mistakes of the user: printed as a single line, exit code 2, no traceback."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 
@@ -16,3 +17,9 @@ def listed(names: Iterable[Any], most: int = 12) -> str:
     names = [str(name) for name in names]
     more = f", ... ({len(names)} in all)" if len(names) > most else ""
     return (", ".join(names[:most]) or "none") + more
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`; did you mean x?`, or nothing."""
+    close = get_close_matches(name, list(known), 1, cutoff)
+    return f"; did you mean {close[0]}?" if close else ""

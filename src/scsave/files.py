@@ -61,9 +61,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         if why:
-            raise UserError(
-                f"{path}: cannot be written ({why}); what was there before is as it was; make room, or give another folder"
-            ) from error
+            kept = "what was there before is as it was; make room, or give another folder"
+            raise UserError(f"{path}: cannot be written ({why}); {kept}") from error
         raise
 
 
@@ -119,8 +118,11 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing where there is no file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """What a JSON file holds; nothing where there is none, or half of one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def numbers(node: Any) -> Any:

@@ -39,6 +39,4 @@ class Columns:
     carried: list[str] = field(default_factory=list)  # every obs column that prepared cells have
     organism: Literal["human", "mouse"] = "human"
     min_level_cells: int = 2
-    perturbation_columns: list[str] | None = (
-        None  # that say with `perturbation` what was done: dose, time (`data.targets`)
-    )
+    perturbation_columns: list[str] | None = None  # that say too what was done: dose, time (`data.targets`)

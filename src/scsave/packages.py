@@ -26,6 +26,5 @@ def require(needs: Needs, baseline: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != needs.module.split(".")[0]:
             raise
-        raise UserError(
-            f"method={baseline} needs the package {needs.package}, which is not installed: make setup EXTRAS=dev,baselines"
-        ) from None
+        how = "which is not installed: make setup EXTRAS=dev,baselines"
+        raise UserError(f"method={baseline} needs the package {needs.package}, {how}") from None

@@ -6,8 +6,6 @@
 `showing` decides how; without it (the package used from Python) there are bars in a terminal and nothing elsewhere.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys
@@ -190,9 +188,10 @@ def showing(how: str, said: str = "") -> Iterator[None]:
 def phase(name: str, total: int | None = None, unit: str = "", group: bool = False) -> Iterator[Phase]:
     """A phase of `total` steps, told in `unit`. Of one inside another the line goes when it ends; a `group` gives its own
     line to the phases inside it, where there are some."""
+    global _screen
+    if _screen is None and terminal() and rank_zero():
+        _screen = _Screen(BARS)  # without anybody having asked for them
     screen, one = _screen, Phase(name, total, unit, group)
-    if screen is None and terminal() and rank_zero():
-        screen = _default()
     if screen is None or screen.how == SILENT:
         yield one
         return
@@ -203,13 +202,6 @@ def phase(name: str, total: int | None = None, unit: str = "", group: bool = Fal
         whole = True
     finally:
         screen.leave(one, whole)
-
-
-def _default() -> _Screen:
-    """Bars, without anybody having asked for them."""
-    global _screen
-    _screen = _Screen(BARS)
-    return _screen
 
 
 def each(

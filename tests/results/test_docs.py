@@ -12,8 +12,7 @@ from scsave.results import sources
 from scsave.results.docs import BLOCK, Docs
 from scsave.results.frame import read
 from scsave.results.noise import between
-from scsave.results.paper import reported
-from scsave.results.paper_page import paper_text
+from scsave.results.paper import paper_text, reported
 from scsave.results.records import plain_command
 from scsave.results.table_text import verdict
 from scsave.results.tables import make_table

@@ -8,11 +8,11 @@ import pytest
 
 from scsave.errors import UserError
 from scsave.metrics.registry import metric
+from scsave.results.costs import cost_rows
 from scsave.results.figures import draw_run
 from scsave.results.frame import read
 from scsave.results.style import formats
 from scsave.results.sweeps import SWEEPS, curves, draw_sweep, draw_time, metrics_of
-from scsave.results.table import cost_rows
 
 from .written import write
 

@@ -15,10 +15,9 @@ from scsave.errors import UserError
 from scsave.results.comparable import comparable, differing, told
 from scsave.results.frame import read
 from scsave.results.plans import not_run, read_jobs
-from scsave.results.table import CEILING, Entry, Table
 from scsave.results.table_formats import latex, latex_escape, markdown, sources_csv, tidy_csv, write_table
 from scsave.results.table_text import CEILING_PASSED, entry_text, mark, paper_text, verdict
-from scsave.results.tables import digits_for, make_table, plan
+from scsave.results.tables import CEILING, Entry, Table, digits_for, make_table, plan
 
 from .written import write
 
@@ -585,8 +584,8 @@ def test_columns_do_not_depend_on_the_order_of_files(tmp_path):
         for name, digest in (("b", "cd" * 32), ("a", "ab" * 32)):
             write(tmp_path / f"{name}{seed}", {"save": {"w1": 1.0}}, seed=seed, split_hash=digest)
     runs = read([tmp_path])
-    labels = comparable(runs, [])[0]["column"].to_dict()
-    assert labels == comparable(runs[::-1], [])[0]["column"].to_dict()
+    labels = comparable(runs, [])[0].to_dict()
+    assert labels == comparable(runs[::-1], [])[0].to_dict()
     assert len(set(labels.values())) == 4
 
 

@@ -115,7 +115,7 @@ PLACES = {
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_payload_in_the_config_of_a_run_folder_is_refused(place, name, config, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "named_on_command_line", lambda key: False)
+    monkeypatch.setattr(run.naming, "named_on_command_line", lambda key: False)
     mark, poisoned = tmp_path / "mark", copy.deepcopy(config)
     node, inside = payloads(mark)[name], poisoned
     for key in PLACES[place][:-1]:

@@ -34,14 +34,12 @@ class Categorical:
     kind: str = "categorical"
 
     def encode(self, column: pd.Series) -> Tensor:
-        index = pd.Index((*self.levels, MASK)).get_indexer(
-            column.astype(object).where(column.notna(), MASK).astype(str)
-        )
+        text = column.astype(object).where(column.notna(), MASK).astype(str)
+        index = pd.Index((*self.levels, MASK)).get_indexer(text)
         if (index < 0).any():
             unknown = listed(map(repr, sorted(set(column.astype(str)[index < 0]))), 5)
-            raise UserError(
-                f"condition {self.name}: the model knows no level {unknown}; it knows: {listed(self.levels)}"
-            )
+            known = listed(self.levels)
+            raise UserError(f"condition {self.name}: the model knows no level {unknown}; it knows: {known}")
         return torch.from_numpy(index.astype(np.int64))  # (N,)
 
     def mask(self, values: Tensor, where: Tensor) -> Tensor:

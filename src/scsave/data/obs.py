@@ -21,9 +21,8 @@ def find_column(obs: pd.DataFrame, name: str, alternatives: list[str], where: st
         if candidate in obs.columns:
             return candidate
     also = f" (nor {', '.join(alternatives)})" if alternatives else ""
-    raise UserError(
-        f"{where}: no column '{name}'{also} in obs; columns present: {listed(obs.columns, 40)}; set {option}"
-    )
+    there = listed(obs.columns, 40)
+    raise UserError(f"{where}: no column '{name}'{also} in obs; columns present: {there}; set {option}")
 
 
 def numbers(column: pd.Series, name: str, where: str, hint: str) -> pd.Series:
@@ -131,18 +130,14 @@ def choose_cells(obs: pd.DataFrame, source: DataSettings, where: str) -> np.ndar
                 continue
             lost |= bad
             if (bad & keep).any() and not source.drop_missing:
-                control = column == source.perturbation_key and source.control is not None
-                number = what == "missing" and obs[column].dtype != "category"
+                else_ = ""
+                if column == source.perturbation_key and source.control is not None:
+                    else_ = f", or if they are controls 'data.fill_missing={{{column}: {source.control}}}'"
+                elif what == "missing" and obs[column].dtype != "category":
+                    else_ = f", or say what it is there 'data.fill_missing={{{column}: 0}}'"
+                count = f"{(bad & keep).sum()} of {keep.sum()} cells"
                 raise UserError(
-                    f"{where}: '{column}' is {what} in {(bad & keep).sum()} of {keep.sum()} cells; drop them with "
-                    "data.drop_missing=true"
-                    + (
-                        f", or if they are controls 'data.fill_missing={{{column}: {source.control}}}'"
-                        if control
-                        else f", or say what it is there 'data.fill_missing={{{column}: 0}}'"
-                        if number
-                        else ""
-                    )
+                    f"{where}: '{column}' is {what} in {count}; drop them with data.drop_missing=true{else_}"
                 )
     return keep & ~lost
 

@@ -24,9 +24,7 @@ def parse(label: str, control: str | None = None) -> tuple[str, ...]:
     one more spelling of it, the data set's own. `_` separates only where there is no `+`.
     """
     label = str(label).strip()
-    if control is not None and label == control:
-        return ()
-    if _CONTROL.match(label):
+    if label == control or _CONTROL.match(label):
         return ()
     label = label.split("__")[0]
     parts = label.split(SEPARATOR) if SEPARATOR in label else label.split("_")
@@ -66,25 +64,19 @@ def canonicalise(labels: pd.Series, control: str, where: str) -> pd.Series:
     taken = {str(level): int(cells[level]) for level, name in names.items() if name == control}
     others = [level for level in taken if level != control]
     if control in taken and others and not _CONTROL.match(control):
-        raise UserError(
-            f"{where}: data.control={control}, but '{others[0]}' ({taken[others[0]]} cells) reads as control too; rename or "
-            "leave out one of them in the file"
-        )
+        too = f"'{others[0]}' ({taken[others[0]]} cells) reads as control too"
+        raise UserError(f"{where}: data.control={control}, but {too}; rename or leave out one of them in the file")
     if others and control not in taken and not _CONTROL.match(control):
-        raise UserError(
-            f"{where}: data.control={control} is no level of '{labels.name}', but '{others[0]}' ({taken[others[0]]} cells) reads "
-            f"as control; set data.control={others[0]}"
-        )
+        why = f"is no level of '{labels.name}', but '{others[0]}' ({taken[others[0]]} cells) reads as control"
+        raise UserError(f"{where}: data.control={control} {why}; set data.control={others[0]}")
     if len(taken) > 1:
         counted = ", ".join(f"'{level}' {n}" for level, n in taken.items())
         log.warning("%s: several labels of '%s' are taken as control: %s cells", where, labels.name, counted)
     out = levels.map(names).astype("category")
     if control not in out.cat.categories:
-        found = ", ".join(map(str, list(out.cat.categories)[:8]))
-        raise UserError(
-            f"{where}: no control cells: no level of '{labels.name}' reads as control ('{control}'); found {found}; "
-            f"give data.control=<the level of the unperturbed cells>{unlabelled(labels, control)}"
-        )
+        found = f"reads as control ('{control}'); found {', '.join(map(str, list(out.cat.categories)[:8]))}"
+        give = f"give data.control=<the level of the unperturbed cells>{unlabelled(labels, control)}"
+        raise UserError(f"{where}: no control cells: no level of '{labels.name}' {found}; {give}")
     return out
 
 
@@ -110,9 +102,8 @@ def respelt(labels: pd.Series, panel: Iterable[str], control: str, where: str) -
     spelled = {gene.casefold(): gene for gene in sorted(genes, key=genes.get)}
     exact = set(panel)
     spelled |= {gene.casefold(): gene for gene in sorted(exact, reverse=True) if gene.casefold() in spelled}
-    changed = {
-        gene: spelled[gene.casefold()] for gene in genes if gene not in exact and spelled[gene.casefold()] != gene
-    }
+    changed = {gene: spelled[gene.casefold()] for gene in genes if gene not in exact}
+    changed = {gene: new for gene, new in changed.items() if new != gene}
     if not changed:
         return labels
     told = ", ".join(f"{old} as {new}" for old, new in sorted(changed.items())[:5])

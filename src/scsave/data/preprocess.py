@@ -116,22 +116,17 @@ def check_counts(values: np.ndarray, where: str, hint: str, tolerance: float = W
             example = part[fraction][0]
         off += int(fraction.sum())
     if infinite:
-        raise UserError(
-            f"{where}: {infinite:,} entries are NaN or infinite, of {len(values):,}, so these are not counts; {hint}"
-        )
+        found = f"{infinite:,} entries are NaN or infinite, of {len(values):,}"
+        raise UserError(f"{where}: {found}, so these are not counts; {hint}")
     if negative:
-        raise UserError(
-            f"{where}: found the negative value {values.min():.4g} ({negative:,} of {len(values):,} values are "
-            f"negative): scaled data, not counts; {hint}"
-        )
+        found = f"found the negative value {values.min():.4g} ({negative:,} of {len(values):,} values are negative)"
+        raise UserError(f"{where}: {found}: scaled data, not counts; {hint}")
     if off:
         top = values.max()
         if top < LOGGED and off > 0.3 * len(values):
             raise UserError(f"{where}: values such as {example:.4g}, none above {top:.4g}: already logged; {hint}")
-        raise UserError(
-            f"{where}: {off:,} of {len(values):,} values are not whole numbers, such as {example:.6g}; {hint}, or round "
-            "expected counts with data.round_counts=true"
-        )
+        found = f"{off:,} of {len(values):,} values are not whole numbers, such as {example:.6g}"
+        raise UserError(f"{where}: {found}; {hint}, or round expected counts with data.round_counts=true")
 
 
 def as_counts(matrix: sp.spmatrix | np.ndarray, where: str, hint: str, round_counts: bool) -> sp.csr_matrix:

@@ -82,10 +82,8 @@ class Rows:
     def _indices(self, indices: np.ndarray, most: int) -> None:
         """Is every index a place in the matrix?"""
         if len(indices) and (indices.min() < 0 or indices.max() >= most):
-            low, high = indices.min(), indices.max()
-            raise UserError(
-                f"{self.what}: its sparse format is broken (indices {low} to {high} of {most}); write it anew"
-            )
+            found = f"indices {indices.min()} to {indices.max()} of {most}"
+            raise UserError(f"{self.what}: its sparse format is broken ({found}); write it anew")
 
     def __getitem__(self, rows: slice) -> sp.csr_matrix:
         with readable(self.what):

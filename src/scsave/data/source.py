@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import anndata
 import numpy as np
@@ -88,12 +88,6 @@ class CountsWriter:
 
         self.file = h5py.File(path, "w")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.file.close()
-
     def append(self, rows: sp.csr_matrix) -> None:
         """Adds rows (n, G); every call with the same G."""
         if _COUNTS in self.file:
@@ -134,7 +128,8 @@ def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, 
         var, mapper = var.iloc[chosen], sp.csr_matrix(whole[:, chosen])
 
     kept, libraries = [np.empty(0, dtype=np.int64)], [np.empty(0)]
-    with CountsWriter(path) as writer:
+    writer = CountsWriter(path)
+    with writer.file:
         for rows, part in raw.chunks(matrix, keep, f"preparing {source.name}"):
             if source.normalised_by is not None:
                 part = undo_log1p(part, raw.obs, rows, source.normalised_by, where)
@@ -179,10 +174,8 @@ def finish(data: AnnData, source: DataSettings, where: str) -> AnnData:
     """Written cells as the package uses them: without rare levels, `X` filled in (log1p), unused levels gone."""
     common = check_levels(data.obs, source, where)
     if not common.any():
-        raise UserError(
-            f"{where}: no cell is left without its rare levels (data.min_level_cells={source.min_level_cells}); name "
-            "columns with fewer levels in data.conditions"
-        )
+        why = f"no cell is left without its rare levels (data.min_level_cells={source.min_level_cells})"
+        raise UserError(f"{where}: {why}; name columns with fewer levels in data.conditions")
     if not common.all():
         data.uns[keys.UNS]["dropped_cells"]["rare_levels"] = int((~common).sum())
         data = data[common].copy()
@@ -220,9 +213,8 @@ def build_once(path: Path, build: Callable[[Path], None], timeout: float = 6 * 3
                 finally:
                     beside.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(
-            f"{path.parent}: the prepared cells cannot be written ({error}); set paths.cache=<a folder with room>"
-        ) from error
+        hint = "set paths.cache=<a folder with room>"
+        raise UserError(f"{path.parent}: the prepared cells cannot be written ({error}); {hint}") from error
     return path
 
 

@@ -16,9 +16,8 @@ from scsave.data.conditions import Categorical, Conditions, Numeric
 from scsave.errors import UserError, listed
 from scsave.keys import Columns
 
-TOLERATED = (
-    0.05  # share of treated cells that may have a value of the control cells in a column bound to the perturbation
-)
+# Share of treated cells that may have a value of the control cells in a column bound to the perturbation.
+TOLERATED = 0.05
 SEEN, INTERPOLATED, EXTRAPOLATED = "seen", "interpolated", "extrapolated"
 
 
@@ -164,13 +163,8 @@ class Targets:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain types, for a checkpoint."""
-        return {
-            "perturbation": self.perturbation,
-            "control": self.control,
-            "labels": list(self.labels),
-            "columns": Conditions(self.columns).to_list(),
-            "origin": self.origin and list(self.origin),
-        }
+        kept = {"perturbation": self.perturbation, "control": self.control, "labels": list(self.labels)}
+        return kept | {"columns": Conditions(self.columns).to_list(), "origin": self.origin and list(self.origin)}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Targets:
@@ -188,9 +182,8 @@ class Targets:
         values = {self.perturbation: pd.Categorical([level] * len(obs))}
         for column in self.columns:
             text = named.get(column.name)
-            values[column.name] = (
-                float(text or "nan") if column.kind == "numeric" else pd.Categorical([text] * len(obs))
-            )
+            number = column.kind == "numeric"
+            values[column.name] = float(text or "nan") if number else pd.Categorical([text] * len(obs))
         return obs.assign(**values)
 
     def asked(self, asked: Any, option: str = "target") -> list[str]:
@@ -216,9 +209,7 @@ class Targets:
         """`seen` in training, or its numbers `interpolated` or `extrapolated`. UserError for anything else unknown."""
         if label in self.labels:
             return SEEN
-        known, at = self._alike(label)
-        if self.origin is not None:
-            known = np.vstack([known, self._coded(dict(zip(self.further, self.origin, strict=True)))])
+        known, at, _ = self._alike(label)
         inside = ((at >= known.min(0) - 1e-9) & (at <= known.max(0) + 1e-9)).all()
         return INTERPOLATED if inside else EXTRAPOLATED
 
@@ -230,30 +221,23 @@ class Targets:
         """
         if label in self.labels:
             return {label: 1.0}
-        known, at = self._alike(label)
-        names = [name for name in self.labels if self._same(name, label)]
-        if self.origin is not None:
-            known = np.vstack([known, self._coded(dict(zip(self.further, self.origin, strict=True)))])
-            names = [*names, self.control]
+        known, at, names = self._alike(label)
         n = len(names)
         system = np.ones((n + 1, n + 1))
         system[:n, :n], system[n, n] = -np.linalg.norm(known[:, None] - known[None], axis=-1), 0.0
         right = np.append(-np.linalg.norm(known - at, axis=-1), 1.0)
         return dict(zip(names, np.linalg.lstsq(system, right, rcond=None)[0][:n].tolist(), strict=True))
 
-    def _same(self, a: str, b: str) -> bool:
-        """Do two labels agree in the level and in the columns of text?"""
-        (level, one), (other, two) = parsed(a, self.further), parsed(b, self.further)
-        return level == other and all(one.get(c.name) == two.get(c.name) for c in self.columns if c.kind != "numeric")
-
-    def _alike(self, label: str) -> tuple[np.ndarray, np.ndarray]:
-        """Coded numbers of training's labels that differ from `label` in numbers alone, (R, m), and of `label`, (m,)."""
+    def _alike(self, label: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Coded numbers of training's labels that differ from `label` in numbers alone, and of control where it has some,
+        (R, m), of `label`, (m,), and the names of the R."""
         level, named = parsed(label, self.further)
-        alike = [name for name in self.labels if self._same(name, label)]
-        numbers = [c.name for c in self.columns if c.kind == "numeric"]
+        known = {name: parsed(name, self.further) for name in self.labels}
+        text, numbers = ([c.name for c in self.columns if (c.kind == "numeric") is kind] for kind in (False, True))
+        alike = [n for n, (of, one) in known.items() if of == level and all(one.get(c) == named.get(c) for c in text)]
         if not alike or (lost := [name for name in self.further if name not in named]):
-            if level not in {parsed(name, self.further)[0] for name in self.labels} or not self.columns:
-                levels = listed(dict.fromkeys(parsed(name, self.further)[0] for name in self.labels))
+            if level not in (levels := dict.fromkeys(of for of, _ in known.values())) or not self.columns:
+                levels = listed(levels)
                 raise UserError(f"target={level}: training saw no such level of {self.perturbation}; it saw: {levels}")
             lacks = f" lacks {', '.join(lost)}" if alike else ""
             raise UserError(
@@ -261,10 +245,12 @@ class Targets:
                 f"saw; it saw: {'; '.join(self.labels[:12])}"
             )
         if not numbers:
-            raise UserError(
-                f"target={label}: not a combination that training saw; it saw: {'; '.join(self.labels[:12])}"
-            )
-        return np.array([self._coded(parsed(name, self.further)[1]) for name in alike]), self._coded(named)
+            seen = "; ".join(self.labels[:12])
+            raise UserError(f"target={label}: not a combination that training saw; it saw: {seen}")
+        values = {name: known[name][1] for name in alike}
+        if self.origin is not None:
+            values[self.control] = dict(zip(self.further, self.origin, strict=True))
+        return np.array([self._coded(one) for one in values.values()]), self._coded(named), list(values)
 
     def _coded(self, values: dict[str, Any]) -> np.ndarray:
         """The numeric columns' values on the scale that the networks are told, (m,)."""

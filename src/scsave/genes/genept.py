@@ -18,14 +18,8 @@ ARCHIVE = "GenePT_emebdding_v2.zip"  # sic
 URL = f"https://zenodo.org/records/10833191/files/{ARCHIVE}?download=1"
 SIZE, MD5 = 574_395_233, "3f6ce4317e3a0091978ae5cb8fbf05a3"
 # what pickled numpy arrays name; everything else in a pickle that has a name is refused
-ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-}
+ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype")}
+ALLOWED |= {(f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")}
 
 
 class PlainUnpickler(pickle.Unpickler):

@@ -88,9 +88,8 @@ def read_gmt(path: Path) -> SetTable:
     table = pd.Series([line[2:] for line in lines]).explode()
     table = table[table.fillna("") != ""].astype(str)
     codes, genes = pd.factorize(table)
-    member = sparse.csr_array(
-        (np.ones(len(codes), dtype=np.int64), (table.index.to_numpy(), codes)), shape=(len(lines), len(genes))
-    ).astype(bool)
+    ones, shape = np.ones(len(codes), dtype=np.int64), (len(lines), len(genes))
+    member = sparse.csr_array((ones, (table.index.to_numpy(), codes)), shape=shape).astype(bool)
     sets = tuple(line[0] for line in lines)
     links = [line[1] if line[1] and "://" not in line[1] else line[0] for line in lines]
     return SetTable(tuple(genes), sets, tuple(links), member, path.name)

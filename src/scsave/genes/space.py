@@ -131,15 +131,8 @@ class TextSpace(GeneLookup):
         names = list(self.at)
         coordinates = np.array([self.at[name] for name in names]).reshape(len(names), len(self.axes))
         arrays = {"centre": self.centre, "axes": self.axes, "at": coordinates}
-        return {
-            "organism": self.organism,
-            "ids": self.ids,
-            "without": self.without,
-            "spread": self.spread,
-            "use_text": self.use_text,
-            "genes": names,
-            **{name: torch.from_numpy(array.copy()) for name, array in arrays.items()},
-        }
+        plain = {name: getattr(self, name) for name in ("organism", "ids", "without", "spread", "use_text")}
+        return plain | {"genes": names} | {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""

@@ -127,20 +127,14 @@ class OpenAIVectors(TextVectors):
                 "(the published ada-002 vectors) or vectors=packaged"
             )
         batches = [texts[start : start + self.batch_size] for start in range(0, len(texts), self.batch_size)]
-        done = [self._batch_file(batch) for batch in batches]
-        left = [text for batch, path in zip(batches, done, strict=True) if not path.is_file() for text in batch]
-        if left:
+        digests = [hashlib.sha256("\n".join([self.model, *batch]).encode()).hexdigest()[:16] for batch in batches]
+        paths = [self._cache_folder / "openai" / f"{digest}.npz" for digest in digests]
+        todo = [(batch, path) for batch, path in zip(batches, paths, strict=True) if not path.is_file()]
+        if left := [text for batch, _ in todo for text in batch]:
             print(f"vectors=openai: {len(left)} texts to {self.model}, about ${self.price(left):.2f}", flush=True)
-        return np.concatenate([self._batch(batch, path, key) for batch, path in zip(batches, done, strict=True)])
-
-    def _batch_file(self, batch: list[str]) -> Path:
-        digest = hashlib.sha256("\n".join([self.model, *batch]).encode()).hexdigest()[:16]
-        return self._cache_folder / "openai" / f"{digest}.npz"
-
-    def _batch(self, batch: list[str], path: Path, key: str) -> np.ndarray:
-        if not path.is_file():
+        for batch, path in todo:
             write_npz(path, vectors=self._ask(batch, key))
-        return read_npz(path)["vectors"]
+        return np.concatenate([read_npz(path)["vectors"] for path in paths])
 
     def _ask(self, batch: list[str], key: str) -> np.ndarray:
         """(n, d) float32 from one request; UserError with the service's answer."""

@@ -104,13 +104,8 @@ class Space:
 
     @property
     def info(self) -> dict[str, int]:
-        components = int(self.projection.components.shape[1])
-        return {
-            "variable_genes": len(self.variable),
-            "components": components,
-            "max_cells": self.max_cells,
-            "seed": self.seed,
-        }
+        sizes = {"variable_genes": len(self.variable), "components": int(self.projection.components.shape[1])}
+        return sizes | {"max_cells": self.max_cells, "seed": self.seed}
 
     def capped(self, x: sp.csr_matrix) -> sp.csr_matrix:
         """Variable genes of at most `max_cells` of the cells `x` (N, G)."""

@@ -60,10 +60,8 @@ class Fidelity:
         scored = {name: value for name, value in values.items() if fewest >= expected[name].min_cells}
         return dict.fromkeys(expected, NAN) | scored
 
-    def of_all(
-        self, generated: Sample, real: Sample, generated_levels: LevelTests, real_levels: LevelTests
-    ) -> dict[str, float]:
-        """The neutral rows that take all cells at once; `levels` are the DE statistics by condition level of each side."""
+    def of_all(self, generated: Sample, real: Sample, *levels: LevelTests) -> dict[str, float]:
+        """The neutral rows that take all cells at once; `levels`: DE statistics by condition level, generated and real."""
         if not len(generated):
             return {}
         x, y = (self._components(sample.x) for sample in (generated, real))
@@ -71,7 +69,7 @@ class Fidelity:
         return {
             "c2st_pooled": c2st_pooled(x, y, self.spaces[NEUTRAL].seed),
             "authenticity": distribution.authenticity(x[shared], *self.nearby),
-            "de_overlap_100": de_overlap(generated_levels, real_levels),
+            "de_overlap_100": de_overlap(*levels),
         }
 
     def _components(self, x: sp.csr_matrix) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
+from anndata import AnnData, concat
 
 from scsave import keys
 from scsave.errors import UserError
@@ -158,7 +158,6 @@ class GenerationScorer:
             return self._row("train_resample", self._train[drawn])
 
     def _row(self, name: str, *parts: AnnData) -> AnnData:
-        from anndata import concat
 
         parts = [part for part in parts if part.n_obs] or list(parts[:1])
         cells = concat([part[:, self.genes].copy() for part in parts])
@@ -195,12 +194,10 @@ class GenerationScorer:
 
     def _check_combinations(self, labels: np.ndarray, partial: bool) -> None:
         found, real, columns = set(labels), set(self._real.labels), ", ".join(self.grouped_by)
-        wanted = "ask for the conditions of the test cells"
-        if extra := sorted(found - real):
-            shown = ", ".join(extra[:3])
-            raise UserError(
-                f"generated cells: {len(extra)} combinations of {columns} have no test cell ({shown}); {wanted}"
-            )
-        if (missing := sorted(real - found)) and not partial:
-            shown = ", ".join(missing[:3])
-            raise UserError(f"generated cells: none for {len(missing)} combinations of {columns} ({shown}); {wanted}")
+        missing = [] if partial else sorted(real - found)
+        for lost, said in ((sorted(found - real), "{} have no test cell"), (missing, "none for {}")):
+            if lost:
+                of = said.format(f"{len(lost)} combinations of {columns}")
+                raise UserError(
+                    f"generated cells: {of} ({', '.join(lost[:3])}); ask for the conditions of the test cells"
+                )

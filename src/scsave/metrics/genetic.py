@@ -13,17 +13,10 @@ from anndata import AnnData
 from scsave import keys
 from scsave.data.perturbations import parse
 from scsave.errors import UserError
+from scsave.metrics import perturbation_level as level
 from scsave.metrics.cells import Space, check_columns, expression
 from scsave.metrics.differential import overlap, typical_error, welch_t
 from scsave.metrics.distribution import energy_distance, squared
-from scsave.metrics.perturbation_level import (
-    centroid_mean,
-    de_weights,
-    discrimination,
-    l2_distance,
-    non_dropout_de,
-    weighted_scores,
-)
 from scsave.metrics.registry import checked, rows
 from scsave.stats.aggregate import NAN, bootstrap_interval, mean_of
 from scsave.stats.agreement import pearson
@@ -103,9 +96,8 @@ class GeneticScorer:
             raise UserError(f"genetic scoring needs control cells ({perturbation_key} = '{control}'), found none")
         train_x = expression(train, "training cells")
         self.space = Space.fit(train, train_x, n_top_genes, n_components, seed, max_cells)
-        self._control_pred, self._control_truth = (
-            moments(expression(cells, "control cells", self.genes)) for cells in (control_pred, control_truth)
-        )
+        both = (expression(cells, "control cells", self.genes) for cells in (control_pred, control_truth))
+        self._control_pred, self._control_truth = map(moments, both)
         x, labels = self._perturbed(real, "real cells")
         if not len(labels):
             raise UserError(f"genetic scoring needs perturbed cells, found none in {perturbation_key} but '{control}'")
@@ -152,9 +144,9 @@ class GeneticScorer:
         """Systema's reference from the perturbations of training; from the real ones if training has control only."""
         perturbed = labels != self.control
         if not perturbed.any():
-            return centroid_mean(self.truth.real)
+            return level.centroid_mean(self.truth.real)
         codes, names = pd.factorize(labels[perturbed], sort=True)
-        return centroid_mean(group_moments(x[perturbed], codes, len(names)))
+        return level.centroid_mean(group_moments(x[perturbed], codes, len(names)))
 
     def _targets(self, names: list[str]) -> list[np.ndarray]:
         """Positions of the genes that each perturbation perturbs, where they are measured."""
@@ -185,11 +177,11 @@ class GeneticScorer:
     def _values(self, x: sp.csr_matrix, codes: np.ndarray, truth: Truth) -> list[dict[str, float]]:
         predicted, real, control = group_moments(x, codes, len(truth.names)), truth.real, self._control_truth
         t, change = welch_t(predicted, self._control_pred, truth.fudge), predicted.mean - self._control_pred.mean
-        l2 = l2_distance(predicted.mean, real.mean, control.mean)
-        rank = discrimination(change, truth.change, self._targets(truth.names))
+        l2 = level.l2_distance(predicted.mean, real.mean, control.mean)
+        rank = level.discrimination(change, truth.change, self._targets(truth.names))
         found = []
         for p in range(len(truth.names)):
-            top = non_dropout_de(truth.t[p], real.mean[p], control.mean)
+            top = level.non_dropout_de(truth.t[p], real.mean[p], control.mean)
             error = (predicted.mean[p, top] - real.mean[p, top]) ** 2
             sides = self.space(x[codes == p]), self.space(truth.x[truth.codes == p])
             values = {
@@ -202,7 +194,7 @@ class GeneticScorer:
                 "overlap_100": overlap(truth.moderated[p], t[p], 100),
                 "energy": energy_distance(squared(*sides)),
             }
-            found.append(values | weighted_scores(truth.change[p], change[p], de_weights(truth.t[p])))
+            found.append(values | level.weighted_scores(truth.change[p], change[p], level.de_weights(truth.t[p])))
         return found
 
     def ceiling(self) -> GeneticScores:

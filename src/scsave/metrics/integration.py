@@ -71,9 +71,8 @@ class IntegrationScorer:
         self.rows = subsample(data.n_obs, max_cells, seed)
         self.obs_names, self.genes = data.obs_names, list(data.var_names)
         self.n_components, self.seed = n_components, seed
-        self.batch, self.label, self.labelled = checked_labels(
-            data.obs.iloc[self.rows], batch_key, label_key, unlabelled_batches
-        )
+        obs = data.obs.iloc[self.rows]
+        self.batch, self.label, self.labelled = checked_labels(obs, batch_key, label_key, unlabelled_batches)
         self._held_out = np.isin(self.rows, [] if held_out is None else held_out)
         self._batch_codes = pd.factorize(self.batch[self.labelled], sort=True)[0]
         self._label_codes = pd.factorize(self.label[self.labelled], sort=True)[0]
@@ -173,10 +172,10 @@ class IntegrationScorer:
                 everyone = self._benchmark(embeddings, np.ones(len(self.batch), dtype=bool), with_labels=False)
                 labelled = labelled.assign(**{name: everyone[name] for name in WITHOUT_LABELS})
         values = labelled.rename(columns=BIO | BATCH)[[*BIO.values(), *BATCH.values()]].to_dict("index")
-        found = {name: {"transfer_accuracy": self._transferred(x)} for name, x in embeddings.items()}
-        return {
-            name: one | totals(one) | {"silhouette_batch": unmixed[name]} | found[name] for name, one in values.items()
-        }
+        for name, one in values.items():
+            one |= totals(one) | {"silhouette_batch": unmixed[name]}
+            one["transfer_accuracy"] = self._transferred(embeddings[name])
+        return values
 
     def _transferred(self, embedding: np.ndarray) -> float:
         """Share of held-out cells that their neighbours among the others call rightly; NaN where no cell is held out."""

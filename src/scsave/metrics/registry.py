@@ -1,9 +1,11 @@
 """REGISTRY: every metric of the project by "task/name". Scorers emit exactly these rows, tables read only these."""
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
 
+from scsave.metrics import rows as files
 from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, PROTOCOLS, Metric
-from scsave.metrics.rows import ROWS
 
 __all__ = ["CFGEN", "CFGEN_LEGACY", "NEUTRAL", "PROTOCOLS", "REGISTRY", "Metric", "checked", "metric", "rows"]
 
@@ -18,7 +20,9 @@ def collect(metrics: Iterable[Metric]) -> dict[str, Metric]:
     return collected
 
 
-REGISTRY: dict[str, Metric] = collect(ROWS)
+# Every file of `rows`, so that a new task brings its own.
+_FILES = sorted(module.name for module in iter_modules(files.__path__, f"{files.__name__}."))
+REGISTRY: dict[str, Metric] = collect(row for name in _FILES for row in import_module(name).ROWS)
 
 
 def metric(task: str, name: str) -> Metric:

@@ -15,7 +15,7 @@ from scsave.metrics.differential import overlap, top_genes, typical_error, welch
 from scsave.metrics.distribution import distances, squared
 from scsave.metrics.registry import checked, rows
 from scsave.metrics.technical import DEPTH, depth_factor
-from scsave.stats.aggregate import NAN, mean_of
+from scsave.stats.aggregate import NAN, means_of
 from scsave.stats.agreement import pearson, r2
 from scsave.stats.moments import Moments, moments
 from scsave.stats.resample import half
@@ -161,9 +161,8 @@ class ResponseScorer:
         directions = zip(truths, parts, self._starts, strict=True)
         changes = [one.changes(moments(x), start) for one, x, start in directions]
         pooled = sp.vstack(parts, format="csr")
-        averaged = {name: mean_of([one[name] for one in changes]) for name in changes[0]}
         apart = distances(squared(self.space(pooled), self.space(real)))
-        return checked("response", truth.means(moments(pooled).mean, self._control.mean) | averaged | apart)
+        return checked("response", truth.means(moments(pooled).mean, self._control.mean) | means_of(changes) | apart)
 
     def ceiling(self) -> dict[str, float]:
         """The split-half ceiling: each half of the real cells as a prediction of the other, averaged.
@@ -178,4 +177,4 @@ class ResponseScorer:
         for predicted, truth in ((first, ~first), (~first, first)):
             real = self._real[truth]
             scores.append(self._score([self._real[predicted]] * 2, real, *self._measured(moments(real))))
-        return {name: mean_of([one[name] for one in scores]) for name in scores[0]}
+        return means_of(scores)

@@ -1,7 +1,5 @@
 """What differs between control and perturbed cells beside the perturbation: how deep they were sequenced, and their batches."""
 
-from __future__ import annotations
-
 import logging
 
 import numpy as np

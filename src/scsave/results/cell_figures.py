@@ -1,20 +1,22 @@
 """What pictures of one run are made of: its cells, real ones from the prepared cache, UMAPs, marker genes, violins."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import anndata
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from scsave import keys
+from scsave.components import build
+from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.keys import Columns
 from scsave.results.style import GREY, MARKERS, panels, save
+from scsave.stats.moments import moments
 from scsave.threads import own_threads
 
 MAX_CELLS, MAX_LEVELS = 5000, 20  # cells of a part, levels that a legend names
@@ -28,15 +30,12 @@ def there(run: pd.Series, path: Path) -> Path:
 
 
 def read_cells(run: pd.Series, path: Path) -> AnnData:
-    import anndata
 
     return anndata.read_h5ad(there(run, path))
 
 
 def real_cells(run: pd.Series) -> tuple[AnnData, Columns]:
     """The cells of a run's data as they were prepared, all genes, and their columns; UserError where they can't be had."""
-    from scsave.components import build
-
     cache = Path(run["config"]["paths"]["cache"])
     source = build(run["config"]["data"], "data").fitted(cache)
     return source.load(cache), source.roles
@@ -44,8 +43,6 @@ def real_cells(run: pd.Series) -> tuple[AnnData, Columns]:
 
 def test_rows(folder: Path, cells: AnnData) -> np.ndarray:
     """Positions of the test cells by the split.csv of a run's folder, or of a fold's."""
-    from scsave.data.splits.split import Split
-
     return Split.load(folder / "split.csv", cells.obs_names).test
 
 
@@ -53,24 +50,16 @@ def sample_cells(data: AnnData, n: int = MAX_CELLS, seed: int = 0) -> AnnData:
     return data[np.sort(np.random.default_rng(seed).permutation(data.n_obs)[:n])]
 
 
-def variance(cells: AnnData) -> np.ndarray:
-    """Of each gene over the cells, (G,)."""
-    from sklearn.utils.sparsefuncs import mean_variance_axis
-
-    return mean_variance_axis(cells.X.tocsr(), axis=0)[1] if hasattr(cells.X, "tocsr") else np.var(cells.X, axis=0)
-
-
 def joint_umap(parts: Mapping[str, AnnData], columns: Sequence[str] = (), n_genes: int = 2000) -> AnnData:
     """All parts on one UMAP, in random order so that none hides another; `obs["cells"]` names each cell's part.
 
     The PCA is fitted on all of them: for looking, not for measuring.
     """
-    import anndata
     import scanpy as sc
 
     parts = {name: AnnData(part.X, part.obs[[*columns]].astype(str), part.var[[]]) for name, part in parts.items()}
     joint = anndata.concat(parts, label="cells", index_unique="-")
-    genes = np.sort(np.argsort(-variance(joint), kind="stable")[:n_genes])
+    genes = np.sort(np.argsort(-moments(joint.X).variance, kind="stable")[:n_genes])
     joint = joint[np.random.default_rng(0).permutation(joint.n_obs), genes].copy()
     sc.pp.pca(joint, n_comps=min(30, *(size - 1 for size in joint.shape)))
     return place(joint, "X_pca")
@@ -149,10 +138,9 @@ def marker_genes(cells: AnnData, key: str | None, n: int = 5) -> dict[str, str]:
     sizes = names.value_counts()
     levels = list(sizes[sizes > 1].index)
     if len(levels) < 2:
-        return dict.fromkeys(cells.var_names[np.argsort(-variance(cells), kind="stable")[:n]], "")
-    told = AnnData(
-        cells.X, pd.DataFrame({"level": names.astype("category")}), cells.var[[]], uns={"log1p": {"base": None}}
-    )
+        return dict.fromkeys(cells.var_names[np.argsort(-moments(cells.X).variance, kind="stable")[:n]], "")
+    obs = pd.DataFrame({"level": names.astype("category")})
+    told = AnnData(cells.X, obs, cells.var[[]], uns={"log1p": {"base": None}})
     sc.tl.rank_genes_groups(told, "level", groups=levels, method="t-test")
     ranked = pd.DataFrame(told.uns["rank_genes_groups"]["names"])[levels].head(n)
     found: dict[str, str] = {}

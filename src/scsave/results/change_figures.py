@@ -1,7 +1,5 @@
 """Pictures of predicted changes: a response type by type, sets of perturbed genes by group, each against the real change."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,31 +13,10 @@ from scsave import keys
 from scsave.data.targets import labels, with_targets
 from scsave.files import FOLDS, slug
 from scsave.metrics.registry import rows as registry_rows
-from scsave.results.cell_figures import (
-    joint_umap,
-    read_cells,
-    real_cells,
-    sample_cells,
-    scatter,
-    test_rows,
-    there,
-    violins,
-)  # fmt: skip
-from scsave.results.frame import owns, weights_folder
-from scsave.results.style import (
-    CONTROL,
-    GENERATED,
-    MARKERS,
-    OTHER,
-    REAL,
-    figure,
-    legend_below,
-    level_colors,
-    panels,
-    save,
-)
-from scsave.results.table import CEILING, ORDER, role
-from scsave.results.tables import SHOWN
+from scsave.results import cell_figures as pictures
+from scsave.results import style
+from scsave.results.frame import weights_folder
+from scsave.results.tables import CEILING, SHOWN, role, scores_of
 from scsave.stats.expected import SHARE, TRUST
 
 SHOWN_CELLS = 600  # of a part of a cell type
@@ -54,17 +31,17 @@ UNDER_CEILING = (
 
 def response(run: pd.Series, folder: Path, out: Path) -> list[Path]:
     """For each type `<type>_umap.png`, `_means.png`, `_violins.png`, from predictions/<type>.h5ad; `types.png`."""
-    cells, columns = real_cells(run)
+    cells, columns = pictures.real_cells(run)
     columns = with_targets(columns, cells.obs)
     level = labels(cells.obs, columns)
     kind = cells.obs[columns.cell_type].astype(str).to_numpy() if columns.cell_type else np.full(cells.n_obs, keys.ALL)
     written, weights = [], weights_folder(folder)
     for name, info in list(run["info"]["types"].items())[:SHOWN_GROUPS]:
-        predicted = read_cells(run, folder / "predictions" / f"{slug(name)}.h5ad")
+        predicted = pictures.read_cells(run, folder / "predictions" / f"{slug(name)}.h5ad")
         of_type, target = info.get("type", name), info.get("target", run["info"]["target"])
         folds = [weights / FOLDS / slug(one) for one in (name, of_type, target)]  # what the run held out in turn
         fold = next((path for path in folds if path.is_dir()), weights)
-        test = np.isin(np.arange(cells.n_obs), test_rows(fold, cells))
+        test = np.isin(np.arange(cells.n_obs), pictures.test_rows(fold, cells))
         here = {"control": level == columns.control, "real": test & (level == target)}
         parts = {part: cells[(kind == of_type) & rows, predicted.var_names].copy() for part, rows in here.items()}
         written += draw_type(out, name, parts["control"], parts["real"], predicted, run["method"], info["de_genes"])
@@ -78,24 +55,15 @@ def draw_trust(path: Path, run: pd.Series) -> list[Path]:
         return []
     found, few = found.sort_values("expected_pcc"), len(found) <= NAMED
     at, inside = np.arange(len(found)), found["reached"].between(found["low"], found["high"])
-    fig, (ax,) = panels(1, width=5.2, height=1.4 + (0.2 if few else 0.06) * len(found))
-    ax.hlines(at, found["low"], found["high"], color=OTHER, lw=2 if few else 1, label=f"{SHARE:.0%} interval")
+    fig, (ax,) = style.panels(1, width=5.2, height=1.4 + (0.2 if few else 0.06) * len(found))
+    ax.hlines(at, found["low"], found["high"], color=style.OTHER, lw=2 if few else 1, label=f"{SHARE:.0%} interval")
     ax.scatter(found["expected_pcc"], at, marker="|", s=40, color="black", label="expected")
-    for here, color, what in ((inside, REAL, "reached"), (~inside, GENERATED, "reached, outside")):
+    for here, color, what in ((inside, style.REAL, "reached"), (~inside, style.GENERATED, "reached, outside")):
         ax.scatter(found["reached"][here], at[here], s=16, color=color, label=what, zorder=3)
     ax.set_yticks(at if few else [], found.index if few else [], fontsize=7)
     ax.set(xlabel="change-PCC", title=f"{run['method']}: the interval holds {inside.sum()} of {len(found)}")
-    legend_below(fig, [ax])
-    return [save(fig, path)]
-
-
-def scores_of(run: pd.Series) -> dict[str, dict[str, dict[str, float]]]:
-    """row -> group -> metric in the headline protocol: the run's own rows before those that they are read against."""
-    scores = run["scores"][run["headline"]]
-    return {
-        row: scores[row]
-        for row in sorted(scores, key=lambda row: (not owns(run["method"], row), ORDER.index(role(row))))
-    }
+    style.legend_below(fig, [ax])
+    return [style.save(fig, path)]
 
 
 def draw_type(
@@ -104,23 +72,24 @@ def draw_type(
     """UMAPs, changes of gene means and violins of one cell type; `row` is what predicted its cells."""
     # a handful of control cells is repeated for predicting, under names that end in -0, -1, ...: each is shown once
     once = predicted[~predicted.obs_names.str.replace(r"-\d+$", "", regex=True).duplicated()]
-    parts = {"control": (control, CONTROL), row: (predicted, GENERATED), "real": (real, REAL)}
-    joint = joint_umap({part: sample_cells(once if part == row else c, SHOWN_CELLS) for part, (c, _) in parts.items()})
-    fig, axes = figure(1, 3, width=2.4, height=2.4)
+    parts = {"control": (control, style.CONTROL), row: (predicted, style.GENERATED), "real": (real, style.REAL)}
+    placed = {part: once if part == row else cells for part, (cells, _) in parts.items()}
+    joint = pictures.joint_umap({part: pictures.sample_cells(cells, SHOWN_CELLS) for part, cells in placed.items()})
+    fig, axes = style.figure(1, 3, width=2.4, height=2.4)
     said = {"control": "control", row: f"predicted ({row})", "real": "real"}
     for ax, (part, (_, color)) in zip(axes[0], parts.items(), strict=True):
         shown = (joint.obs["cells"] == part).to_numpy()
-        scatter(ax, joint, "cells", shown, {part: color}, f"{said[part]}, {shown.sum()} cells", legend=False)
+        pictures.scatter(ax, joint, "cells", shown, {part: color}, f"{said[part]}, {shown.sum()} cells", legend=False)
     fig.suptitle(f"{name}: each among the other two in grey", fontsize=9)
     before, x, y = (np.asarray(cells.X.mean(axis=0)).ravel() for cells in (control, real, predicted))
-    means, (ax,) = panels(1, width=4.6, height=3.8)
+    means, (ax,) = style.panels(1, width=4.6, height=3.8)
     agreement(ax, x - before, y - before, control.var_names, control.var_names.get_indexer(list(de_genes[:10])))
     ax.set(title=f"{name}: change of gene means, {row}", xlabel="real change of log1p", ylabel="predicted change")
     genes = dict.fromkeys(de_genes[:6] or control.var_names[:1], "")
     return [
-        save(fig, out / f"{slug(name)}_umap.png"),
-        save(means, out / f"{slug(name)}_means.png"),
-        violins(out / f"{slug(name)}_violins.png", parts, genes, library=False),
+        style.save(fig, out / f"{slug(name)}_umap.png"),
+        style.save(means, out / f"{slug(name)}_means.png"),
+        pictures.violins(out / f"{slug(name)}_violins.png", parts, genes, library=False),
     ]
 
 
@@ -131,9 +100,9 @@ def agreement(ax: Any, x: np.ndarray, y: np.ndarray, names: Sequence[str], named
     corners that a right prediction leaves empty: of genes that fall at the upper left, of those that rise at the lower right.
     """
     ax.axline((0, 0), slope=1, color="black", lw=0.5)
-    ax.scatter(x, y, s=5, c=OTHER, linewidths=0, alpha=0.6)
-    ax.scatter(x[named], y[named], s=12, c=GENERATED, marker="D", linewidths=0)
-    line = {"arrowstyle": "-", "lw": 0.3, "color": OTHER}
+    ax.scatter(x, y, s=5, c=style.OTHER, linewidths=0, alpha=0.6)
+    ax.scatter(x[named], y[named], s=12, c=style.GENERATED, marker="D", linewidths=0)
+    line = {"arrowstyle": "-", "lw": 0.3, "color": style.OTHER}
     for falls, at, ha in ((True, 0.02, "left"), (False, 0.98, "right")):
         listed = sorted((gene for gene in named if (x[gene] < 0) == falls), key=lambda gene: x[gene])
         for number, gene in enumerate(listed if falls else reversed(listed)):
@@ -151,38 +120,29 @@ def draw_types(path: Path, scores: Mapping[str, Any]) -> Path:
     """Every held-out type and row, entries of one type beside each other; the ceiling is a black bar."""
     import seaborn as sns
 
-    rows, known, types = (
-        list(scores),
-        registry_rows("response"),
-        [name for name in next(iter(scores.values())) if name != keys.ALL],
-    )
+    rows, known = list(scores), registry_rows("response")
+    types = [name for name in next(iter(scores.values())) if name != keys.ALL]
     lines = [(row, name, *(scores[row][name].get(m, np.nan) for m in TYPES)) for row in rows for name in types]
     frame = pd.DataFrame(lines, columns=["row", "type", *TYPES])
-    fig, axes = panels(len(TYPES), width=3.6, height=0.8 + len(types) * (0.12 + 0.09 * len(rows)))
-    colors = ["black" if row == CEILING else color for row, color in zip(rows, level_colors(len(rows)), strict=True)]
-    markers = ["|" if row == CEILING else MARKERS[n % len(MARKERS)] for n, row in enumerate(rows)]
-    look = {
-        "palette": colors,
-        "markers": markers,
-        "linestyle": "none",
-        "dodge": 0.8,
-        "markersize": 3.5,
-        "errorbar": None,
-    }
+    fig, axes = style.panels(len(TYPES), width=3.6, height=0.8 + len(types) * (0.12 + 0.09 * len(rows)))
+    colors, markers = style.level_colors(len(rows)), [style.MARKERS[n % len(style.MARKERS)] for n in range(len(rows))]
+    for n in (n for n, row in enumerate(rows) if row == CEILING):
+        colors[n], markers[n] = "black", "|"
+    look = {"palette": colors, "markers": markers, "markersize": 3.5, "linestyle": "none", "dodge": 0.8}
     for ax, metric in zip(axes, TYPES, strict=True):
-        sns.pointplot(frame, x=metric, y="type", hue="row", hue_order=rows, ax=ax, **look)
+        sns.pointplot(frame, x=metric, y="type", hue="row", hue_order=rows, errorbar=None, ax=ax, **look)
         for n in range(0, len(types), 2):
             ax.axhspan(n - 0.5, n + 0.5, color="0.96", zorder=0)
         ax.set(title=f"{known[metric].label} {known[metric].arrow}", xlabel="", ylabel="")
         ax.tick_params(axis="y", labelleft=ax.get_subplotspec().is_first_col())
-    legend_below(fig, axes, UNDER_CEILING if CEILING in rows else "")
-    return save(fig, path)
+    style.legend_below(fig, axes, UNDER_CEILING if CEILING in rows else "")
+    return style.save(fig, path)
 
 
 def genetic(run: pd.Series, folder: Path, out: Path) -> list[Path]:
     """`groups.png` from results.json; `perturbations.png` and `interactions.png` from changes.npz."""
     info, scores, row = run["info"], scores_of(run), run["method"]
-    with np.load(there(run, folder / CHANGES), allow_pickle=False) as found:
+    with np.load(pictures.there(run, folder / CHANGES), allow_pickle=False) as found:
         changes = dict(found)
     quality = pd.DataFrame(info["per_perturbation"][row]).T["pcc_delta"].astype(float).fillna(-1)
     written = [
@@ -192,10 +152,10 @@ def genetic(run: pd.Series, folder: Path, out: Path) -> list[Path]:
     if (r := info["interactions"].get(row)) is not None:
         known = ~np.isnan(changes["additive"]).any(axis=1) & ["+" in str(name) for name in changes["perturbations"]]
         x, y = ((changes[key] - changes["additive"])[known].ravel() for key in ("truth", "change"))
-        fig, (ax,) = panels(1, width=3.8, height=3.6)
+        fig, (ax,) = style.panels(1, width=3.8, height=3.6)
         agreement(ax, x, y, [], [])
         ax.set(xlabel="real change minus additive", ylabel="predicted minus additive", title=f"interactions, r {r:.2f}")
-        written.append(save(fig, out / "interactions.png"))
+        written.append(style.save(fig, out / "interactions.png"))
     return [*written, *draw_trust(out / "trust.png", run)]
 
 
@@ -203,7 +163,7 @@ def draw_perturbations(path: Path, changes: Mapping[str, np.ndarray], quality: p
     """Predicted against real change of the best, median and worst perturbation of each group, each once."""
     names = [str(name) for name in changes["perturbations"]]
     groups = pd.Series({name: group_of.get(name, keys.ALL) for name in names})
-    fig, axes = figure(groups.nunique(), 3, width=2.4, height=2.5)
+    fig, axes = style.figure(groups.nunique(), 3, width=2.4, height=2.5)
     for line, (group, members) in zip(axes, groups.groupby(groups), strict=True):
         ranked = list(quality[members.index].sort_values(ascending=False).index)
         places = {0: "best", len(ranked) - 1: "worst", len(ranked) // 2: "median"}
@@ -216,7 +176,7 @@ def draw_perturbations(path: Path, changes: Mapping[str, np.ndarray], quality: p
             agreement(ax, x, y, changes["panel"], np.argsort(-np.abs(x))[:3])
             ax.set(xlabel="real change of log1p", ylabel="" if at else "predicted")
             ax.set_title(f"{group}, {what} of {len(ranked)}\n{ranked[at]} (r {quality[ranked[at]]:.2f})", fontsize=8)
-    return save(fig, path)
+    return style.save(fig, path)
 
 
 def draw_groups(path: Path, info: Mapping[str, Any], scores: Mapping[str, Any]) -> Path:
@@ -225,16 +185,16 @@ def draw_groups(path: Path, info: Mapping[str, Any], scores: Mapping[str, Any]) 
     names = names[1:] if len(names) == 2 else names  # one group is all there is
     metrics, rows, known = SHOWN["genetic"], list(scores), registry_rows("genetic")
     labels = [row if not role(row) or role(row) == row else f"{row} ({role(row)})" for row in rows]
-    fig, axes = panels(len(metrics), width=3.6, height=1.0 + len(rows) * (0.16 + 0.09 * len(names)))
+    fig, axes = style.panels(len(metrics), width=3.6, height=1.0 + len(rows) * (0.16 + 0.09 * len(names)))
     for ax, metric in zip(axes, metrics, strict=True):
-        for n, (group, color) in enumerate(zip(names, level_colors(len(names)), strict=True)):
+        for n, (group, color) in enumerate(zip(names, style.level_colors(len(names)), strict=True)):
             value = np.array([scores[row][group][metric] for row in rows], dtype=float)
             bounds = np.array([info["intervals"][row][group][metric] for row in rows], dtype=float)
             at = np.arange(len(rows)) + 0.7 * ((n + 0.5) / len(names) - 0.5)
             spread = np.nan_to_num(np.abs(bounds.T - value))
-            ax.errorbar(value, at, xerr=spread, color=color, marker=MARKERS[n], ms=3, lw=1, ls="", label=group)
+            ax.errorbar(value, at, xerr=spread, color=color, marker=style.MARKERS[n], ms=3, lw=1, ls="", label=group)
         ax.set_yticks(range(len(rows)), labels if ax.get_subplotspec().is_first_col() else [], fontsize=7)
         ax.set(title=f"{known[metric].label} {known[metric].arrow}")
         ax.invert_yaxis()
-    legend_below(fig, axes, UNDER_CEILING if CEILING in rows else "")
-    return save(fig, path)
+    style.legend_below(fig, axes, UNDER_CEILING if CEILING in rows else "")
+    return style.save(fig, path)

@@ -1,8 +1,6 @@
 """Which runs may share a column of a table, and which settings tell their rows apart."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -33,9 +31,8 @@ def question(runs: pd.DataFrame) -> pd.DataFrame:
     flat = runs.filter(regex=r"^config\.(task|data|split)\.").copy()
     flat = flat.drop(columns=[*flat.filter(regex=METHOD_SIDE), *flat.filter(regex=NEITHER_SIDE)])
     for kind in ("level", "genes"):  # task=perturbation holds the settings of both kinds of it
-        flat.loc[
-            runs["kind"].notna() & (runs["kind"] != kind), list(flat.filter(regex=rf"^config\.task\.{kind}\."))
-        ] = None
+        other = runs["kind"].notna() & (runs["kind"] != kind)
+        flat.loc[other, list(flat.filter(regex=rf"^config\.task\.{kind}\."))] = None
     return pd.concat([runs[["registry", "data", "cells", "split"]], flat], axis=1)
 
 
@@ -72,7 +69,7 @@ def differing(flat: pd.DataFrame) -> list[str]:
     ]
 
 
-def told(one: pd.Series, shown: Sequence[str], keys: Sequence[str] = ()) -> str:
+def told(one: Mapping[str, Any] | pd.Series, shown: Sequence[str], keys: Sequence[str] = ()) -> str:
     """`block_size=1600, steps=5`: the values of `shown`, by the shortest names that tell them from the others of `keys`."""
     ends = {key: f".{key.removesuffix('._target_')}" for key in [*shown, *keys]}
     found = []
@@ -89,9 +86,8 @@ def told(one: pd.Series, shown: Sequence[str], keys: Sequence[str] = ()) -> str:
 def _option(key: str, target: str) -> str:
     """What is typed for a class: the option of the config group that has it, where it is one only; else the class."""
     group = config_folder() / slot_of(key.removeprefix("config.").removesuffix("._target_"))
-    options = [
-        file.stem for file in group.glob("*.yaml") if f"_target_: {target}\n" in file.read_text(encoding="utf-8")
-    ]
+    line = f"_target_: {target}\n"
+    options = [file.stem for file in group.glob("*.yaml") if line in file.read_text(encoding="utf-8")]
     return options[0] if len(options) == 1 else target.rsplit(".", 1)[-1]
 
 
@@ -99,8 +95,8 @@ def _text(value: Any) -> str:
     return "null" if pd.isna(value) else str(value)
 
 
-def comparable(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """The runs, sorted, with the `column` that each may stand in; and notes. `metrics` are those that will be shown.
+def comparable(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.Series, list[str]]:
+    """The column that each run may stand in; and notes. `metrics` are those that will be shown.
 
     Other settings of data, split and scoring, and other versions of a metric, are other columns, named by what differs.
     Where the runs of *one seed* have other splits, other genes or other reference rows, nothing tells which seeds belong
@@ -113,12 +109,13 @@ def comparable(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame
     for _, same in runs.groupby(groups, sort=False):
         clusters, why = _by_split(same, metrics)
         seen: list[str] = []
-        for first, *others in clusters:
-            seen.append(f"seed {first.seed}, split {first.split_hash[:8]}" if why else "")
+        for paths in clusters:
+            first = same.loc[paths[0]]
+            seen.append(f"seed {first['seed']}, split {first['split_hash'][:8]}" if why else "")
             again = f", reference rows {seen.count(seen[-1])}" if seen.count(seen[-1]) > 1 else ""
-            parts.loc[[first.path, *(one.path for one in others)]] = [first.path, seen[-1] + again]
+            parts.loc[paths] = [paths[0], seen[-1] + again]
         notes += [f"{same['data'].iloc[0]}: one column for each split, no mean over seeds: {why}"] if why else []
-    runs = runs.assign(column="")
+    columns = pd.Series("", runs.index)
     for data, here in runs.groupby("data", sort=False).groups.items():
         firsts = list(parts.loc[here, "first"].unique())
         shown = differing(asked.loc[firsts])
@@ -127,12 +124,12 @@ def comparable(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame
         for path in firsts:
             version = ", ".join(f"{metric} v{versions.at[path, metric]}" for metric in varied)
             label = "; ".join(filter(None, (told(asked.loc[path], shown), version, parts.at[path, "split"])))
-            runs.loc[parts["first"] == path, "column"] = f"{data} ({label})" if label else data
-    return runs.sort_values(["data", "column"], kind="stable"), notes
+            columns[parts["first"] == path] = f"{data} ({label})" if label else data
+    return columns, notes
 
 
-def _by_split(same: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[list[Any]], str]:
-    """Runs of one question in clusters with one split and the same reference rows for each seed; why they are several."""
+def _by_split(same: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[list[str]], str]:
+    """Paths of runs of one question, in clusters that have one split and the same reference rows for each seed; why several."""
     clusters: list[list[Any]] = []
     why = ""
     for run in same[["path", "seed", "split_hash", "genes", "method", "headline", "scores"]].itertuples(index=False):
@@ -143,7 +140,7 @@ def _by_split(same: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[list[Any
         else:
             clusters.append([run])
             why = why or next(iter(reasons), "")
-    return (clusters, why) if why else ([[run for cluster in clusters for run in cluster]], "")
+    return ([[run.path for run in cluster] for cluster in clusters], why) if why else ([list(same.index)], "")
 
 
 def _apart(a: Any, b: Any, metrics: Sequence[str]) -> str:
@@ -164,9 +161,8 @@ def _apart(a: Any, b: Any, metrics: Sequence[str]) -> str:
 
 def several(runs: pd.DataFrame) -> list[str]:
     """Settings of a method's runs that differ within a column."""
-    return list(
-        dict.fromkeys(key for _, same in runs.groupby("column", sort=False) for key in differing(variant(same)))
-    )
+    columns = runs.groupby("column", sort=False)
+    return list(dict.fromkeys(key for _, same in columns for key in differing(variant(same))))
 
 
 def settings(runs: pd.DataFrame) -> tuple[pd.Series, list[str]]:
@@ -190,14 +186,9 @@ def settings(runs: pd.DataFrame) -> tuple[pd.Series, list[str]]:
             found[same.index] = same["experiment"]
         else:
             once = text.drop_duplicates()  # of values that as many variants have, the one of more runs
-            usual = once.agg(
-                lambda column, text=text: max(
-                    column, key=lambda value: (sum(column == value), sum(text[column.name] == value))
-                )
-            )
+            usual = {k: max(once[k], key=lambda v, k=k: (sum(once[k] == v), sum(text[k] == v))) for k in shown}
             departs = [[key for key in shown if one[key] != usual[key]] for _, one in text.iterrows()]
-            found[same.index] = [
-                told(one, part, shown) for part, (_, one) in zip(departs, flat.iterrows(), strict=True)
-            ]
+            lines = zip(departs, flat.iterrows(), strict=True)
+            found[same.index] = [told(one, part, shown) for part, (_, one) in lines]
             notes.append(f"{method}: rows name the settings that are not as in most variants, {told(usual, shown)}")
     return found, notes

@@ -3,11 +3,8 @@
 A block is `<!-- table: name -->` ... `<!-- end -->`; docs/results/tables.yaml says which runs, rows and metrics a table has.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from scsave import keys
 from scsave.errors import UserError
 from scsave.files import write_text
 from scsave.results import records
-from scsave.results.paper_page import paper_text
+from scsave.results.paper import paper_text
 from scsave.results.sources import hashes, needed
 from scsave.results.table_formats import escaped, grids
 from scsave.results.table_text import verdict
@@ -32,33 +29,15 @@ SEEN_LINE = f"{SEEN} choices of this project were made with these cells in view"
 UNSEEN_LINE = "no choice of this project was made on these cells"
 
 
-@dataclass(frozen=True)
 class Docs:
     """The pages and records of a checkout."""
 
-    root: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.root / "docs" / "results"
-
-    @property
-    def package(self) -> Path:
-        return self.root / "src" / "scsave"
-
-    @property
-    def pages(self) -> list[Path]:
-        return [
-            page for page in (self.root / "README.md", *sorted((self.root / "docs").glob("*.md"))) if page.is_file()
-        ]
-
-    @cached_property
-    def spec(self) -> dict[str, Any]:
-        return OmegaConf.to_container(OmegaConf.load(self.folder / SPEC), resolve=True)
-
-    @cached_property
-    def sources(self) -> dict[str, str]:
-        return hashes(self.package)
+    def __init__(self, root: Path):
+        self.root, self.folder, self.package = root, root / "docs" / "results", root / "src" / "scsave"
+        pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+        self.pages = [page for page in pages if page.is_file()]
+        self.spec = OmegaConf.to_container(OmegaConf.load(self.folder / SPEC), resolve=True)
+        self.sources = hashes(self.package)
 
     def record_of(self, name: str) -> Path:
         return self.folder / f"{name}.json"
@@ -85,9 +64,8 @@ class Docs:
     def rendered(self, page: Path) -> str:
         """The page with each of its blocks made anew."""
         link = "docs/results" if page.parent == self.root else "results"
-        return BLOCK.sub(
-            lambda block: block[1] + self.block(block[2], link, page) + block[4], page.read_text(encoding="utf-8")
-        )
+        text = page.read_text(encoding="utf-8")
+        return BLOCK.sub(lambda block: block[1] + self.block(block[2], link, page) + block[4], text)
 
     def block(self, name: str, link: str, page: Path) -> str:
         if name.startswith(PAPER):
@@ -103,9 +81,8 @@ class Docs:
             return f"**{table['title']}**: not run.\n\n" + _bullets(self.missing(table, None))
         groups = {self.marked(members, runs, group): members for group, members in (table.get("groups") or {}).items()}
         seen = [data for data in runs["data"].unique() if self.seen(data, [] if groups else [keys.ALL])]
-        titled = runs.assign(
-            data=[self.spec["sets"][one]["title"] + f" {SEEN}" * (one in seen) for one in runs["data"]]
-        )
+        titles = {one: self.spec["sets"][one]["title"] + f" {SEEN}" * (one in seen) for one in runs["data"]}
+        titled = runs.assign(data=runs["data"].map(titles))
         show = list(groups) or table.get("show")
         made = make_table(
             records.sum_up(titled, groups),
@@ -142,15 +119,10 @@ class Docs:
             f"run{'s' * (len(runs) > 1)}: [{name}.json]({link}/{name}.json), the first by `{first['command']}`"
         ]
         pairs = [(records.code_of(run), bool(run.config["method"].get("training"))) for run in runs.itertuples()]
-        unknown, old = (
-            sum(not code for code, _ in pairs),
-            sum(code != needed(self.sources, train) for code, train in pairs),
-        )
-        if old > unknown:
+        unknown = sum(not code for code, _ in pairs)
+        if old := sum(code != needed(self.sources, train) for code, train in pairs) - unknown:
             what = "networks, flow, training, method, blocks or baselines"
-            lines.append(
-                f"**older sources**: the code of {what} has changed since {old - unknown} of {len(pairs)} runs"
-            )
+            lines.append(f"**older sources**: the code of {what} has changed since {old} of {len(pairs)} runs")
         if unknown:
             lines.append(f"**older sources?** it is not known with which {unknown} of {len(pairs)} runs were made")
         return lines
@@ -158,7 +130,8 @@ class Docs:
     def missing(self, table: Mapping[str, Any], runs: pd.DataFrame | None) -> list[str]:
         """What of the table's runs is not there: the seeds, and the command that makes them."""
         lines: dict[tuple[str, str], list[str]] = {}
-        for asked in (one | {"method": method} for one in table["runs"] for method in _methods(one)):
+        methods = [(one, one.get("method", "*")) for one in table["runs"]]  # each of several has to be there
+        for asked in (one | {"method": m} for one, of in methods for m in (of if isinstance(of, list) else [of])):
             found = records.chosen(runs, asked) if runs is not None else pd.DataFrame(columns=["seed"])
             seeds = asked.get("seeds", table.get("seeds", self.spec["seeds"]))
             if lost := [seed for seed in seeds if seed not in set(found["seed"])]:
@@ -182,9 +155,8 @@ class Docs:
                     if not name.startswith(PAPER) and not path.is_file():
                         why = f"shows numbers, and its record {path.relative_to(self.root)} is missing"
                     found.append(f"{page.relative_to(self.root)}: table {name} {why}; make docs")
-        found += [
-            f"docs/results/{SPEC}: no page shows table {name}" for name in self.spec["tables"] if name not in shown
-        ]
+        unseen = [name for name in self.spec["tables"] if name not in shown]
+        found += [f"docs/results/{SPEC}: no page shows table {name}" for name in unseen]
         known = {self.record_of(name) for name in self.spec["tables"]}
         lost = [path for path in sorted(self.folder.glob("*.json")) if path not in known]
         return found + [f"{path.relative_to(self.root)}: docs/results/{SPEC} has no such table" for path in lost]
@@ -200,21 +172,11 @@ class Docs:
         return changed
 
 
-def _methods(wanted: Mapping[str, Any]) -> list[str]:
-    """The methods that a spec's line asks for, each of which has to be there."""
-    method = wanted.get("method", "*")
-    return method if isinstance(method, list) else [method]
-
-
 def _several(word: str, values: list[int]) -> str:
     return f"{word}{'s' * (len(values) > 1)} {', '.join(map(str, values))}"
 
 
 def _bullets(lines: list[str]) -> str:
-    return "".join(f"- {_outside_code(line)}\n" for line in lines)
-
-
-def _outside_code(line: str) -> str:
     """Escaped for Markdown, but for what stands in backticks, links and stars of our own."""
-    parts = re.split(r"(`[^`]*`|\*\*[^*]*\*\*)", line)
-    return "".join(part if number % 2 else escaped(part) for number, part in enumerate(parts))
+    parts = (re.split(r"(`[^`]*`|\*\*[^*]*\*\*)", f"- {line}\n") for line in lines)
+    return "".join(part if number % 2 else escaped(part) for line in parts for number, part in enumerate(line))

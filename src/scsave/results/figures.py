@@ -1,7 +1,5 @@
 """Pictures of one run, drawn from the files that it left: `draw_run(folder)`. Real cells come again from the prepared cache."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,21 +10,11 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.files import RESULTS
-from scsave.results.cell_figures import (
-    joint_umap,
-    level_legend,
-    marker_genes,
-    place,
-    read_cells,
-    real_cells,
-    sample_cells,
-    scatter,
-    test_rows,
-    violins,
-)  # fmt: skip
+from scsave.results import cell_figures as pictures
 from scsave.results.change_figures import genetic, response
 from scsave.results.frame import read, weights_folder
 from scsave.results.style import GENERATED, REAL, figure, legend_below, level_colors, panels, save
+from scsave.stats.moments import moments
 
 SHOWN_CELLS = 4000  # of an embedding
 MOST_NAMED = 24  # blocks whose names have room
@@ -39,29 +27,31 @@ def draw_run(folder: Path, out: Path | None = None) -> list[Path]:
     UserError where a file of the run, or the data that it was made of, is missing (docs/results.md lists the files).
     """
     run, out = read([folder / RESULTS]).iloc[0], out or folder / "figures"
-    draw = {"generation": generation, "batch_correction": correction, "response": response, "genetic": genetic}
+    draw = {"generation": generation, "response": response, "genetic": genetic}
     own = draw[run["registry"]](run, folder, out) if run["registry"] in draw else []
+    own += [draw_integrated(out, pd.DataFrame([run]))] if run["registry"] == "batch_correction" else []
     return [*own, *losses(weights_folder(folder), out), *attention(run, folder, out)]
 
 
 def generation(run: pd.Series, folder: Path, out: Path) -> list[Path]:
     """`umap.png`, `genes.png`, `violins.png`: generated.h5ad beside the real test cells."""
-    generated = read_cells(run, folder / "generated.h5ad")
-    cells, columns = real_cells(run)
-    real = cells[test_rows(weights_folder(folder), cells), generated.var_names].copy()
+    generated = pictures.read_cells(run, folder / "generated.h5ad")
+    cells, columns = pictures.real_cells(run)
+    real = cells[pictures.test_rows(weights_folder(folder), cells), generated.var_names].copy()
     shown = [name for name in columns.conditions if real.obs[name].dtype == "category"]
-    genes = marker_genes(real, columns.cell_type or (shown[0] if shown else None))
+    genes = pictures.marker_genes(real, columns.cell_type or (shown[0] if shown else None))
     parts = {"real": (real, REAL), "generated": (generated, GENERATED)}
     return [
         umap_by_condition(out / "umap.png", real, generated, shown),
         gene_statistics(out / "genes.png", real, generated),
-        violins(out / "violins.png", parts, genes, library=True),
+        pictures.violins(out / "violins.png", parts, genes, library=True),
     ]
 
 
 def umap_by_condition(path: Path, real: AnnData, generated: AnnData, shown: Sequence[str]) -> Path:
     """Real cells on the left, generated ones before the real in grey on the right; one row each condition column."""
-    joint = joint_umap({"real": sample_cells(real), "generated": sample_cells(generated)}, shown)
+    parts = {"real": pictures.sample_cells(real), "generated": pictures.sample_cells(generated)}
+    joint = pictures.joint_umap(parts, shown)
     fig, axes = figure(1 + len(shown), 2, width=3.5, height=2.9)
     for line, column in zip(axes, ["cells", *shown], strict=True):
         levels = ["real", "generated"] if column == "cells" else list(real.obs[column].cat.categories.astype(str))
@@ -69,31 +59,22 @@ def umap_by_condition(path: Path, real: AnnData, generated: AnnData, shown: Sequ
         for ax, part in zip(line, ("real", "generated"), strict=True):
             behind = joint if part == "generated" else joint[joint.obs["cells"] == "real"]
             title = f"{part} cells" if column == "cells" else f"{part}, by {column}"
-            scatter(ax, behind, column, (behind.obs["cells"] == part).to_numpy(), colors, title, part == "generated")
+            front = (behind.obs["cells"] == part).to_numpy()
+            pictures.scatter(ax, behind, column, front, colors, title, part == "generated")
         line[0].set(xlim=line[1].get_xlim(), ylim=line[1].get_ylim())
     return save(fig, path)
 
 
 def gene_statistics(path: Path, real: AnnData, generated: AnnData) -> Path:
     """Each gene's mean, variance and share of zeros, generated against real."""
-    from sklearn.utils.sparsefuncs import mean_variance_axis
-
     fig, axes = panels(3, width=2.4, height=2.6, wrap=3)
-    found = [
-        (*mean_variance_axis(x, axis=0), 1 - x.getnnz(axis=0) / x.shape[0])
-        for x in (real.X.tocsr(), generated.X.tocsr())
-    ]
+    found = [(x.mean, x.variance, 1 - x.positive) for x in (moments(real.X), moments(generated.X))]
     for ax, name, a, b in zip(axes, ("mean of log1p", "variance of log1p", "share of zeros"), *found, strict=True):
         ax.axline((0, 0), slope=1, color="0.7", lw=1, zorder=0)
         ax.scatter(a, b, s=5, c=GENERATED, alpha=0.6, linewidths=0)
         r = np.corrcoef(a, b)[0, 1] if a.std() and b.std() else float("nan")
         ax.set(xlabel="real", ylabel="generated", title=f"{name}\nr = {r:.3f}")
     return save(fig, path)
-
-
-def correction(run: pd.Series, folder: Path, out: Path) -> list[Path]:
-    """`umap.png`: the embeddings of integrated.h5ad by batch and by cell type."""
-    return [draw_integrated(out, pd.DataFrame([run]))]
 
 
 def draw_integrated(out: Path, runs: pd.DataFrame) -> Path:
@@ -104,7 +85,7 @@ def draw_integrated(out: Path, runs: pd.DataFrame) -> Path:
     data, found = runs["config"].iloc[0]["data"], dict[str, tuple[AnnData, str]]()
     named = {keys.UNCORRECTED: "unintegrated", keys.COMPONENTS: "softened components"}
     for run in (run for _, run in runs.iterrows()):
-        cells = read_cells(run, Path(run["path"]).parent / "integrated.h5ad")
+        cells = pictures.read_cells(run, Path(run["path"]).parent / "integrated.h5ad")
         for key in sorted(cells.obsm, key=lambda key: (key != keys.UNCORRECTED, key == keys.COMPONENTS)):
             if np.ndim(cells.obsm[key]) == 2 and (key != keys.COMPONENTS or len(runs) == 1):
                 found.setdefault(named.get(key, run["method"]), (cells, key))
@@ -113,13 +94,14 @@ def draw_integrated(out: Path, runs: pd.DataFrame) -> Path:
     for number, (line, (name, (cells, key))) in enumerate(zip(axes, found.items(), strict=True), start=1):
         scored = np.flatnonzero(~np.isnan(np.asarray(cells.obsm[key])).any(axis=1))
         shown = cells[np.random.default_rng(0).permutation(scored)[:SHOWN_CELLS]]
-        shown = place(AnnData(obs=shown.obs[columns].astype(str), obsm={key: np.asarray(shown.obsm[key])}), key)
+        shown = AnnData(obs=shown.obs[columns].astype(str), obsm={key: np.asarray(shown.obsm[key])})
+        pictures.place(shown, key)
         for ax, column in zip(line, columns, strict=True):
             levels = sorted(shown.obs[column].unique())
             colors: dict[str, Any] = dict(zip(levels, level_colors(len(levels)), strict=True))
-            scatter(ax, shown, column, np.ones(shown.n_obs, bool), colors, f"{name}, by {column}", False)
+            pictures.scatter(ax, shown, column, np.ones(shown.n_obs, bool), colors, f"{name}, by {column}", False)
             if number == len(found):
-                level_legend(ax, colors, "below")
+                pictures.level_legend(ax, colors, "below")
     return save(fig, out / "umap.png")
 
 
@@ -172,9 +154,8 @@ def draw_attention(path: Path, table: pd.DataFrame, most: int, names: Sequence[s
         if names and tokens <= MOST_NAMED:
             told = [*names, "library size"][:tokens]
             line[0].set_yticks(np.arange(tokens) + 0.5, told, rotation=0, fontsize=7)
-            line[0].set_xticks(
-                np.arange(tokens) + 0.5, [name.split(" ")[0] if name in names else name for name in told]
-            )
+            short = [name.split(" ")[0] if name in names else name for name in told]
+            line[0].set_xticks(np.arange(tokens) + 0.5, short)
         for ax, (title, values) in zip(line[1:], shown.items(), strict=False):
             sns.heatmap(values, cmap="RdBu_r", vmin=-limit, vmax=limit, square=True, ax=ax)
             ax.set(title=title, ylabel="", xlabel="")

@@ -1,7 +1,5 @@
 """All results.json files below a folder as data frames: one line a run, one tidy line a score."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -15,6 +13,7 @@ from scsave import keys
 from scsave.errors import UserError
 from scsave.files import FOLDS, RESULTS
 
+Names = Sequence[str] | None
 SCHEMA = 1  # the one that scsave.runs.record writes
 HEADLINE = "headline"  # the protocol of a task that has no others
 TEXTS = ("task", "registry", "data", "method", "split", "split_hash", "config_hash")
@@ -139,10 +138,7 @@ def owns(method: str, row: str) -> bool:
 
 
 def values(
-    runs: pd.DataFrame,
-    protocol: str | None = None,
-    groups: Sequence[str] | None = None,
-    metrics: Sequence[str] | None = None,
+    runs: pd.DataFrame, protocol: str | None = None, groups: Names = None, metrics: Names = None
 ) -> pd.DataFrame:
     """One line a score: run (its path), row, own, group, protocol, metric, value, low and high (bootstrap interval).
 

@@ -1,14 +1,12 @@
 """Which rows of a table differ by more than noise: paired over groups (cell types, perturbations), or over seeds."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from scsave import keys
-from scsave.results.table import Table
+from scsave.results.tables import Table
 
 FEWEST_GROUPS = 5  # fewer say next to nothing of their spread
 DRAWS = 2000

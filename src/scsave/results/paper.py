@@ -1,12 +1,12 @@
-"""What the paper reports (arXiv 2604.16776, tables 1 to 7), and which of our numbers stands beside which of its."""
-
-from __future__ import annotations
+"""What the paper reports (arXiv 2604.16776, tables 1 to 7), which of our numbers stands beside which of its, and what can be
+said today of each of its tables (docs/paper.md): run here, run small, or not run and why."""
 
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -109,7 +109,7 @@ def fits(one: Reported, experiment: str | None, config: Mapping[str, Any]) -> bo
 def place(runs: pd.DataFrame, values: pd.DataFrame, metric: str, group: str) -> dict[str, Reported]:
     """The paper's numbers of a column by the row that each stands beside; rows that only the paper has end `as reported`.
 
-    `runs` are those of the column, `values` its values (`scsave.results.table.Table`). A number of another setting stands
+    `runs` are those of the column, `values` its values (`scsave.results.tables.Table`). A number of another setting stands
     beside rows of a run in that setting; the others, where a row has several variants, beside those of the paper's experiments.
     """
     first, found = runs.iloc[0], {}
@@ -138,3 +138,40 @@ def _at(config: Any, key: str) -> Any:
     for part in key.split("."):
         config = config.get(part) if isinstance(config, Mapping) else None
     return config
+
+
+def paper_text(number: int, spec: Mapping[str, Any], recorded: Mapping[str, pd.DataFrame], link: str) -> str:
+    """A table of the paper: its numbers, and of each of its data sets and settings what the records hold."""
+    ours = [one for one in reported() if one.table == number]
+    lines = ["| data set | metric | the paper: SAVE | the paper: others | today |", "| --- | --- | --- | --- | --- |"]
+    for (_, said, metric), ones in groupby(ours and sorted(ours, key=_place), key=_place):
+        group = list(ones)
+        saves = {one.method.removeprefix("SAVE").strip(): one.value for one in group if one.method.startswith("SAVE")}
+        save = ", ".join(f"{value:g}" + f" ({setting})" * bool(setting) for setting, value in saves.items())
+        others = ", ".join(f"{one.method} {one.value:g}" for one in group if not one.method.startswith("SAVE"))
+        mine = next((one for one in group if one.method.startswith("SAVE")), group[0])
+        lines.append(f"| {said} | {metric} | {save or '–'} | {others or '–'} | {today(mine, spec, recorded, link)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _place(one: Reported) -> tuple[str, str, str]:
+    group = "" if keys.ALL in one.groups else f", {one.groups[-1]}"
+    split = {"unseen": ", unseen together", "leave_out": ", each type held out"}.get(one.split, "") if not group else ""
+    return one.data, f"`{one.data}`{split}{group}", one.metric
+
+
+def today(one: Reported, spec: Mapping[str, Any], recorded: Mapping[str, pd.DataFrame], link: str) -> str:
+    """`run here`, where a record holds a run in the paper's setting; `run small`, in another setting; else `not run`, why."""
+    small = []
+    for name, runs in recorded.items():
+        for _, run in runs[(runs["data"] == one.data) & (runs["task"] == one.task)].iterrows():
+            value = run["scores"][run["headline"]].get(one.row, {}).get(one.groups[0], {}).get(one.metric)
+            papers = value is not None and str(run["experiment"]).startswith("paper/")
+            if papers and fits(one, run["experiment"], run["config"]):
+                return f"run here: {value:.3g} ([{name}]({link}/{name}.json))"
+            small.append(name)
+    if small and one.experiment is None:
+        name = sorted(set(small))[0]
+        return f"run small: other settings than the paper's ([{name}]({link}/{name}.json))"
+    needs = " and ".join(["a GPU at full width", *spec["sets"].get(one.data, {}).get("needs", [])])
+    return f"not run: needs {needs}"

@@ -1,7 +1,5 @@
 """What a reproduction planned, and what of it has no result and why: read from the state.json that it keeps."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Records: what a table of the documents needs of finished runs, one small file a table (docs/results/README.md)."""
 
-from __future__ import annotations
-
 import json
 import math
 import shlex
@@ -17,16 +15,11 @@ from scsave.errors import UserError
 from scsave.files import write_text
 from scsave.metrics.registry import rows as registry_rows
 from scsave.results.frame import SCHEMA, TEXTS, frame, is_no_setting, parsed
+from scsave.results.noise import PARTS
 from scsave.results.sources import hashes_at, needed
 
-CONFIG = (
-    "task",
-    "data",
-    "split",
-    "method",
-    "trainer",
-    "blocking",
-)  # what tells runs apart, and who compares (comparable.py)
+# What tells runs apart, and who compares (comparable.py).
+CONFIG = ("task", "data", "split", "method", "trainer", "blocking")
 COLUMNS = ("task", "data", "method", "experiment", "seed", "split")  # of a spec's `runs`, in the words of results.json
 DIGITS = 6  # significant ones of a score
 # Overrides that say where files lie on one machine and what is drawn: no number depends on them.
@@ -136,9 +129,7 @@ def plain_command(command: str) -> str:
     """A command without what is one machine's: no folders, no absolute path, `data.path=my.h5ad` by its name."""
     words = [word for word in shlex.split(command) if not word.startswith(_LOCAL)]
     pairs = [word.partition("=") for word in words]
-    return shlex.join(
-        f"{key}={Path(value).name}" if value.startswith("/") else key + sign + value for key, sign, value in pairs
-    )
+    return shlex.join(key + sign + (Path(value).name if value.startswith("/") else value) for key, sign, value in pairs)
 
 
 def _settings(node: Any, key: str) -> Any:
@@ -205,9 +196,7 @@ def read(path: Path) -> pd.DataFrame:
         content = json.loads(path.read_text(encoding="utf-8"))
         runs = [_merged(content["common"], run) for run in content["runs"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: can't be read as a record ({error!r}); make it again: make record RUNS=<runs>"
-        ) from None
+        raise UserError(f"{path}: can't be read as a record ({error!r}); run make record RUNS=<runs>") from None
     return frame([parsed(run, f"{path.name}#{number}") for number, run in enumerate(runs)])
 
 
@@ -216,19 +205,11 @@ def sum_up(runs: pd.DataFrame, groups: Mapping[str, Iterable[str]]) -> pd.DataFr
 
     A run that lacks one of them has no such group. Which those are is kept in `info.parts`.
     """
-    from scsave.results.noise import PARTS
-
-    def scored(scores: dict[str, Any]) -> dict[str, Any]:
-        return {name: {row: _with_means(there, groups) for row, there in one.items()} for name, one in scores.items()}
-
     parts = {name: list(members) for name, members in groups.items()}
-    found = runs.assign(scores=[scored(one) for one in runs["scores"]])
-    return found.assign(info=[one | {PARTS: parts} if parts else one for one in found["info"]])
 
+    def more(there: dict[str, dict[str, float]]) -> dict[str, Any]:
+        whole = {name: [there[one] for one in members] for name, members in parts.items() if set(members) <= set(there)}
+        return there | {name: pd.DataFrame(ones).mean(skipna=False).to_dict() for name, ones in whole.items()}
 
-def _with_means(there: dict[str, dict[str, float]], groups: Mapping[str, Iterable[str]]) -> dict[str, Any]:
-    found = dict(there)
-    for name, members in groups.items():
-        if all(one in there for one in members):
-            found[name] = pd.DataFrame([there[one] for one in members]).mean(skipna=False).to_dict()
-    return found
+    scores = [{p: {row: more(one) for row, one in rows.items()} for p, rows in run.items()} for run in runs["scores"]]
+    return runs.assign(scores=scores, info=[one | {PARTS: parts} if parts else one for one in runs["info"]])

@@ -1,7 +1,5 @@
 """One HTML page of all runs: numbers between floor and ceiling, each led back to its run; no network, light and dark."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io
@@ -21,9 +19,8 @@ from scsave.files import slug
 from scsave.metrics.registry import REGISTRY
 from scsave.results.frame import weights_folder
 from scsave.results.plans import DONE
-from scsave.results.table import Table, role
 from scsave.results.table_text import MISSING, data_text, entry_text, mark, paper_text, passed_line, row_label, verdict
-from scsave.results.tables import make_table, shown_metrics
+from scsave.results.tables import Table, make_table, role, shown_metrics
 
 WIDEST, PER_RUN = 1400, 4  # pixels of a picture, pictures of a run
 
@@ -51,14 +48,7 @@ def page(content: Content) -> str:
         here, root = Path(of).resolve(), content.root.resolve()
         return str(here.relative_to(root)) if here.is_relative_to(root) else str(of)
 
-    made.filters |= {
-        "path": path,
-        "prose": prose,
-        "number": number,
-        "duration": duration,
-        "anchor": anchor,
-        "image": image,
-    }
+    made.filters |= {one.__name__: one for one in (path, prose, number, duration, anchor, image)}
     runs = content.runs.assign(id=[run_id(path) for path in content.runs.index])
     runs = runs.sort_values(["task", "data", "method", "seed"])
     made.globals |= {"role": role, "groups": lambda frame, *by: frame.groupby(list(by), sort=False, dropna=False)}
@@ -148,23 +138,15 @@ def _part(table: Table, label: str, group: str, numbers: list[int]) -> dict[str,
 
 def pictures(content: Content, runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Those over several runs first; then of each task, data set and split one run's, SAVE's where there is one."""
-    found = [
-        {
-            "title": "" if folder.name == "figures" else folder.name.replace("_", " ", 1),
-            "paths": list(paths),
-            "run": None,
-            "more": 0,
-        }
-        for folder, paths in groupby(
-            sorted(content.figures, key=lambda path: (path.parent, path)), key=lambda p: p.parent
-        )
-    ]
+    found = []
+    for folder, paths in groupby(sorted(content.figures, key=lambda p: (p.parent, p)), key=lambda p: p.parent):
+        title = "" if folder.name == "figures" else folder.name.replace("_", " ", 1)
+        found.append({"title": title, "paths": list(paths), "run": None, "more": 0})
     drawn = {path.parent.name for path in content.figures}
     shown: dict[tuple[str, ...], dict[str, Any]] = {}
     for run in sorted(runs.to_dict("records"), key=lambda run: run["method"] != "save"):
-        paths = sorted(
-            (Path(run["path"]).parent / "figures").glob("*.png"), key=lambda path: ("_" in path.stem, path.name)
-        )
+        paths = (Path(run["path"]).parent / "figures").glob("*.png")
+        paths = sorted(paths, key=lambda path: ("_" in path.stem, path.name))
         if paths and not any(name.endswith(f"_{slug(run['data'])}_{run['method']}") for name in drawn):
             title = "{task} on {data} ({method}, split {split}, seed {seed})".format(**run)
             one = {"title": title, "run": run["id"], "paths": paths[:PER_RUN], "more": len(paths[PER_RUN:])}

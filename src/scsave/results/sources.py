@@ -1,7 +1,5 @@
 """A hash of the sources that can change the numbers of a run: by it a page says where its numbers are of older code."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """The look of every picture: panels that can be read at 600 pixels, colours, one legend for all panels; and writing it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,9 +37,8 @@ def level_colors(n: int) -> list:
 
     if n <= 10:
         known = sns.color_palette("colorblind", 10)
-        return [*known[:7], (0.13, 0.13, 0.13), *known[8:]][
-            :n
-        ]  # its grey is that of the cells that a panel is not about
+        known[7] = (0.13, 0.13, 0.13)  # its grey is that of the cells that a panel is not about
+        return known[:n]
     pairs = sns.color_palette("tab20", 20)
     return [*pairs[::2], *pairs[1::2]][:n] if n <= 20 else sns.husl_palette(n)
 
@@ -52,9 +49,8 @@ def legend_below(fig, axes: Sequence, title: str = "") -> None:
     for ax in (ax for ax in axes if ax.get_legend()):
         ax.get_legend().remove()
     ncols = max(1, min(len(handles), 90 // (max(map(len, handles), default=1) + 6)))
-    fig.legend(
-        handles.values(), handles, loc="outside lower center", ncols=ncols, frameon=False, fontsize=8, title=title
-    )
+    look = {"loc": "outside lower center", "ncols": ncols, "frameon": False, "fontsize": 8}
+    fig.legend(handles.values(), handles, title=title, **look)
 
 
 @contextmanager

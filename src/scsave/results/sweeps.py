@@ -1,7 +1,5 @@
 """Pictures over many runs: curves over one setting beside floor and ceiling, and quality against training time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +11,10 @@ from scsave.files import slug
 from scsave.metrics.registry import rows as registry_rows
 from scsave.metrics.row import Metric
 from scsave.results.comparable import comparable, differing, told, variant
+from scsave.results.costs import COSTS, cost_rows, cost_values
 from scsave.results.frame import values
 from scsave.results.paper import fits, matching
 from scsave.results.style import MARKERS, OTHER, REAL, legend_below, level_colors, panels, save
-from scsave.results.table import COSTS, cost_rows, cost_values
 from scsave.results.tables import make_table, shown_metrics
 
 FLOORS = {"real": "--", "ceiling": "-."}
@@ -31,13 +29,10 @@ class Sweep(NamedTuple):
     scale: str = "log"
 
 
+_GUIDED, _SAMPLED = ("w1", "label_accuracy", "recall", "variance_ratio"), ("w1", "mmd2_unbiased", "c2st_auc")
 SWEEPS = {
-    "guidance": Sweep(
-        "sampling.guidance", "guidance weight w", ("w1", "label_accuracy", "recall", "variance_ratio"), "linear"
-    ),
-    "sampling_steps": Sweep(
-        "sampling.solver.steps", "sampling steps", ("w1", "mmd2_unbiased", "c2st_auc", "sample_seconds")
-    ),
+    "guidance": Sweep("sampling.guidance", "guidance weight w", _GUIDED, "linear"),
+    "sampling_steps": Sweep("sampling.solver.steps", "sampling steps", (*_SAMPLED, "sample_seconds")),
     "block_size": Sweep("blocking.block_size", "genes a block, K", ("w1", "mmd2_rbf", "c2st_auc", "train_minutes")),
 }
 
@@ -66,7 +61,7 @@ def curves(runs: pd.DataFrame, key: str, metrics: Sequence[Metric]) -> list[Curv
     """
     names, found = [metric.name for metric in metrics], []
     scored = [name for name in names if name not in COSTS]
-    for label, same in comparable(runs, scored)[0].groupby("column", sort=False):
+    for label, same in runs.groupby(comparable(runs, scored)[0]):
         flat = variant(same)
         swept = [one for one in flat if one.endswith(f".{key}")]
         rest, x = flat.drop(columns=swept), flat[swept[0]] if swept else pd.Series(None, same.index, dtype=object)
@@ -79,17 +74,11 @@ def curves(runs: pd.DataFrame, key: str, metrics: Sequence[Metric]) -> list[Curv
         shown = differing(rest.loc[kept.index])
         kept["series"] = [told(rest.loc[path], shown) or kept.at[path, "method"] for path in kept.index]
         scores = values(same, kept["headline"].iloc[0], [keys.ALL], scored)
-        own = pd.concat([scores, cost_values(kept)]).join(
-            kept[["series", "x", "seed", "method"]], on="run", how="inner"
-        )
-        own = (
-            own[(own["row"] == own["method"]) & own["metric"].isin(names)]
-            .astype({"x": float})
-            .sort_values(["series", "x"])
-        )
-        floors = (
-            scores[scores["row"].isin(FLOORS)].join(same["seed"], on="run").drop_duplicates(["row", "metric", "seed"])
-        )
+        beside = kept[["series", "x", "seed", "method"]].astype({"x": float})
+        own = pd.concat([scores, cost_values(kept)]).join(beside, on="run", how="inner")
+        own = own[(own["row"] == own["method"]) & own["metric"].isin(names)].sort_values(["series", "x"])
+        floors = scores[scores["row"].isin(FLOORS)].join(same["seed"], on="run")
+        floors = floors.drop_duplicates(["row", "metric", "seed"])
         found.append(Curves(label, same, own, floors.groupby(["row", "metric"])["value"].mean().dropna().to_dict()))
     return found
 
@@ -104,15 +93,12 @@ def draw_sweep(folder: Path, name: str, sweep: Sweep, runs: pd.DataFrame) -> lis
         for found in curves(same, sweep.key, metrics):
             fig, axes = panels(len(metrics))
             ticks, lines = sorted(found.lines["x"].unique()), len(found.lines["series"].unique())
-            look = {
-                "palette": level_colors(lines),
-                "markers": list(MARKERS[:lines]),
-                "dashes": False,
-                "err_style": "bars",
-            }
+            look = {"palette": level_colors(lines), "markers": list(MARKERS[:lines]), "dashes": False}
             for ax, metric in zip(axes, metrics, strict=True):
                 here = found.lines[found.lines["metric"] == metric.name].rename(columns={"series": "line"})
-                sns.lineplot(here, x="x", y="value", hue="line", style="line", errorbar="sd", ax=ax, **look)
+                sns.lineplot(
+                    here, x="x", y="value", hue="line", style="line", errorbar="sd", err_style="bars", ax=ax, **look
+                )
                 _floors(ax, {row: value for (row, name), value in found.floors.items() if name == metric.name})
                 if points := _of_paper(found, metric):
                     ax.plot(*zip(*points, strict=True), color=OTHER, marker="s", ms=4, lw=1, ls=":", label="paper")
@@ -168,8 +154,7 @@ def draw_time(folder: Path, runs: pd.DataFrame) -> list[Path]:
                     ax.set_xscale("log")
                     ax.xaxis.set_major_formatter("{x:g}")
             legend_below(fig, axes)
-            fig.suptitle(
-                f"{label}, mean over seeds; {', '.join(sorted(filter(None, set(same['device']))))}", fontsize=9
-            )
+            devices = ", ".join(sorted(filter(None, set(same["device"]))))
+            fig.suptitle(f"{label}, mean over seeds; {devices}", fontsize=9)
             written.append(save(fig, folder / f"training_time_{registry}_{slug(label)}.png"))
     return written

@@ -1,7 +1,5 @@
 """A table as Markdown, LaTeX (booktabs), HTML and CSV, and the listing that traces each of its values to a run."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -11,8 +9,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from scsave.files import write_text
-from scsave.results.table import REPORTED, UNRANKED, Table
 from scsave.results.table_text import entry_text, footer, head, mark, paper_text, row_label, title
+from scsave.results.tables import REPORTED, UNRANKED, Table
 
 DIFFERS, PAPER = "differs in", "paper"
 WIDEST_LATEX = 5  # columns of values beside each other
@@ -43,9 +41,8 @@ def sheet(table: Table, part: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame
         if any(at == number for _, at in table.paper):
             texts[top, PAPER, number] = [paper_text(table, row, number) for row in rows]
     frame = pd.DataFrame(texts)
-    return frame.droplevel(2, axis=1), pd.DataFrame(marks).reindex(columns=frame.columns, fill_value=0).droplevel(
-        2, axis=1
-    )
+    marked = pd.DataFrame(marks).reindex(columns=frame.columns, fill_value=0)
+    return frame.droplevel(2, axis=1), marked.droplevel(2, axis=1)
 
 
 def styled(frame: pd.DataFrame, marks: pd.DataFrame, best: str, second: str) -> Styler:
@@ -98,21 +95,15 @@ def latex(table: Table, gaps: pd.DataFrame, sources: str) -> str:
 
     Needs booktabs and graphicx.
     """
-    lost = [
-        f"{gap.experiment}, {gap.method}, seeds {gap.seeds}: {gap.why}; paper: {gap.paper}" for gap in gaps.itertuples()
-    ]
+    line = "{0.experiment}, {0.method}, seeds {0.seeds}: {0.why}; paper: {0.paper}"
+    lost = [line.format(gap) for gap in gaps.itertuples()]
     notes = [r"\par " + latex_escape(line) for line in [*footer(table, sources), *lost]]
     foot = [r"\par\medskip", r"\begin{minipage}{\textwidth}\scriptsize\raggedright", *notes, r"\end{minipage}"]
     texts, parts = [r"% needs \usepackage{booktabs,graphicx}"], table.parts(WIDEST_LATEX)
     for number, part in enumerate(parts):
         caption = latex_escape(title(table)) + ", continued" * (number > 0)
-        texts += [
-            r"\begin{table}[htbp]",
-            r"\centering",
-            rf"\caption{{{caption}}}",
-            r"\footnotesize",
-            _tabular(table, part),
-        ]
+        texts += [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{caption}}}", r"\footnotesize"]
+        texts.append(_tabular(table, part))
         texts += [*(foot if number == len(parts) - 1 else []), r"\end{table}"]
     return "\n".join(texts) + "\n"
 
@@ -132,14 +123,12 @@ def _tabular(table: Table, part: Sequence[int]) -> str:
 
 def html(table: Table, gaps: pd.DataFrame, sources: str) -> str:
     """Plain tables to paste into a page, and their foot; best bold, second underlined."""
-    sheets = [
-        styled(*sheet(table, part), "font-weight: bold;", "text-decoration: underline;") for part in table.parts()
-    ]
+    look = "font-weight: bold;", "text-decoration: underline;"
+    sheets = [styled(*sheet(table, part), *look) for part in table.parts()]
     tables = [one.format(escape="html").format_index(escape="html", axis="columns").to_html() for one in sheets]
     foot = "".join(f"<li>{escape(line)}</li>" for line in footer(table, sources))
-    return (
-        "\n".join([f"<h3>{escape(title(table))}</h3>", *tables, f"<ul>{foot}</ul>", gaps.to_html(index=False)]) + "\n"
-    )
+    parts = [f"<h3>{escape(title(table))}</h3>", *tables, f"<ul>{foot}</ul>", gaps.to_html(index=False)]
+    return "\n".join(parts) + "\n"
 
 
 def tidy_csv(table: Table, gaps: pd.DataFrame, sources: str = "") -> str:
@@ -150,11 +139,8 @@ def tidy_csv(table: Table, gaps: pd.DataFrame, sources: str = "") -> str:
             entry, paper = table.entry(row, number), table.paper.get((row, number))
             if entry.n or paper:
                 line = _place(table, number, row) | {"differs": table.settings.get(row, ""), "role": role}
-                line |= (
-                    {"best": column.metric.best}
-                    | entry._asdict()
-                    | ({} if entry.n == 1 else {"low": None, "high": None})
-                )
+                line |= {"best": column.metric.best} | entry._asdict()
+                line |= {} if entry.n == 1 else {"low": None, "high": None}
                 line |= {"paper": paper and paper.value, "difference": paper and entry.mean - paper.value}
                 lines.append(line | {"status": "run" if entry.n else "reported"})
     lines += [{"row": gap.experiment, "status": f"{gap.why} (seeds {gap.seeds})"} for gap in gaps.itertuples()]

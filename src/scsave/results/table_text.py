@@ -1,13 +1,12 @@
 """What a table says, whatever it is written in: heads, entries, a verdict on each column, and the lines at its foot."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from scsave import keys
 from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, Metric
+from scsave.results.costs import UNRANKED_COLUMNS
 from scsave.results.noise import between
-from scsave.results.table import CEILING, FLOOR, NO_SKILL, REPORTED, UNRANKED_COLUMNS, Column, Table
+from scsave.results.tables import CEILING, FLOOR, NO_SKILL, REPORTED, Column, Table
 
 MISSING, PASSED = "–", "‡"
 PROTOCOLS = {
@@ -119,9 +118,8 @@ def verdict(table: Table, number: int) -> str:
         parts.append(far + ", within noise" * bool(noise[row].within))
     lost = {one.by for one in noise.values() if one.within is None}
     used = {one.by for one in noise.values() if one.within is not None}
-    parts += (
-        [f"noise by {', '.join(sorted(used))}"] if used else [f"noise is not known ({one})" for one in sorted(lost)]
-    )
+    unknown = [f"noise is not known ({one})" for one in sorted(lost)]
+    parts += [f"noise by {', '.join(sorted(used))}"] if used else unknown
     return f"{', '.join(filter(None, head(table, column)))}: {'; '.join(parts)}"
 
 
@@ -161,9 +159,8 @@ def footer(table: Table, sources: str) -> list[str]:
             "other its own part of them"
         )
     lines += passed_line(table, range(len(table.columns)))
-    lines += [
-        _metric(table, metric) for metric in {column.metric.key: column.metric for column in table.columns}.values()
-    ]
+    metrics = {column.metric.key: column.metric for column in table.columns}
+    lines += [_metric(table, metric) for metric in metrics.values()]
     if table.protocol in PROTOCOLS:
         lines.append(f"protocol {table.protocol}: {PROTOCOLS[table.protocol]}")
     lines += [f"{label}: {data_text(runs)}" for label, runs in table.runs.groupby("column", sort=False)]

@@ -1,38 +1,31 @@
-"""Making a table of results: methods x (data x group x metric), mean and sd over seeds, ranks, the paper's numbers beside."""
-
-from __future__ import annotations
+"""A table of results: methods x (data x group x metric), mean and sd over seeds, ranks, the paper's numbers beside."""
 
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import groupby
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from scsave import keys
 from scsave.errors import UserError
 from scsave.metrics.registry import rows as registry_rows
 from scsave.metrics.row import PROTOCOLS, Metric
-from scsave.metrics.technical import apart
+from scsave.metrics.technical import DEPTH, apart
 from scsave.results.comparable import MOST_KEYS, agree, comparable, settings, several
-from scsave.results.frame import values
-from scsave.results.paper import place
-from scsave.results.table import (
-    ORDER,
-    REPORTED,
-    UNRANKED,
-    UNRANKED_COLUMNS,
-    Column,
-    Entry,
-    Table,
-    cost_rows,
-    cost_values,
-    depth_of,
-    depth_row,
-    depth_values,
-    role,
-)
+from scsave.results.costs import UNRANKED_COLUMNS, cost_rows, cost_values, depth_of
+from scsave.results.frame import owns, values
+from scsave.results.paper import Reported, place
 
+FLOOR, AGAIN, CEILING, NO_SKILL, REPORTED = "noise floor", "training cells again", "ceiling", "no skill", "the paper's"
+ROLES = {"real": FLOOR, "train_resample": AGAIN, "ceiling": CEILING}
+ROLES |= dict.fromkeys(("mean", "no_change", "pooled_control", "perturbed_mean", "unintegrated"), NO_SKILL)
+ORDER = ("", NO_SKILL, FLOOR, AGAIN, CEILING, REPORTED)  # from top to bottom
+UNRANKED = (FLOOR, AGAIN, CEILING, REPORTED)
 OWN_RUN = "(own run)"
 # What a table shows unless asked for more: a few of each kind, in registry order.
 SHOWN = {
@@ -41,6 +34,82 @@ SHOWN = {
     "response": ("pcc", "r2", "pcc_delta", "r2_delta", "w1"),
     "genetic": ("l2_top1000", "pcc_delta_centroid", "discrimination", "energy"),
 }
+
+
+def role(row: str) -> str:
+    """What a row is for; "" for a method. Variants of a row have its role."""
+    return ROLES.get(row.split(" (")[0], "")
+
+
+def scores_of(run: pd.Series) -> dict[str, dict[str, dict[str, float]]]:
+    """row -> group -> metric in the headline protocol: the run's own rows before those that they are read against."""
+    scores = run["scores"][run["headline"]]
+    order = sorted(scores, key=lambda row: (not owns(run["method"], row), ORDER.index(role(row))))
+    return {row: scores[row] for row in order}
+
+
+class Column(NamedTuple):
+    label: str  # the data set, with what tells it from the table's others
+    group: str
+    metric: Metric
+    digits: int = 2
+
+    @property
+    def ranked(self) -> bool:
+        return self.metric.name not in UNRANKED_COLUMNS
+
+
+class Entry(NamedTuple):
+    """One row in one column, over seeds."""
+
+    mean: float = np.nan
+    sd: float = np.nan  # n - 1 in the denominator; NaN for one seed
+    n: int = 0  # seeds with a value
+    low: float = np.nan  # bootstrap 95% interval of a single run
+    high: float = np.nan
+    rank: int | None = None  # 1 is best; None: not ranked
+
+
+@dataclass
+class Table:
+    registry: str
+    protocol: str
+    runs: pd.DataFrame  # those that it is made of, with the `column` that each stands in
+    columns: list[Column]
+    notes: list[str]
+    values: pd.DataFrame = field(default_factory=pd.DataFrame)  # a line a value: label, number, seed, value, run, ...
+    rows: dict[str, str] = field(default_factory=dict)  # label -> role, in order
+    settings: dict[str, str] = field(default_factory=dict)  # label -> what tells it from other variants of its method
+    entries: dict[tuple[str, int], Entry] = field(default_factory=dict)  # (label, number of the column)
+    paper: dict[tuple[str, int], Reported] = field(default_factory=dict)
+
+    def entry(self, row: str, number: int) -> Entry:
+        return self.entries.get((row, number), Entry())
+
+    def shown(self, row: str, number: int) -> float:
+        """The mean as it is shown."""
+        return round(self.entry(row, number).mean, self.columns[number].digits)
+
+    def passed(self, row: str, number: int) -> list[str]:
+        """The methods that are beyond this row, where it is the ceiling."""
+        metric, ceiling = self.columns[number].metric, self.rows[row] == CEILING and self.entry(row, number).n
+        methods = [other for other, role in self.rows.items() if not role] if ceiling else []
+        return [other for other in methods if metric.better(self.shown(other, number), self.shown(row, number))]
+
+    def parts(self, widest: int = 10) -> list[list[int]]:
+        """Numbers of columns that fit beside each other; those of one data set and group stand together."""
+        parts: list[list[int]] = [[]]
+        for _, group in groupby(range(len(self.columns)), key=lambda number: self.columns[number][:2]):
+            block = list(group)
+            if parts[-1] and len(parts[-1]) + len(block) > widest:
+                parts.append([])
+            parts[-1] += block
+        return [part[at : at + widest] for part in parts for at in range(0, len(part), widest)]
+
+    def rows_of(self, part: Sequence[int]) -> dict[str, str]:
+        """The rows that have an entry, or a number of the paper, in one of the columns."""
+        here = {row for row, number in [*self.entries, *self.paper] if number in part}
+        return {row: role for row, role in self.rows.items() if row in here}
 
 
 def make_table(
@@ -61,19 +130,19 @@ def make_table(
     protocol = _protocol(runs, protocol)
     chosen = _metrics(registry, metrics, protocol if protocol in PROTOCOLS else PROTOCOLS[0])
     names = [metric.name for metric in chosen]
-    runs, notes = comparable(runs, names)
+    columns, notes = comparable(runs, names)
+    runs = runs.assign(column=columns).sort_values(["data", "column"], kind="stable")
     if strict:
         _refuse(runs, notes)
     runs["settings"], more = settings(runs)
     table, scores = Table(registry, protocol, runs, [], [*notes, *more]), []
     for label, same in runs.groupby("column", sort=False):
-        groups = _groups(same, label, group)
+        groups, deeper = _groups(same, label, group), any(apart(depth_of(info)) for info in same["info"])
         table.columns += [Column(label, name, metric) for name in groups for metric in chosen]
-        table.columns += [Column(label, keys.ALL, metric) for metric in cost_rows(registry).values() if costs]
-        scores += [values(same, protocol, groups, names), *([cost_values(same)] if costs else [])]
-        if any(apart(depth_of(info)) for info in same["info"]):
-            table.columns.append(Column(label, keys.ALL, depth_row(registry)))
-            scores.append(depth_values(same))
+        extra = {name: row for name, row in cost_rows(registry).items() if (deeper if name == DEPTH else costs)}
+        table.columns += [Column(label, keys.ALL, metric) for metric in extra.values()]
+        beside = cost_values(same)
+        scores += [values(same, protocol, groups, names), beside[beside["metric"].isin(extra)]]
     _fill(table, pd.concat(scores, ignore_index=True))
     for number, column in enumerate(table.columns):
         same, here = runs[runs["column"] == column.label], table.values[table.values["number"] == number]
@@ -106,11 +175,10 @@ def _fill(table: Table, scores: pd.DataFrame) -> None:
     scores.loc[scores["own"] & scores["label"].isin(clash), "label"] += f" {OWN_RUN}"
     kept = scores.drop_duplicates(key)
     pairs = scores[scores["own"]].merge(kept[kept["own"]], on=key, suffixes=("", "_other"))
+    other = ~agree(pairs["value"], pairs["value_other"]) & ~pairs["metric"].isin(UNRANKED_COLUMNS)
     table.notes += [
         f"{one.label}, seed {one.seed}: {one.run_other} shown, the newer of two; {one.run} has other values"
-        for one in pairs[
-            ~agree(pairs["value"], pairs["value_other"]) & ~pairs["metric"].isin(UNRANKED_COLUMNS)
-        ].itertuples()
+        for one in pairs[other].itertuples()
     ]
     table.values = kept.sort_values(["number", "own", "label", "seed"], kind="stable")
     table.settings = dict(zip(kept["label"], kept["settings"].where(kept["own"], ""), strict=True))
@@ -162,9 +230,7 @@ def _protocol(runs: pd.DataFrame, asked: str | None) -> str:
     if asked is None and len(heads) > 1:
         raise UserError(f"the runs have several headline protocols ({', '.join(sorted(heads))}): give --protocol")
     if asked is not None and "," in asked:
-        raise UserError(
-            f"--protocol {asked}: a column has one protocol, numbers of two can't stand in it; make two tables"
-        )
+        raise UserError(f"--protocol {asked}: a column has one protocol; make two tables")
     if asked is not None and asked not in known:
         raise UserError(f"--protocol {asked}: none of the runs has it; they have: {', '.join(known)}")
     return asked or heads[0]
@@ -210,8 +276,8 @@ def plan(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
     folders = named.map(lambda name: name.rpartition("/")[0] or name)
     found: dict[str, pd.DataFrame] = {}
     for (folder, registry), same in runs.groupby([folders, "registry"]):
-        placed, _ = comparable(same, [metric.name for metric in _metrics(registry, None, PROTOCOLS[0])])
-        few = all(len(several(one)) <= MOST_KEYS for _, one in placed.groupby("method"))
+        columns, _ = comparable(same, [metric.name for metric in _metrics(registry, None, PROTOCOLS[0])])
+        few = all(len(several(one)) <= MOST_KEYS for _, one in same.assign(column=columns).groupby("method"))
         parts = {folder: same} if few or not folder else dict(list(same.groupby(named[same.index])))
         found |= {table_name(name, registry): one for name, one in parts.items()}
     return found

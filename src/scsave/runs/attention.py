@@ -1,27 +1,30 @@
 """Which gene blocks look at which, and how a condition moves that (method.md section 7, 7)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from pydantic import Field, PositiveInt
+from torch import Tensor, nn
 
-from scsave.errors import UserError
+from scsave.blocking.describe import Sets, block_names
+from scsave.components import build
+from scsave.errors import UserError, listed
 from scsave.files import write_text
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from torch import Tensor, nn
-
-    from scsave.keys import Columns
-    from scsave.method.fitted import Fitted
-    from scsave.protocol import Context, Method
+from scsave.genes.sets import GeneSets
+from scsave.keys import Columns
+from scsave.method.decoding import batches, inference, on
+from scsave.method.fitted import Fitted
+from scsave.method.method import SaveMethod
+from scsave.method.technical import every_column
+from scsave.models.networks import Attention
+from scsave.protocol import Context, Method
+from scsave.results.figures import draw_attention
 
 Network = Literal["encoder", "decoder", "velocity"]
 WITHOUT = "analysis=attention: this backbone has no attention between blocks; use backbone=save_small"
@@ -46,11 +49,6 @@ class BlockAttention:
 
     def check(self, method: Method, parts: frozenset[str], columns: Columns, data: AnnData) -> None:
         """Before anything is trained: UserError for a method, backbone, column or level that can't be looked at."""
-        from scsave.components import build
-        from scsave.method.method import SaveMethod
-        from scsave.method.technical import every_column
-        from scsave.models.networks import Attention
-
         if not isinstance(method, SaveMethod) or not parts:
             raise UserError("analysis=attention needs a trained SAVE: no baseline, and a route that trains a network")
         backbone = build(method.backbone, "backbone")
@@ -60,8 +58,6 @@ class BlockAttention:
 
     def run(self, context: Context) -> list[Path]:
         """Writes `attention.csv`, `blocks.csv` (what the blocks are called) and `attention.png` below the run's folder."""
-        from scsave.results.figures import draw_attention
-
         column, reference = self.chosen(context.method.fitted.conditions.names, context.columns, context.data)
         labels, weights = self.weights(context, column, reference)
         path = context.folder / "attention.csv"
@@ -80,16 +76,12 @@ class BlockAttention:
             named = [name for name in named if name != columns.perturbation]
         column = self.column or (columns.perturbation if columns.perturbation in named else next(iter(named), None))
         if column not in named:
-            raise UserError(
-                f"analysis.column={column}: the model's categorical conditions are {', '.join(named) or 'none'}"
-            )
+            raise UserError(f"analysis.column={column}: the model's categorical conditions are {listed(named)}")
         values = data.obs[column].astype(str)
         control = columns.control if column == columns.perturbation else None
         reference = self.reference or control or str(values.value_counts().index[0])
         if reference not in set(values):
-            raise UserError(
-                f"analysis.reference={reference}: no such level of {column}: {', '.join(sorted(set(values)))}"
-            )
+            raise UserError(f"analysis.reference={reference}: no such level of {column}: {listed(sorted(set(values)))}")
         return column, reference
 
     def weights(self, context: Context, column: str, reference: str) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -119,9 +111,6 @@ class BlockAttention:
 
 def named_blocks(context: Context) -> list[str]:
     """The blocks of the fitted model by number and most enriched GO term."""
-    from scsave.blocking.describe import Sets, block_names
-    from scsave.genes.sets import GeneSets
-
     blocks = context.method.fitted.network.blocks
     member, titles, match = GeneSets().membership(list(blocks.genes), context.columns.organism)
     return block_names(blocks, Sets(member, titles, match.found))
@@ -130,8 +119,6 @@ def named_blocks(context: Context) -> list[str]:
 def attention_of(model: Fitted, cells: AnnData, networks: list[Network], seed: int) -> dict[str, np.ndarray]:
     """Mean attention of some cells, `network/layer` -> (L, L); the velocity network has the library size as last token."""
     import torch
-
-    from scsave.method.decoding import batches, inference, on
 
     inner = model.network
     if inner.blocks.n_blocks > MOST_BLOCKS:
@@ -156,8 +143,6 @@ def attention_of(model: Fitted, cells: AnnData, networks: list[Network], seed: i
 @contextmanager
 def listening(networks: dict[str, nn.Module]) -> Iterator[dict[str, tuple[Tensor, int]]]:
     """Sums of attention probabilities over the cells that pass, `network/layer` -> ((L, L), cells), while it is open."""
-    from scsave.models.networks import Attention
-
     heard: dict[str, tuple[Tensor, int]] = {}
 
     def hear(name: str, layer: Attention, h: Tensor) -> None:

@@ -1,7 +1,5 @@
 """What a run says: how its progress is shown, and at its end the table, the verdict and what was made."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +14,10 @@ from scsave.files import RESULTS, numbers, relative
 from scsave.metrics.registry import rows
 from scsave.progress import BARS, PLAIN, SILENT, terminal
 from scsave.protocol import Scores
-from scsave.stats.expected import SHARE, said
+from scsave.results.frame import read
+from scsave.results.table_text import in_short, title
+from scsave.results.tables import make_table, scores_of
+from scsave.stats.expected import SHARE, TRUST, said
 
 
 def progress_of(cfg: DictConfig) -> tuple[str, str]:
@@ -32,14 +33,13 @@ def print_scores(scores: Scores, task: str, title: str, group: str = "all") -> N
     """One line a metric, one column a row of the results (method, noise floor, baselines)."""
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("metric")
-    names = list(scores)
-    for name in names:
+    for name in scores:
         table.add_column(name, justify="right")
     table.add_column("best")
     for metric, row in rows(task).items():
-        values = [scores[name].get(group, {}).get(metric) for name in names]
-        if any(value is not None for value in values):
-            table.add_row(metric, *[_shown(value) for value in values], row.arrow)
+        if any(metric in groups.get(group, {}) for groups in scores.values()):
+            shown = [_shown(scores[name].get(group, {}).get(metric)) for name in scores]
+            table.add_row(metric, *shown, row.arrow)
     if any("-" in column.cells for column in table.columns[1:-1]):
         table.caption = (
             "-: not computable: too few cells or perturbations, no training cell of the combination (split=unseen), or a "
@@ -51,31 +51,28 @@ def print_scores(scores: Scores, task: str, title: str, group: str = "all") -> N
 def made(folder: Path) -> str:
     """What a run has left in the folder of its scores, and where that is."""
     files = sorted(path.name for path in folder.iterdir() if path.is_file())
-    more = {
-        part.name: len([path for path in part.rglob("*") if path.is_file()])
-        for part in folder.iterdir()
-        if part.is_dir()
-    }
-    files += [f"{name}/ ({count} {'file' if count == 1 else 'files'})" for name, count in sorted(more.items())]
+    for part in sorted(part for part in folder.iterdir() if part.is_dir()):
+        count = len([path for path in part.rglob("*") if path.is_file()])
+        files.append(f"{part.name}/ ({count} file{'s' * (count != 1)})")
     return f"made: {', '.join(files)}\nwhere: {relative(folder)}"
 
 
-def verdict(results: Path) -> str:
-    """What the run's numbers come to, in a sentence; "" for a task of one's own without rows to compare with."""
-    from scsave.results.frame import read
-    from scsave.results.table_text import in_short
-    from scsave.results.tables import make_table
+def print_results(results: Path) -> None:
+    """A run's table, how far its predictions are to be trusted, and what its numbers come to in a sentence.
 
+    No sentence for a task of one's own without rows to compare with.
+    """
     runs = read([results])
-    return in_short(make_table(runs, group=[keys.ALL]), runs["method"].iloc[0])
+    run = runs.iloc[0]
+    print_scores(scores_of(run), run["registry"], f"{run['task']} on {run['data']}, seed {run['seed']}")
+    print_trust(run["info"].get(TRUST, {}))
+    if said := in_short(make_table(runs, group=[keys.ALL]), run["method"]):
+        print(f"verdict: {said}")
 
 
 def print_sweep(results: Sequence[Path]) -> None:
     """One table of several runs for each task: a row a method, over seeds where there are several."""
-    from scsave.results.frame import read
     from scsave.results.table_formats import DIFFERS, sheet
-    from scsave.results.table_text import title
-    from scsave.results.tables import make_table
 
     for _, same in read(results).groupby("registry"):
         found = make_table(same, group=[keys.ALL])
@@ -97,9 +94,7 @@ def _print(table: Table) -> None:
 
 
 def _shown(value: float | None) -> str:
-    if value is None or value != value:
-        return "-"
-    return f"{value:.4g}"
+    return "-" if value is None or value != value else f"{value:.4g}"
 
 
 def print_trust(trust: dict[str, dict[str, float]], most: int = 20) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from scsave.files import numbers, write_json, write_npz
+from scsave.progress import duration
 from scsave.protocol import Outcome
 
 FILE, ARRAYS = "fold.json", "fold.npz"
@@ -63,8 +64,5 @@ def merged_record(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def time_left(started: float, done: int, total: int) -> str:
-    """`; about 4 min left`, once one fold is done."""
-    if not done:
-        return ""
-    seconds = (time.perf_counter() - started) / done * (total - done)
-    return f"; about {seconds / 60:.0f} min left" if seconds > 90 else f"; about {seconds:.0f} s left"
+    """`; about 4 min 20 s left`, once one fold is done."""
+    return f"; about {duration((time.perf_counter() - started) / done * (total - done))} left" if done else ""

@@ -22,21 +22,17 @@ if TYPE_CHECKING:
     from scsave.protocol import Scores
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Job:
-    """What a logger is told of a run: its folder, its name in four words, its whole config, and if it is gone on with."""
+    """What a logger is told of a run: its folder and its whole config."""
 
     folder: Path
-    task: str
-    data: str
-    method: str
-    experiment: str | None
     config: dict[str, Any]
-    resumed: bool
 
     @property
     def tags(self) -> list[str]:
-        return [self.task, self.data, self.method]
+        """Names of task, data set and method."""
+        return [self.config[group]["name"] for group in ("task", "data", "method")]
 
 
 @dataclass(kw_only=True)
@@ -60,12 +56,12 @@ class CSV:
 
 @contextmanager
 def closing(logger: CSV, job: Job) -> Iterator[None]:
+    failed = True
     try:
         yield
-    except BaseException:
-        logger.close(job, failed=True)
-        raise
-    logger.close(job, failed=False)
+        failed = False
+    finally:
+        logger.close(job, failed)
 
 
 @dataclass(kw_only=True)
@@ -107,13 +103,13 @@ class Wandb(CSV):
 
         if wandb.run is not None and wandb.run.id == run_id(job.folder):
             return wandb.run
-        wanted = (run_id(job.folder) if job.resumed else None) or f"{job.folder.name}-{secrets.token_hex(4)}"
+        wanted = (run_id(job.folder) if job.config["resume"] else None) or f"{job.folder.name}-{secrets.token_hex(4)}"
         wanted = os.environ.get("WANDB_RUN_ID") or wanted  # a wandb agent names its runs itself
         try:
             run = wandb.init(
                 project=self.project,
                 entity=self.entity,
-                group=self.group or job.experiment or f"{job.task}/{job.data}",
+                group=self.group or job.config["experiment_name"] or "/".join(job.tags[:2]),
                 tags=[*self.tags, *job.tags],
                 name="/".join(job.tags),
                 id=wanted,
@@ -124,9 +120,8 @@ class Wandb(CSV):
                 config=job.config,
             )
         except wandb.errors.Error as error:
-            raise UserError(
-                f"logger=wandb: {str(error).splitlines()[0]} (`wandb login` once, or logger.offline=true needs no account)"
-            ) from None
+            why = str(error).splitlines()[0]
+            raise UserError(f"logger=wandb: {why} (`wandb login` once, or logger.offline=true)") from None
         write_text(job.folder / "wandb" / "run_id", run.id)
         # stages count their steps from 0, so a curve's axis is its stage's step, not wandb's
         run.define_metric("trainer/global_step")
@@ -139,16 +134,11 @@ class Wandb(CSV):
 
         run, known = self.run(job), rows(registry)
         table = [[m, known[m].arrow, *[scores[row].get("all", {}).get(m) for row in scores]] for m in known]
-        own = {f"test/{name}": value for name, value in scores[job.method].get("all", {}).items()}
-        pictures = {
-            f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted((folder / "figures").glob("*.png"))
-        }
-        run.log(
-            {"results": wandb.Table(columns=["metric", "best", *scores], data=table)}
-            | own
-            | {f"validation/{name}": value for name, value in validation.items()}
-            | pictures
-        )
+        own = {f"test/{name}": value for name, value in scores[job.tags[-1]].get("all", {}).items()}
+        own |= {f"validation/{name}": value for name, value in validation.items()}
+        for path in sorted((folder / "figures").glob("*.png")):
+            own[f"figures/{path.stem}"] = wandb.Image(str(path))
+        run.log({"results": wandb.Table(columns=["metric", "best", *scores], data=table)} | own)
 
     def close(self, job: Job, failed: bool) -> None:
         import wandb

@@ -2,9 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scsave.compose import compose, config_folder, named_after
-from scsave.errors import UserError
+from scsave.errors import UserError, nearest
 from scsave.files import unwritable
 from scsave.runs.naming import run_dir
 from scsave.runs.search import study_name, study_storage, trials_left
@@ -59,7 +58,7 @@ def one_line(error: Exception) -> str:
         key = text.split("'")[1]
         if new := _RENAMED.get(key.split(".")[0].split("@")[0]):
             return f"{key}: this is called {new} now"
-        return f"{key}: unknown key{meant(key, every_key())}; `python train.py --cfg job` shows every key"
+        return f"{key}: unknown key{nearest(key, every_key(), 0.75)}; `python train.py --cfg job` shows every key"
     if any(sign in text for sign in _UNREADABLE):
         return f"{text.split('; See https')[0]}; {_QUOTES}"
     for option, extra in _EXTRAS.items():
@@ -69,25 +68,16 @@ def one_line(error: Exception) -> str:
     text = text.removeprefix("In 'train': ")
     if text.startswith("Could not find '") and "Available options in '" in text:
         options = [option.strip() for option in text.rpartition(": ")[2].split(";")]
-        return text + meant(text.split("'")[1].rpartition("/")[2], options)
+        return text + nearest(text.split("'")[1].rpartition("/")[2], options, 0.75)
     return text
-
-
-def meant(name: str, known: Iterable[str]) -> str:
-    """`; did you mean x?`, or nothing."""
-    close = get_close_matches(name, list(known), 1, 0.75)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def every_key() -> list[str]:
     """Keys of the config under the options that the command line picks, `training.lr` and the groups."""
-    picks = [
-        argument for argument in sys.argv[1:] if "." not in argument.partition("=")[0] and argument[0] not in "+~-"
-    ]
+    given = [(argument.partition("=")[0], argument) for argument in sys.argv[1:] if "," not in argument]
+    picks = [one for key, one in given if key[:1].isalpha() and (config_folder() / key).is_dir()]
     try:
-        cfg = compose(
-            [pick for pick in picks if "," not in pick and (config_folder() / pick.partition("=")[0]).is_dir()]
-        )
+        cfg = compose(picks)
     except (HydraException, OmegaConfBaseException):
         cfg = compose([])
     return list(_flat(cfg, ""))
@@ -129,9 +119,8 @@ def plain_faults() -> Iterator[None]:
     except (OSError, ValueError) as error:  # logging makes a ValueError of the system's
         if why := unwritable(error):
             where = f"{error.filename}: " if getattr(error, "filename", None) else ""
-            raise UserError(
-                f"{where}cannot be written ({why}); set paths.outputs and paths.cache to folders with room"
-            ) from error
+            hint = "set paths.outputs and paths.cache to folders with room"
+            raise UserError(f"{where}cannot be written ({why}); {hint}") from error
         raise
 
 

@@ -121,7 +121,7 @@ def named_on_command_line(key: str) -> bool:
     """Did the user choose this key or group, or something in it? Outside of Hydra: yes, the config is the caller's."""
     if not HydraConfig.initialized():
         return True
-    names = (override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task)
+    names = (override.lstrip("+~").partition("=")[0] for override in overrides())
     return any(name == key or name.startswith((f"{key}.", f"{key}@")) for name in names)
 
 
@@ -129,7 +129,7 @@ def sweep_arguments() -> list[str] | None:
     """The command line of this one job of a sweep; None where it is not one of a sweep."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
-    return list(HydraConfig.get().overrides.task)
+    return overrides()
 
 
 def override_values(group: str) -> dict[str, Any]:
@@ -138,9 +138,8 @@ def override_values(group: str) -> dict[str, Any]:
 
     parsed = OverridesParser.create().parse_overrides(overrides())
     found = {override.key_or_group: override.value() for override in parsed if not override.is_delete()}
-    return {
-        key.removeprefix(f"{group}."): plain_value(value) for key, value in found.items() if key.startswith(f"{group}.")
-    }
+    own = [key for key in found if key.startswith(f"{group}.")]
+    return {key.removeprefix(f"{group}."): plain_value(found[key]) for key in own}
 
 
 def plain_value(value: Any) -> Any:

@@ -22,7 +22,8 @@ def own_processes(arguments: list[str] | None, processes: int) -> Iterator[None]
     """
     before, line = {key: os.environ.get(key) for key in _LAUNCHED}, sys.argv
     if arguments is not None and processes > 1:
-        if getattr(sys.modules["__main__"], "__spec__", None) is not None and not launched():
+        launched = "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1  # from outside
+        if getattr(sys.modules["__main__"], "__spec__", None) is not None and not launched:
             raise UserError(
                 f"trainer.devices={processes}: a launcher's worker can't start processes of its own; sweep with "
                 "hydra/launcher=basic, or on SLURM let the launcher start them: hydra/launcher=submitit_slurm "
@@ -41,11 +42,6 @@ def own_processes(arguments: list[str] | None, processes: int) -> Iterator[None]
         for key, value in before.items():
             if value is None:
                 os.environ.pop(key, None)
-
-
-def launched() -> bool:
-    """Were the processes of this run started from outside: torchrun, srun?"""
-    return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
 
 def leave() -> None:

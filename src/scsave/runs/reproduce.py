@@ -6,7 +6,6 @@ What became of every job stands in `<outputs>/reproduce/<name>/state.json`; tabl
 import copy
 import fnmatch
 import importlib.util
-import json
 import os
 import runpy
 import shlex
@@ -30,8 +29,9 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from scsave.components import build
 from scsave.errors import UserError
-from scsave.files import RESULTS, write_json
+from scsave.files import RESULTS, read_json, write_json
 from scsave.packages import Needs
 from scsave.runs.main import INTERRUPTED, one_line, register_resolvers
 from scsave.runs.naming import CONFIG, config_hash, run_dir, scores_folder
@@ -48,15 +48,11 @@ class Job:
     def __init__(self, experiment: str, overrides: tuple[str, ...], cfg: DictConfig):
         self.experiment, self.overrides, self.cfg = experiment, overrides, cfg
         self.hash, self.folder = config_hash(cfg), Path(cfg.paths.outputs) / run_dir(cfg)
-        self.title = " ".join(
-            [experiment, *(o for o in overrides if not o.startswith(("experiment=", "paths.", "hydra")))]
-        )
+        own = [o for o in overrides if not o.startswith(("experiment=", "paths.", "hydra"))]
+        self.title = " ".join([experiment, *own])
         names = {"task": cfg.task.name, "data": cfg.data.name, "method": cfg.method.name, "seed": cfg.seed}
-        where = {
-            "folder": str(self.folder),
-            "hash": self.hash,
-            "command": shlex.join(["python", "train.py", *overrides]),
-        }
+        where = {"folder": str(self.folder), "hash": self.hash}
+        where["command"] = shlex.join(["python", "train.py", *overrides])
         self.entry = {"experiment": experiment, "overrides": list(overrides)} | names | where | dict.fromkeys(KEPT)
 
     def results(self) -> dict[str, Any] | None:
@@ -125,8 +121,6 @@ def unavailable(group: str, node: str, folder: str, fetch: bool) -> str | None:
 
     With `fetch`, data sets and gene vectors are downloaded into the cache `folder`.
     """
-    from scsave.components import build
-
     cfg, what = OmegaConf.create(node), "dataset" if group == "data" else group
     target = get_class(cfg._target_) if cfg.get("_target_") else None
     needs = getattr(target, "package", None)
@@ -284,11 +278,3 @@ def last_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines or ["no output"])[-1][:300]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What a file says; nothing where there is none, or half of one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

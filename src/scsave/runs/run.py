@@ -1,6 +1,6 @@
 """One run, from config to results.json: build, fit (or find the weights), predict, score, record, draw."""
 
-import json
+import copy
 import logging
 import os
 import shutil
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from anndata import AnnData
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,35 +16,25 @@ from scsave.components import build
 from scsave.data.preprocess import select_genes
 from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
+from scsave.data.splits.strategies import SavedSplit
 from scsave.data.targets import with_targets
 from scsave.errors import UserError
-from scsave.files import FOLDS, RESULTS, relative, slug, sweep, write_text
+from scsave.files import FOLDS, RESULTS, read_json, relative, slug, sweep, write_text
 from scsave.keys import Columns
 from scsave.progress import phase, rank_zero, showing
 from scsave.protocol import Context, Outcome, Task
+from scsave.runs import naming
 from scsave.runs.config import RunConfig, validated
-from scsave.runs.console import made, print_scores, print_trust, progress_of, verdict
+from scsave.runs.console import made, print_results, progress_of
 from scsave.runs.folds import Fold, merged_record, read_fold, time_left, write_fold
 from scsave.runs.loggers import closing
-from scsave.runs.naming import (
-    CONFIG,
-    checkpoint_run,
-    command,
-    config_hash,
-    named_on_command_line,
-    overrides,
-    read_config,
-    scores_folder,
-    sweep_arguments,
-    training_hash,
-)
 from scsave.runs.processes import own_processes
 from scsave.runs.record import device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, use
 from scsave.runs.sweep_end import done as done_in_sweep
 from scsave.runs.weights import CHECKPOINTS, SPLIT, file_as_it_was, fit_options, fitted, job_of, restored
-from scsave.stats.expected import TRUST
-from scsave.tasks.validation import check_sweep_metric, loss, over_folds
+from scsave.stats.aggregate import means_of
+from scsave.tasks.validation import check_sweep_metric, loss
 
 log = logging.getLogger("scsave")
 # Of a run that is used again: what this call always decides, and what it decides where the command line names it.
@@ -64,19 +53,20 @@ def started(cfg: DictConfig, folder: Path) -> float | None:
     if cfg.mode in USES:
         return use(validated(cfg), folder)
     if cfg.mode == "evaluate":
-        cfg, folder = stored(checkpoint_run(cfg.ckpt), cfg), checkpoint_run(cfg.ckpt)
+        cfg, folder = stored(naming.checkpoint_run(cfg.ckpt), cfg), naming.checkpoint_run(cfg.ckpt)
     elif cfg.mode == "train" and not cfg.resume and requeued(folder):
         cfg.resume = str(folder)
     if cfg.resume:
         cfg, folder = stored(Path(cfg.resume), cfg), Path(cfg.resume)
     elif cfg.mode == "train":
-        check_data_named(overrides(), cfg.data.name)
+        check_data_named(naming.overrides(), cfg.data.name)
     config = validated(cfg)
     build(config.trainer, "trainer").check()
     if not rank_zero():
         log.setLevel(logging.WARNING)
     processes = config.trainer["devices"] * config.trainer["num_nodes"]
-    with own_processes(sweep_arguments(), processes), closing(build(config.logger, "logger"), job_of(cfg, folder)):
+    logger, job = build(config.logger, "logger"), job_of(cfg, folder)
+    with own_processes(naming.sweep_arguments(), processes), closing(logger, job):
         return train(cfg, config, folder)
 
 
@@ -84,27 +74,26 @@ def check_data_named(given: list[str], default: str) -> None:
     """UserError where a file is named and no data set, lest it be read as the default one."""
     names = {argument.lstrip("+").partition("=")[0] for argument in given if argument != "data.path=null"}
     if "data.path" in names and not names & {"data", "experiment"}:
-        raise UserError(
-            f"data.path is given, but not whose it is: data=h5ad for a file of your own, data={default} for a copy of that set"
-        )
+        how = f"data=h5ad for a file of your own, data={default} for a copy of that set"
+        raise UserError(f"data.path is given, but not whose it is: {how}")
 
 
 def requeued(folder: Path) -> bool:
     """Has SLURM started this job again, in the folder of a run that it left unfinished?"""
     again = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
-    return again and (folder / CONFIG).is_file() and not any(folder.glob(f"scores/*/{RESULTS}"))
+    return again and (folder / naming.CONFIG).is_file() and not any(folder.glob(f"scores/*/{RESULTS}"))
 
 
 def stored(folder: Path, cfg: DictConfig) -> DictConfig:
     """The config that a run directory was made with, and of this call's what it decides."""
-    path = folder / CONFIG
+    path = folder / naming.CONFIG
     if not path.is_file():
-        raise UserError(f"{folder}: no {CONFIG} there; give the folder that a run wrote (outputs/<task>/<data>/...)")
-    found = read_config(path)
+        raise UserError(f"{path}: no such file; give the folder that a run wrote (outputs/<task>/<data>/...)")
+    found = naming.read_config(path)
     always, where_named = set(_OF_THE_CALL), set(_WHERE_NAMED)
     if cfg.resume:  # it is scored as it was to, and logs and draws as the run did unless it is told otherwise
         always, where_named = always - {"figures"}, {"logger", "figures"}
-    for key in always | {key for key in where_named if named_on_command_line(key)}:
+    for key in always | {key for key in where_named if naming.named_on_command_line(key)}:
         found[key] = cfg.get(key)
     return found
 
@@ -117,12 +106,11 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     task.check(source.roles)
     method, optimised = build(config.method, "method"), None
     if task.asks not in method.tasks:
-        raise UserError(
-            f"method={method.name} is for {', '.join(sorted(method.tasks))}; task={task.name} needs another"
-        )
+        able = ", ".join(sorted(method.tasks))
+        raise UserError(f"method={method.name} is for {able}; task={task.name} needs another")
     if config.sweep_metric:
         optimised = check_sweep_metric(config.sweep_metric, task, method)
-    scores = scores_folder(folder, cfg)
+    scores = naming.scores_folder(folder, cfg)
     finished = config.mode == "train" and not cfg.resume and not config.force and (scores / RESULTS).is_file()
     if finished and file_as_it_was(source, folder, cache):
         return show_done(scores, optimised)
@@ -133,7 +121,7 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
         cells = source.load(cache)
     columns = with_targets(source.roles, cells.obs)
     folds = folds_of(config, cells, columns, folder)
-    asked = stored_command(folder) if cfg.resume or config.mode == "evaluate" else command()
+    asked = stored_command(folder) if cfg.resume or config.mode == "evaluate" else naming.command()
     if config.mode != "evaluate" and rank_zero():
         record_start(cfg, folder, asked)
     done: dict[str, Fold] = {}
@@ -148,7 +136,9 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
             data = select_genes(cells, split.train, source.n_top_genes, source.min_cells)
             if number == len(folds):
                 del cells  # a large file's genes that were not chosen
-            fold = run_fold(cfg, config, task, columns, data, split, folder / below, scores / below, source.whole_obs)
+            fresh, where = copy.deepcopy(method), scores / below
+            context = Context(data, columns, split, fresh, where, config.seed, source.whole_obs)
+            fold = run_fold(cfg, config, task, context, folder / below)
         if fold is None:
             continue  # the other processes of a distributed run were there to train
         if name:
@@ -160,9 +150,10 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     outcome = outcomes[""] if "" in outcomes else task.merge(outcomes, scores)
     record = merged_record([fold.record for fold in done.values()])
     record["cost"] |= {"peak_rss_mb": peak_rss_mb(), "seconds_total": time.perf_counter() - started}
-    record |= identity(cfg, config, task, source, done) | {"command": asked, "folder": str(folder)}
+    record |= identity(cfg, config, task, source) | {"folds": [name for name in done if name]}
+    record |= {"command": asked, "folder": str(folder)}
     if optimised:
-        record["validation"] = over_folds([fold.outcome.validation for fold in done.values()])
+        record["validation"] = means_of([fold.outcome.validation for fold in done.values()])
     path = write_results(scores, outcome, record)
     finish(cfg, config, scores, outcome, record)
     print(made(scores))
@@ -170,9 +161,7 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     return None if not optimised else validation_loss(record["validation"], optimised)
 
 
-def identity(
-    cfg: DictConfig, config: RunConfig, task: Task, source: DataSource, done: dict[str, Fold]
-) -> dict[str, Any]:
+def identity(cfg: DictConfig, config: RunConfig, task: Task, source: DataSource) -> dict[str, Any]:
     """What tells a run's results from others."""
     return {
         "task": task.name,
@@ -180,10 +169,9 @@ def identity(
         "data": source.name,
         "seed": config.seed,
         "device": device_name(config.trainer["accelerator"]),
-        "config_hash": config_hash(cfg),
-        "training_hash": training_hash(cfg),
+        "config_hash": naming.config_hash(cfg),
+        "training_hash": naming.training_hash(cfg),
         "config": OmegaConf.to_container(cfg, resolve=True),
-        "folds": [name for name in done if name],
     }
 
 
@@ -192,27 +180,14 @@ def folds_of(config: RunConfig, cells: AnnData, columns: Columns, folder: Path) 
     if config.mode == "evaluate":
         saved = {path.parent.name: path for path in sorted((folder / FOLDS).glob(f"*/{SPLIT}"))}
         saved = saved or {"": folder / SPLIT}
-        return {
-            name: lambda data, columns, seed, path=path: Split.load(path, data.obs_names)
-            for name, path in saved.items()
-        }
+        return {name: SavedSplit(path=str(path)) for name, path in saved.items()}
     strategy = build(config.split, "split")
     return strategy.folds(cells, columns) if hasattr(strategy, "folds") else {"": strategy}
 
 
-def run_fold(
-    cfg: DictConfig,
-    config: RunConfig,
-    task: Task,
-    columns: Columns,
-    data: AnnData,
-    split: Split,
-    folder: Path,
-    scores: Path,
-    whole_obs: Callable[[pd.DataFrame], pd.DataFrame],
-) -> Fold | None:
-    """One split, `data` having the genes chosen on its training cells: a method fitted, the task run. None if not rank 0."""
-    method = build(config.method, "method")
+def run_fold(cfg: DictConfig, config: RunConfig, task: Task, context: Context, folder: Path) -> Fold | None:
+    """One split, the data having the genes chosen on its training cells: fit the method, run the task. None if not rank 0."""
+    method, data, split, columns = context.method, context.data, context.split, context.columns
     analysis = config.analysis and build(config.analysis, "analysis")
     if analysis:
         analysis.check(method, task.parts(method), columns, data)
@@ -222,29 +197,19 @@ def run_fold(
     evaluated = config.mode == "evaluate"  # it trains nothing anew, whatever `force` says
     if (config.force and not evaluated) or not restored(method, data, split, folder, options.trainer.device):
         if evaluated:
-            raise UserError(
-                f"ckpt={folder}: no trained model there (a method that keeps none is trained again instead)"
-            )
+            raise UserError(f"ckpt={folder}: no trained model there (a method that keeps none is trained again)")
         fitted(method, data, split, columns, config, options, folder)
     elif method.complete(data, split, columns, config.seed, options) and rank_zero():
         method.save(folder / CHECKPOINTS)
     if not rank_zero():
         return None
-    context = Context(data, columns, split, method, scores, config.seed, whole_obs)
     outcome = task.run(context)
     if analysis:
         analysis.run(context)
     if config.sweep_metric:
         outcome.validation = task.validate(context)
-    record = {
-        "method": method.name,
-        "split": split.name,
-        "split_hash": split.hash,
-        "cells": data.n_obs,
-        "genes": data.n_vars,
-        "cost": dict(method.cost),
-        "model": dict(method.info),
-    }
+    record = {"method": method.name, "split": split.name, "split_hash": split.hash}
+    record |= {"cells": data.n_obs, "genes": data.n_vars, "cost": dict(method.cost), "model": dict(method.info)}
     return Fold(outcome, record)
 
 
@@ -258,21 +223,15 @@ def finish(cfg: DictConfig, config: RunConfig, scores: Path, outcome: Outcome, r
     if config.mode == "train":
         logger, job = build(config.logger, "logger"), job_of(cfg, Path(record["folder"]))
         logger.scored(job, scores, outcome.scores, record["registry"], record.get("validation", {}))
-    print_scores(outcome.scores, record["registry"], f"{record['task']} on {record['data']}, seed {config.seed}")
-    print_trust(outcome.info.get(TRUST, {}))
-    if said := verdict(scores / RESULTS):
-        print(f"verdict: {said}")
+    print_results(scores / RESULTS)
 
 
 def show_done(scores: Path, optimised: Any) -> float | None:
     """A finished run is not trained again: its table, and where it is."""
-    found = json.loads((scores / RESULTS).read_text(encoding="utf-8"))
-    print_scores(found["metrics"], found["registry"], f"{found['task']} on {found['data']}, seed {found['seed']}")
-    if said := verdict(scores / RESULTS):
-        print(f"verdict: {said}")
+    print_results(scores / RESULTS)
     print(f"done before, nothing was trained: {relative(scores / RESULTS)}; force=true trains anew")
     done_in_sweep(scores / RESULTS)
-    return None if not optimised else validation_loss(found.get("validation", {}), optimised)
+    return None if not optimised else validation_loss(read_json(scores / RESULTS).get("validation", {}), optimised)
 
 
 def validation_loss(scores: dict[str, float], metric: Any) -> float:
@@ -289,10 +248,10 @@ def record_start(cfg: DictConfig, folder: Path, asked: str) -> None:
     sweep(folder)
     if cfg.force:
         shutil.rmtree(folder / FOLDS, ignore_errors=True)
-    write_text(folder / CONFIG, f"# {asked}\n" + OmegaConf.to_yaml(cfg, resolve=True))
+    write_text(folder / naming.CONFIG, f"# {asked}\n" + OmegaConf.to_yaml(cfg, resolve=True))
 
 
 def stored_command(folder: Path) -> str:
     """The command that began the run in `folder`, "" if it was not kept."""
-    first = (folder / CONFIG).read_text(encoding="utf-8").partition("\n")[0]
+    first = (folder / naming.CONFIG).read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("# ") if first.startswith("# ") else ""

@@ -1,25 +1,32 @@
 """What a trained run is used for: mode=generate, predict or integrate, from its checkpoint, without the training data."""
 
-from __future__ import annotations
-
 import copy
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anndata import AnnData
 from omegaconf import OmegaConf
 
 from scsave import keys
+from scsave.baselines.base import Learned
 from scsave.components import build
+from scsave.data.read import rejoined
 from scsave.errors import UserError
 from scsave.files import whole_folder, write_h5ad, write_text
+from scsave.method.fitted import Fitted, Sampler
+from scsave.method.integrate import check_head, describe
+from scsave.method.integrate import integrate as embed
+from scsave.method.predict import SUMMARY, Vocabulary, predict_sets, vocabulary
+from scsave.method.predict import predict as predict_each
+from scsave.method.predict_levels import GENES, Predictor, predict_levels
+from scsave.method.respond import ROUTES, check_route
+from scsave.method.sample import generate as sample
+from scsave.models.checkpoint import find_checkpoint
 from scsave.runs.config import RunConfig
-from scsave.runs.control_file import Roles, control_cells, stored
 from scsave.runs.naming import checkpoint_run, named_on_command_line, override_values, overrides, read_config
-
-if TYPE_CHECKING:
-    from scsave.method.fitted import Fitted
-    from scsave.method.predict_levels import Predictor
+from scsave.runs.new_cells import Roles, control_cells, new_cells, stored
+from scsave.stats.expected import TRUST, said
 
 _EVERY_MODE = {"mode", "ckpt", "seed", "out", "trainer", "paths", "hydra", "logger", "figures", "progress"}
 # What a mode takes from the command line: any other key would be ignored, so it is refused.
@@ -32,16 +39,12 @@ _TAKES = {
 
 def use(config: RunConfig, folder: Path) -> None:
     """`config.mode`, one of `USES`, its files in `folder`. UserError for a key that the mode does not use."""
-    from scsave.models.checkpoint import find_checkpoint
-
     check_keys(config.mode, overrides())
     other = other_method(config)
     find_checkpoint(config.ckpt)  # before what takes seconds to import
     if other is not None:
         predict_by(config, folder, other)
         return
-    from scsave.method.fitted import Fitted, Sampler
-
     model = Fitted.load(config.ckpt, build(config.trainer, "trainer").device)
     model.sampler = Sampler.of(*sampling_nodes(model.nodes, config))
     USES[config.mode](config, folder, model)
@@ -72,11 +75,9 @@ def sampling_nodes(nodes: dict[str, Any], config: RunConfig) -> tuple[dict[str, 
 
 def generate(config: RunConfig, folder: Path, model: Fitted) -> None:
     """Cells from noise under `condition`."""
-    from scsave.method.sample import generate
-
     condition = config.condition or {}
     check_room(config.n, len(model.genes))
-    cells = generate(model, config.n, condition, config.seed)
+    cells = sample(model, config.n, condition, config.seed)
     path = written(folder / "generated.h5ad", cells)
     named = ", ".join(f"{k}={v}" for k, v in condition.items()) or "no condition named: drawn over all"
     print(f"{cells.n_obs} cells x {cells.n_vars} genes ({named}): {path}")
@@ -100,17 +101,11 @@ def other_method(config: RunConfig) -> Any:
     node = OmegaConf.to_container(read_config(path), resolve=True).get("method") if path.is_file() else None
     if not isinstance(node, dict) or node.get("name") == "save":
         return None
-    from scsave.baselines.base import Learned
-
     method = build(node, "method")
     if config.mode != "predict" or not isinstance(method, Learned) or "perturbation" not in method.tasks:
+        also = ", method=type_process (levels) or method=set_process (sets of genes)" * (config.mode == "predict")
         raise UserError(
-            f"ckpt={config.ckpt}: method={method.name} keeps nothing that mode={config.mode} could use; train method=save"
-            + (
-                ", method=type_process (levels) or method=set_process (sets of genes)"
-                if config.mode == "predict"
-                else ""
-            )
+            f"ckpt={config.ckpt}: method={method.name} keeps nothing that mode={config.mode} could use; train method=save{also}"
         )
     if config.route is not None and config.route not in method.routes:
         raise UserError(f"route={config.route}: method={method.name} has {', '.join(method.routes)}")
@@ -119,39 +114,27 @@ def other_method(config: RunConfig) -> Any:
 
 def predict_by(config: RunConfig, folder: Path, method: Any) -> None:
     """`mode=predict` by a method in closed form that keeps what it learned."""
-    from scsave.method.predict import Vocabulary, predict_sets
-    from scsave.method.predict_levels import Predictor
-
     run = checkpoint_run(config.ckpt)
     method.restore(run if (run / "model.ckpt").is_file() else run / "checkpoints")
-
-    def respond(cells: AnnData, target: str, seed: int) -> AnnData:
-        return method.respond(cells, target, seed)
-
-    def respond_to(name: str, start: AnnData, seed: int) -> AnnData:
-        return method.respond(start, name, seed)
-
     if getattr(method, "space", None) is not None:
         check_kind(config, method.key, sets=True)
         known = Vocabulary(method.space, method.genes, method.seen, method.sets, method.control, method.weighted)
         control = control_cells(config, Roles(method.key, method.control, sets=True))
         control = method.control_cells if control is None else control
-        cells = predict_sets(
-            known, respond_to, config.perturbations or [], control, config.seed, lambda name: method.trust(None, name)
-        )
-        return write_sets(folder, cells)
+        asked, trust = config.perturbations or [], partial(method.trust, None)
+
+        def respond(name: str, start: AnnData, seed: int) -> AnnData:
+            return method.respond(start, name, seed)
+
+        return write_sets(folder, predict_sets(known, respond, asked, control, config.seed, trust))
     check_kind(config, method.key, sets=False)
-    predictor = Predictor(method.genes, method.targets, method.type_key, respond, method.change_of, method.trust)
+    predictor = Predictor(method.genes, method.targets, method.type_key, method.respond, method.change_of, method.trust)
     roles = Roles(method.key, method.control, method.type_key, unread=tuple(method.further))
     return levels(config, folder, predictor, roles)
 
 
 def predict(config: RunConfig, folder: Path, model: Fitted) -> None:
     """Control cells under `target`, or under each of `perturbations`, and how far to trust that."""
-    from scsave.method.predict import predict, vocabulary
-    from scsave.method.predict_levels import Predictor
-    from scsave.method.respond import ROUTES, check_route
-
     route, info = config.route or next(iter(ROUTES)), model.info
     check_route(model, route)
     check_kind(config, info["perturbation"], sets=model.space is not None)
@@ -160,30 +143,23 @@ def predict(config: RunConfig, folder: Path, model: Fitted) -> None:
                       tuple(info["bound"]))  # fmt: skip
         return levels(config, folder, Predictor.of(model, route), roles)
     known = vocabulary(model)
-    control = control_cells(
-        config, Roles(info["perturbation"], known.control, None, info["batch"], model.conditions, sets=True)
-    )
-    return write_sets(folder, predict(model, config.perturbations or [], control, config.seed, route))
+    roles = Roles(info["perturbation"], known.control, None, info["batch"], model.conditions, sets=True)
+    control = control_cells(config, roles)
+    return write_sets(folder, predict_each(model, config.perturbations or [], control, config.seed, route))
 
 
 def check_kind(config: RunConfig, key: str, sets: bool) -> None:
     """UserError for `target` where sets of genes are perturbed, for `perturbations` where levels are."""
     if sets and config.target is not None:
-        raise UserError(
-            f"target={config.target}: this model perturbs sets of genes ('{key}'); name them: perturbations=[...]"
-        )
+        raise UserError(f"target={config.target}: '{key}' names sets of genes; name them: perturbations=[...]")
     if not sets and config.perturbations:
         raise UserError(
-            f"perturbations={config.perturbations}: this model knows no perturbed genes, its perturbations are levels of "
-            f"'{key}'; name one: target=..."
+            f"perturbations=...: this model knows no perturbed genes but levels of '{key}'; give target=..."
         )
 
 
 def levels(config: RunConfig, folder: Path, predictor: Predictor, roles: Roles) -> None:
     """The cells of `data.path` under `target`: `predictions.h5ad`, `per_gene.csv`, `trust.csv`, and in words."""
-    from scsave.method.predict_levels import GENES, predict_levels
-    from scsave.stats.expected import TRUST, said
-
     predictor.targets.asked(config.target)  # before a file is read
     control = control_cells(config, roles)
     donor = roles.batch or override_values("data").get("batch_key")
@@ -196,9 +172,8 @@ def levels(config: RunConfig, folder: Path, predictor: Predictor, roles: Roles) 
     for (name, row), ((_, target), one) in zip(trust.iterrows(), groups, strict=True):
         strongest = one.loc[one["change"].abs().sort_values(ascending=False).index[:5]]
         shown = ", ".join(f"{g} {c:+.2f}" for g, c in zip(strongest["gene"], strongest["change"], strict=True))
-        print(
-            f"{name} under {target}: {said(row)}; changes most: {shown}; interval over {one['interval_over'].iloc[0]}"
-        )
+        over = one["interval_over"].iloc[0]
+        print(f"{name} under {target}: {said(row)}; changes most: {shown}; interval over {over}")
         if row["note"]:
             print(f"warning: {name}: the numbers of {target} are {row['note']} from those that training cells have")
     if about["absent_genes"] or about["extra_genes"]:
@@ -211,9 +186,6 @@ def levels(config: RunConfig, folder: Path, predictor: Predictor, roles: Roles) 
 
 def write_sets(folder: Path, cells: AnnData) -> None:
     """Predicted sets of genes: `predictions.h5ad`, `per_perturbation.csv`, and in words."""
-    from scsave.method.predict import SUMMARY
-    from scsave.stats.expected import said
-
     table = cells.uns[SUMMARY]
     path = written(folder / "predictions.h5ad", cells)
     write_text(folder / f"{SUMMARY}.csv", table.to_csv())
@@ -235,16 +207,12 @@ def integrate(config: RunConfig, folder: Path, model: Fitted) -> None:
     How the run read its data (or another option of the group that the command picks) is how the new file is read, and its
     `task.reference` holds unless the command says task=batch_correction.
     """
-    from scsave.data.read import rejoined
-    from scsave.method.integrate import check_head, describe, integrate
-    from scsave.runs.new_cells import new_cells
-
     check_head(model)
     run, given = stored(config), override_values("data")
     node = config.data if any(o.startswith("data=") for o in overrides()) else run["data"]
     task = config.task if any(o.startswith("task=") for o in overrides()) else run["task"]
     cells = new_cells(node, given, model.conditions, Path(config.paths.cache))
-    found = integrate(model, cells, task.get("reference"))
+    found = embed(model, cells, task.get("reference"))
     found.obs = rejoined(found.obs, Path(given["path"]))
     path = written(folder / "integrated.h5ad", found)
     print(f"{describe(model, cells, found)}: {path}")

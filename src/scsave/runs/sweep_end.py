@@ -1,7 +1,5 @@
 """The end of a sweep: one table of all its jobs. A callback of Hydra (configs/hydra/default.yaml); imports nothing heavy."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

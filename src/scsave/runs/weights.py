@@ -46,15 +46,7 @@ def fit_options(cfg: DictConfig, config: RunConfig, task: Task, method: Method, 
 
 
 def job_of(cfg: DictConfig, folder: Path) -> Job:
-    return Job(
-        folder=folder,
-        task=cfg.task.name,
-        data=cfg.data.name,
-        method=cfg.method.name,
-        experiment=cfg.experiment_name,
-        config=OmegaConf.to_container(cfg, resolve=True),
-        resumed=bool(cfg.resume),
-    )
+    return Job(folder, OmegaConf.to_container(cfg, resolve=True))
 
 
 def restored(method: Method, data: AnnData, split: Split, folder: Path, device: str) -> bool:
@@ -96,9 +88,8 @@ def fitted(method: Method, data: AnnData, split: Split, columns: Columns, config
         with phase("fitting", group=True):
             method.fit(data, split, columns, config.seed, options)
     except Stopped as stopped:
-        raise KeyboardInterrupt(
-            f"{stopped}; go on with: python train.py resume={relative(whole_folder(folder))}"
-        ) from None
+        again = f"python train.py resume={relative(whole_folder(folder))}"
+        raise KeyboardInterrupt(f"{stopped}; go on with: {again}") from None
     method.cost.setdefault("seconds_fit", time.perf_counter() - started)
     if rank_zero():
         method.save(folder / CHECKPOINTS)

@@ -1,6 +1,6 @@
 """From one value per perturbation, cell type or combination to the number in a table: means and bootstrap intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,9 +14,12 @@ def mean_of(values: Sequence[float] | np.ndarray) -> float:
     return float(values.mean()) if len(values) else NAN
 
 
-def bootstrap_interval(
-    values: Sequence[float] | np.ndarray, seed: int, level: float = 0.95, draws: int = 2000
-) -> tuple[float, float]:
+def means_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """`mean_of` each name that the first of the rows has."""
+    return {name: mean_of([row[name] for row in rows]) for name in rows[0]}
+
+
+def bootstrap_interval(values: np.ndarray, seed: int, level: float = 0.95, draws: int = 2000) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of `values`, NaN left out; (NaN, NaN) with fewer than two."""
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]

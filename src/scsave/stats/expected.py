@@ -1,7 +1,5 @@
 """The accuracy to expect of a prediction that can't be checked, from training strata that were held out in turn."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -57,9 +55,8 @@ def unknown(held_out: int = 0) -> dict[str, float]:
 def trust_table(found: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str] | None = None) -> pd.DataFrame:
     """One row a prediction: `expected_pcc`, its 80% interval `low` to `high`, how many training strata were `held_out` for
     it, and a `note` where its numbers were not seen in training."""
-    table = pd.DataFrame(
-        [{k: one[k] for k in COLUMNS} for one in found.values()], index=pd.Index(found, name="prediction")
-    )
+    index = pd.Index(found, name="prediction")
+    table = pd.DataFrame([{k: one[k] for k in COLUMNS} for one in found.values()], index=index)
     table["note"] = [(notes or {}).get(name, "") for name in found]
     return table.astype({"held_out": int})
 

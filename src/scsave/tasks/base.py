@@ -16,6 +16,7 @@ from scsave.stats.expected import unknown
 
 log = logging.getLogger("scsave")
 Positive = Annotated[int, Field(gt=0)]
+Rows = dict[str, tuple[Method, str]]  # row of a table -> fitted method and route
 
 
 def reached(expected: dict[str, float] | None, score: float) -> dict[str, float]:
@@ -83,7 +84,7 @@ class CounterfactualTask(OneSplit):
         needed = {method.needs(route) for route in self.routes_of(method)} - {None}
         return frozenset({"autoencoder", *needed}) if needed else frozenset()
 
-    def rows(self, context: Context) -> dict[str, tuple[Method, str]]:
+    def rows(self, context: Context) -> Rows:
         """Row -> fitted method and route: the method with all its routes, then the references that can be fitted."""
         own = context.method
         found = {row_of(own.name, route, n): (own, route) for n, route in enumerate(self.routes_of(own))}

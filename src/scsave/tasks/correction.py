@@ -17,6 +17,7 @@ from scsave.metrics.integration import IntegrationScorer
 from scsave.metrics.row import Metric
 from scsave.progress import phase
 from scsave.protocol import Context, Method, Outcome
+from scsave.stats.pca import fit_pca, softened
 from scsave.tasks.base import OneSplit
 
 log = logging.getLogger("scsave")
@@ -60,16 +61,11 @@ class BatchCorrection(OneSplit):
                 f"{columns.min_level_cells} are needed; leave it out with "
                 f"data.exclude='{{{columns.batch}: [{batches.idxmin()}]}}'"
             )
-        if lost := sorted(set(self.unlabelled_batches) - set(batches.index)):
-            raise UserError(
-                f"task.unlabelled_batches={lost[0]}: not a level of {columns.batch}; levels: "
-                f"{', '.join(sorted(batches.index))}"
-            )
-        if self.reference is not None and self.reference not in batches:
-            raise UserError(
-                f"task.reference={self.reference}: not a level of {columns.batch}; levels: "
-                f"{', '.join(sorted(batches.index))}"
-            )
+        named = [("unlabelled_batches", one) for one in self.unlabelled_batches]
+        for key, level in [*named, ("reference", self.reference)]:
+            if level is not None and level not in batches:
+                levels = ", ".join(sorted(batches.index))
+                raise UserError(f"task.{key}={level}: not a level of {columns.batch}; levels: {levels}")
         IntegrationScorer.check(obs, columns, self.unlabelled_batches)
 
     def run(self, context: Context) -> Outcome:
@@ -103,8 +99,6 @@ class BatchCorrection(OneSplit):
 
         A method that has components of its own keeps them.
         """
-        from scsave.stats.pca import fit_pca, softened
-
         cells = method.integrate(data, seed, reference=self.reference)
         if keys.COMPONENTS not in cells.obsm and cells.uns[keys.UNS].get(keys.CORRECTED, False):
             axes = softened(fit_pca(cells.X, self.n_components, seed), cells.X)

@@ -1,11 +1,9 @@
 """Task `generation`: cells from noise under the test cells' conditions, beside the noise floor (evaluation.md)."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
 from anndata import AnnData
@@ -16,15 +14,13 @@ from scsave.baselines.predicted import own_names
 from scsave.errors import UserError
 from scsave.files import write_h5ad
 from scsave.keys import Columns
+from scsave.metrics.generation import GenerationScorer
 from scsave.metrics.registry import rows
 from scsave.metrics.row import NEUTRAL, PROTOCOLS, Metric
 from scsave.progress import each, phase
 from scsave.protocol import Context, Method, Outcome
 from scsave.tasks.base import OneSplit
 from scsave.tasks.validation import validation_split
-
-if TYPE_CHECKING:
-    from scsave.metrics.generation import GenerationScorer
 
 
 @dataclass(kw_only=True)
@@ -51,8 +47,6 @@ class Generation(OneSplit):
 
     def scorer(self, context: Context, protocols: tuple[str, ...] = (NEUTRAL,)) -> GenerationScorer:
         """What holds cells against the test cells of the split."""
-        from scsave.metrics.generation import GenerationScorer
-
         data, split, columns = context.data, context.split, context.columns
         return GenerationScorer(
             data[split.train],
@@ -82,14 +76,9 @@ class Generation(OneSplit):
         scored = {}
         for row in each(cells, "scoring", "rows"):
             scored[row] = scorer.score(cells[row])
-        protocols = {
-            name: {row: groups[name] for row, groups in scored.items()} for name in next(iter(scored.values()))
-        }
-        return Outcome(
-            scores=protocols.pop("neutral"),
-            protocols=protocols,
-            info={"scorer": scorer.info, "headline_protocol": "neutral"},
-        )
+        protocols = {name: {row: groups[name] for row, groups in scored.items()} for name in scorer.protocols}
+        info = {"scorer": scorer.info, "headline_protocol": NEUTRAL}
+        return Outcome(scores=protocols.pop(NEUTRAL), protocols=protocols, info=info)
 
     def validation_metrics(self, method: Method) -> dict[str, Metric]:
         return rows("generation")

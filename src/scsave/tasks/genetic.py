@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -17,31 +17,18 @@ from scsave.data.perturbations import canonical_names, parse
 from scsave.data.splits.perturbation import CONTROL
 from scsave.errors import UserError
 from scsave.files import write_h5ad, write_text
+from scsave.metrics.genetic import GeneticScorer
 from scsave.metrics.registry import rows
+from scsave.metrics.response import split_control
 from scsave.metrics.row import Metric
 from scsave.metrics.technical import DEPTH, balanced, depth_factor
 from scsave.progress import each
 from scsave.protocol import Context, Method, Outcome
 from scsave.stats.expected import TRUST, trust_table
 from scsave.stats.resample import subsample
+from scsave.tasks import genetic_outcome
 from scsave.tasks.base import CounterfactualTask, Positive, reached
-from scsave.tasks.genetic_outcome import (
-    CEILING,
-    PREDICTIONS,
-    TABLE,
-    halves,
-    mean_changes,
-    merge_genetic,
-    outcome_of,
-    singles,
-    table_of,
-    write_changes,
-    write_merged,
-)
 from scsave.tasks.validation import validation_split
-
-if TYPE_CHECKING:
-    from scsave.metrics.genetic import GeneticScorer
 
 log = logging.getLogger("scsave")
 READ = "pcc_delta"  # the metric that the expected accuracy is of
@@ -60,9 +47,6 @@ class Problem:
 
 def problem(task: Genetic, context: Context) -> Problem:
     """The test perturbations of the split, held-out control cells halved. UserError where no test cell is perturbed."""
-    from scsave.metrics.genetic import GeneticScorer
-    from scsave.metrics.response import split_control
-
     data, columns, split = context.data, context.columns, context.split
     labels = canonical_labels(context)
     test = split.test
@@ -85,7 +69,8 @@ def problem(task: Genetic, context: Context) -> Problem:
     start, truth = split_control(balanced(data[held].copy(), real, columns.batch, 0, "test cells"), context.seed)
     # a change is measured from the cells that were moved
     start = start[subsample(start.n_obs, task.perturbation_cells, context.seed)].copy()
-    groups = test_groups(context, labels)
+    parts = {name: rows for name, rows in split.parts().items() if name != CONTROL}  # none where the split names none
+    groups = {name: sorted(set(labels[rows]) - {columns.control}) for name, rows in parts.items()}
     scorer = GeneticScorer(
         data[seen].copy(), start, truth, real, columns.perturbation, groups, columns.control,
         n_top_genes=task.n_top_genes, n_components=task.n_components, seed=context.seed,
@@ -122,24 +107,24 @@ class Genetic(CounterfactualTask):
             method, route = asked[row]
             cells = predicted(method, control, scorer.perturbations, context.seed, route)
             found[row] = scorer.score(cells)
-            changes[row] = mean_changes(cells, control, scorer.perturbations, columns.perturbation)
+            changes[row] = genetic_outcome.mean_changes(cells, control, scorer.perturbations, columns.perturbation)
             headline = cells if headline is None else headline
-        found[CEILING] = scorer.ceiling()
+        found[genetic_outcome.CEILING] = scorer.ceiling()
         arrays = {f"change/{row}": change for row, change in changes.items()}
-        arrays |= halves(real, truth, scorer.perturbations, columns.perturbation, context.seed)
+        arrays |= genetic_outcome.halves(real, truth, scorer.perturbations, columns.perturbation, context.seed)
         arrays |= {"truth": scorer.delta_truth, "perturbations": np.array(scorer.perturbations, dtype=str)}
         arrays |= {"panel": np.array(list(data.var_names), dtype=str)}
-        arrays |= singles(data[split.train], labels[split.train], columns.control, scorer.perturbations)
+        arrays |= genetic_outcome.singles(data[split.train], labels[split.train], columns.control, scorer.perturbations)
         info = {"kind": "genes"} | scorer.info | {"genes_without_vector": self.without_vector(context, scorer)}
         info[DEPTH] = depth_factor(truth, real, "test cells")
         scored = found[context.method.name].per_perturbation[READ]
         method, route = asked[context.method.name]
         info[TRUST] = {n: reached(method.trust(control, n, route), scored[n]) for n in scorer.perturbations}
         headline.uns[TRUST] = trust_table(info[TRUST])
-        outcome = outcome_of(found, arrays, info, groups, context.seed)
-        write_h5ad(context.folder / PREDICTIONS, headline)
-        write_text(context.folder / TABLE, table_of(outcome))
-        write_changes(context.folder, outcome)
+        outcome = genetic_outcome.outcome_of(found, arrays, info, groups, context.seed)
+        write_h5ad(context.folder / genetic_outcome.PREDICTIONS, headline)
+        write_text(context.folder / genetic_outcome.TABLE, genetic_outcome.table_of(outcome))
+        genetic_outcome.write_changes(context.folder, outcome)
         return outcome
 
     def without_vector(self, context: Context, scorer: GeneticScorer) -> list[str]:
@@ -169,8 +154,8 @@ class Genetic(CounterfactualTask):
         return posed.scorer.score(cells).groups[keys.ALL]
 
     def merge(self, outcomes: dict[str, Outcome], folder: Path) -> Outcome:
-        outcome = merge_genetic(outcomes)
-        write_merged(folder, outcome, list(outcomes))
+        outcome = genetic_outcome.merge_genetic(outcomes)
+        genetic_outcome.write_merged(folder, outcome, list(outcomes))
         return outcome
 
 
@@ -179,9 +164,3 @@ def predicted(method: Method, control: AnnData, names: list[str], seed: int, rou
     shown = each(names, "sampling", "perturbations")
     parts = {name: method.respond(control, name, seed + number, route) for number, name in enumerate(shown)}
     return ad.concat(parts, merge="same", uns_merge="first", index_unique="-")
-
-
-def test_groups(context: Context, labels: np.ndarray) -> dict[str, list[str]]:
-    """Perturbations of each named part of the test cells; none where the split names no parts."""
-    parts = {name: rows for name, rows in context.split.parts().items() if name != CONTROL}
-    return {name: sorted(set(labels[rows]) - {context.columns.control}) for name, rows in parts.items()}

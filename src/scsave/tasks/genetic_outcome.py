@@ -1,9 +1,7 @@
 """What is kept of predicted gene sets: scores with intervals and range, changes, interactions; and folds put together."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -13,12 +11,15 @@ from anndata import AnnData
 from scsave import keys
 from scsave.data.perturbations import parse
 from scsave.files import FOLDS, slug, write_h5ad, write_npz, write_text
+from scsave.metrics.genetic import GeneticScores
+from scsave.metrics.perturbation_level import discrimination
+from scsave.metrics.registry import rows
 from scsave.metrics.technical import DEPTH
 from scsave.protocol import Outcome
+from scsave.stats.agreement import pearson
 from scsave.stats.expected import TRUST
-
-if TYPE_CHECKING:
-    from scsave.metrics.genetic import GeneticScores
+from scsave.stats.moments import group_moments
+from scsave.stats.resample import half
 
 NO_SKILL = "perturbed_mean"  # where the dynamic range begins
 CEILING = "ceiling"
@@ -27,24 +28,18 @@ PREDICTIONS, TABLE, CHANGES = "predictions.h5ad", "per_perturbation.csv", "chang
 
 def mean_changes(cells: AnnData, control: AnnData, names: list[str], key: str) -> np.ndarray:
     """Change of the mean from `control`, (P, G)."""
-    from scsave.stats.moments import group_moments
-
     codes = pd.Index(names).get_indexer(cells.obs[key].astype(str))
     return group_moments(cells.X, codes, len(names)).mean - np.asarray(control.X.mean(axis=0)).ravel()
 
 
 def halves(real: AnnData, control: AnnData, names: list[str], key: str, seed: int) -> dict[str, np.ndarray]:
     """Changes of two halves of each perturbation's real cells, (P, G) each: what the pooled ceiling is made of."""
-    from scsave.stats.resample import half
-
     first = half(real.obs[key].astype(str).to_numpy(dtype=object), seed)
     return {f"half/{n}": mean_changes(real[rows], control, names, key) for n, rows in enumerate((first, ~first))}
 
 
 def singles(train: AnnData, labels: np.ndarray, control: str, names: list[str]) -> dict[str, np.ndarray]:
     """The additive change (P, G) of each test set from the single perturbations of training; NaN where one is missing."""
-    from scsave.stats.moments import group_moments
-
     codes, levels = pd.factorize(labels, sort=True)
     found = group_moments(train.X, codes, len(levels)).mean
     of = {str(level): mean for level, mean in zip(levels, found, strict=True)}
@@ -60,17 +55,14 @@ def outcome_of(
     found: dict[str, GeneticScores], arrays: dict[str, np.ndarray], info: dict[str, Any], groups: dict, seed: int
 ) -> Outcome:
     """Scores by row and group, intervals and dynamic range beside them, the table per perturbation as text."""
-    from scsave.metrics.registry import rows
-
     scores, of = {row: one.groups for row, one in found.items()}, rows("genetic")
 
     def reached(values: dict[str, float], group: str) -> dict[str, float]:
         low, high = scores[NO_SKILL][group], scores[CEILING][group]
         return {name: of[name].dynamic_range(value, low[name], high[name]) for name, value in values.items()}
 
-    reach = {}  # empty where nothing says where it begins
-    for row, by_group in scores.items() if NO_SKILL in scores else ():
-        reach[row] = {group: reached(values, group) for group, values in by_group.items()}
+    begun = scores if NO_SKILL in scores else {}  # else nothing says where the range begins
+    reach = {row: {group: reached(values, group) for group, values in one.items()} for row, one in begun.items()}
     group_of = {name: group for group, names in groups.items() for name in names}
     tables = {row: one.per_perturbation for row, one in found.items()}
     arrays |= {f"table/{row}": table.to_numpy(np.float64) for row, table in tables.items()}
@@ -107,8 +99,6 @@ def write_changes(folder: Path, outcome: Outcome) -> None:
 
 def interactions(arrays: dict[str, np.ndarray]) -> dict[str, float]:
     """Pearson of predicted and observed interaction (change minus additive) over all doubles with known singles."""
-    from scsave.stats.agreement import pearson
-
     known = ~np.isnan(arrays["additive"]).any(axis=1)
     known &= np.array(["+" in name for name in arrays["perturbations"]], dtype=bool)
     if not known.any():
@@ -121,9 +111,6 @@ def interactions(arrays: dict[str, np.ndarray]) -> dict[str, float]:
 
 def merge_genetic(outcomes: dict[str, Outcome]) -> Outcome:
     """All folds together: tables stacked, and the discrimination score taken anew over all perturbations at once."""
-    from scsave.metrics.genetic import GeneticScores
-    from scsave.metrics.perturbation_level import discrimination
-
     parts = list(outcomes.values())
     first = parts[0]
     panels = [set(part.arrays["panel"]) for part in parts]

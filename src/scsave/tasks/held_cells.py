@@ -1,5 +1,6 @@
 """Which cells does task=perturbation hold out of a split, and which does a method start from to predict them?"""
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -40,9 +41,7 @@ def held_pairs(data: AnnData, split: Split, columns: Columns, targets: list[str]
     return some
 
 
-def held_cells(
-    data: AnnData, split: Split, columns: Columns, name: str, target: str
-) -> tuple[AnnData, AnnData, AnnData]:
+def held_cells(data: AnnData, split: Split, columns: Columns, name: str, target: str) -> tuple[AnnData, ...]:
     """Control cells of type `name`, its test cells under the target, and every cell that training may see."""
     label, kind = targets_and_types(data, columns)
     own, test = kind == name, np.zeros(data.n_obs, dtype=bool)
@@ -61,6 +60,4 @@ def enough(halves: tuple[AnnData, AnnData], min_cells: int) -> list[AnnData]:
 
 def joined(cells: list[AnnData]) -> AnnData:
     """The predictions of both halves as one AnnData."""
-    import anndata as ad
-
     return ad.concat(cells, merge="same", uns_merge="first")

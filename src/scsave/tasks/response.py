@@ -1,7 +1,5 @@
 """Task for levels of a perturbation (drug, cytokine, disease): treated cells of a held-out cell type (evaluation.md)."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from dataclasses import dataclass
@@ -16,12 +14,13 @@ from scsave.data.targets import SEEN, Targets
 from scsave.errors import UserError
 from scsave.files import slug, whole_folder, write_h5ad
 from scsave.metrics.registry import rows
+from scsave.metrics.response import ResponseScorer
 from scsave.metrics.row import Metric
 from scsave.progress import each
 from scsave.protocol import Context, Method, Outcome
-from scsave.stats.aggregate import mean_of
+from scsave.stats.aggregate import means_of
 from scsave.stats.expected import TRUST, trust_table
-from scsave.tasks.base import CounterfactualTask, Positive, reached
+from scsave.tasks.base import CounterfactualTask, Positive, Rows, reached
 from scsave.tasks.held_cells import enough, held_cells, held_pairs, joined
 from scsave.tasks.validation import held_type_scores
 
@@ -57,21 +56,12 @@ class Response(CounterfactualTask):
         return self.merge(outcomes, context.folder) if len(outcomes) > 1 else next(iter(outcomes.values()))
 
     def run_group(
-        self,
-        context: Context,
-        name: str,
-        kind: str,
-        target: str,
-        status: str,
-        methods: dict[str, tuple[Method, str]],
-        space: Any,
+        self, context: Context, name: str, kind: str, target: str, status: str, methods: Rows, space: Any
     ) -> tuple[Outcome, Any]:
         """Predict and score one group; cells of the headline go to `predictions/<name>.h5ad`, other routes beside.
 
         `status` of the target in training; `space` of the distances, which all groups of a split share (None: the first).
         """
-        from scsave.metrics.response import ResponseScorer
-
         control, real, seen = held_cells(context.data, context.split, context.columns, kind, target)
         options = {"n_top_genes": self.n_top_genes, "n_components": self.n_components, "seed": context.seed}
         scorer = ResponseScorer(seen, control, real, **options, space=space)
@@ -140,9 +130,7 @@ class Response(CounterfactualTask):
             by_type = {}
             for outcome in (outcome for outcome in outcomes.values() if row in outcome.scores):
                 by_type |= {name: values for name, values in outcome.scores[row].items() if name != keys.ALL}
-            metrics = next(iter(by_type.values()))
-            everything = {metric: mean_of([v[metric] for v in by_type.values()]) for metric in metrics}
-            scores[row] = {keys.ALL: everything} | by_type
+            scores[row] = {keys.ALL: means_of(list(by_type.values()))} | by_type
         info = dict(first.info)
         for key in ("types", TRUST):
             info[key] = {name: found for outcome in outcomes.values() for name, found in outcome.info[key].items()}

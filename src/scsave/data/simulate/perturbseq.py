@@ -135,10 +135,8 @@ class SimulatedPerturbSeq(DataSource):
         n_control = round(self.n_cells * self.control_share)
         free = self.n_cells - n_control - 10 * perturbed
         uneven = rng.choice(perturbed, size=free, p=rng.dirichlet(np.full(perturbed, 5.0)))
-        kind = np.concatenate(
-            [np.zeros(n_control, dtype=np.int64), 1 + np.repeat(np.arange(perturbed), 10), 1 + uneven]
-        )
-        kind = rng.permutation(kind)
+        each = 1 + np.repeat(np.arange(perturbed), 10)
+        kind = rng.permutation(np.concatenate([np.zeros(n_control, dtype=np.int64), each, 1 + uneven]))
         group = rng.integers(self.n_groups, size=self.n_cells)
         library = np.exp(np.log(self.library_median) + self.library_sd * rng.normal(size=self.n_cells))
         activity = self.module_sd * rng.normal(size=(self.n_cells, self.n_modules))

@@ -65,7 +65,9 @@ class HoldOut:
             asked = [canonical(name, columns.control) for name in self.named]
             labels = known if EVERY in self.named else [spelled.get(name.casefold(), name) for name in asked]
             for name in [label for label in labels if label not in known]:
-                raise UserError(f"task.hold_out={name}: no such perturbation; there are {_some(known, name)}")
+                near = get_close_matches(name, known, n=5) if len(known) > 12 else []  # else all of a dozen
+                some = f"{', '.join(near)}, ... ({len(known)} in all)" if near else listed(known)
+                raise UserError(f"task.hold_out={name}: no such perturbation; there are {some}")
             return {label: LeavePerturbation(label=label) for label in labels}
         return self._levels(data, columns, targets_of(data, columns, self.target))
 
@@ -74,7 +76,7 @@ class HoldOut:
         if self.hold_out_scope == "level":
             if self.hold_out is not None:
                 raise UserError(
-                    "task.hold_out names a type, but task.hold_out_scope=level holds targets out of every type"
+                    "task.hold_out names a type, but task.hold_out_scope=level holds out targets in all types"
                 )
             return {target: HeldOut(targets=[target], scope=self.hold_out_scope, val=self.val) for target in targets}
         if columns.cell_type is None:
@@ -104,12 +106,6 @@ class HoldOut:
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         """The first fold: for commands that want one split, such as `prepare_data.py --info`."""
         return next(iter(self.folds(data, columns).values()))(data, columns, seed)
-
-
-def _some(known: list[str], asked: str) -> str:
-    """Names to choose from: all of a dozen; of more, those that look like `asked` or else the first."""
-    near = get_close_matches(asked, known, n=5) if len(known) > 12 else []
-    return f"{', '.join(near)}, ... ({len(known)} in all)" if near else listed(known)
 
 
 @dataclass(kw_only=True)
@@ -147,13 +143,11 @@ def targets_of(data: AnnData, columns: Columns, asked: Any) -> list[str]:
     present = sorted(set(labels(data.obs, columns)))
     if columns.control not in present:
         raise UserError(
-            f"no cell has {columns.perturbation}={columns.control} (data.control); levels: {', '.join(present)}"
+            f"no cell has {columns.perturbation}={columns.control} (data.control); levels: {listed(present)}"
         )
-    others = [label for label in present if label != columns.control]
+    key, others = columns.perturbation, [label for label in present if label != columns.control]
     if not others:
-        raise UserError(
-            f"task=perturbation: {columns.perturbation} has no level beside {columns.control} (data.control)"
-        )
+        raise UserError(f"task=perturbation: {key} has no level beside {columns.control} (data.control)")
     return asked_targets(others, asked, columns.perturbation, columns.perturbation_columns or [])
 
 

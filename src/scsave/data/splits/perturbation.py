@@ -124,9 +124,8 @@ class RandomPerturbations(PerturbationSplit):
         n_test, n_val = max(1, round(len(order) * self.test)), int(len(order) * self.val)
         held, watched, train = order[:n_test], order[n_test : n_test + n_val], order[n_test + n_val :]
         if not train:
-            raise UserError(
-                f"split={self.name}: none of {len(order)} perturbations is left to train on; lower test or val"
-            )
+            none = f"none of {len(order)} perturbations"
+            raise UserError(f"split={self.name}: {none} is left to train on; lower test or val")
         seen = {gene for label in train for gene in sets[label]}
         test, val = ({label: seen_group(sets[label], seen) for label in part} for part in (held, watched))
         return test, val

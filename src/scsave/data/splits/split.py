@@ -14,6 +14,7 @@ from scsave.errors import UserError
 from scsave.files import write_text
 
 UNUSED = "unused"
+Info = dict[str, Any] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +111,7 @@ class Split:
 
 
 def make_split(
-    groups: dict[str, np.ndarray],
-    obs_names: np.ndarray,
-    name: str,
-    info: dict[str, Any] | None = None,
-    allow_no_test: bool = False,
+    groups: dict[str, np.ndarray], obs_names: np.ndarray, name: str, info: Info = None, allow_no_test: bool = False
 ) -> Split:
     """A checked split: sorted positions, train/val/test disjoint, parts inside their group, none of them empty."""
     groups = {group: np.sort(np.asarray(rows, dtype=np.int64)) for group, rows in groups.items()}

@@ -69,9 +69,7 @@ class NewCells:
 
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         if columns.batch is None:
-            raise UserError(
-                f"split=new_cells holds out cells of each batch, {columns.name} has none; set data.batch_key"
-            )
+            raise UserError(f"split=new_cells is of cells of each batch, {columns.name} has none; set data.batch_key")
         codes, batches = combinations(data.obs, [columns.batch], numeric_levels=None)
         held = draw_share(codes, [self.share], 1, np.random.default_rng([seed, 1])) == 1
         if (gone := np.bincount(codes[~held], minlength=len(batches)) == 0).any():
@@ -196,9 +194,7 @@ class Several:
 
     def __post_init__(self) -> None:
         if not self.splits:
-            raise UserError(
-                "split=several needs split.splits={<name>: <a split>, ...}; see configs/experiment/one_model/"
-            )
+            raise UserError("split=several needs split.splits={<name>: <a split>}; see configs/experiment/one_model/")
 
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         held, parts = np.zeros(data.n_obs, dtype=bool), {}
