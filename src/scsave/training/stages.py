@@ -99,8 +99,7 @@ class AutoencoderStage(Stage):
 class FlowStage(Stage):
     """Flow matching on cached posteriors: from noise, from control cells, or both.
 
-    The flow from cells takes `cells_steps` of the steps at most, spread evenly over them: strata are few, and a field that
-    has passed them often answers each by heart and is worse on one never seen.
+    The flow from cells takes `cells_steps` of the steps at most, spread evenly: a longer one knows its strata by heart.
     """
 
     cells_steps: int
