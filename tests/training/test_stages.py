@@ -132,7 +132,7 @@ def test_a_config_may_add_stages_behind_those_of_its_plan():
     assert [stage.name for stage in stages] == ["autoencoder", "flow", "head", "joint", "last"]
     for further, words in (
         (CFM(), r"training\.then: CFM is no stage"),
-        (FlowStage(steps=7), "has a stage flow already"),
+        (FlowStage(steps=7, cells_steps=7), "has a stage flow already"),
     ):
         with pytest.raises(UserError, match=words):
             TwoStage(then=further)
