@@ -13,7 +13,7 @@ from scsave.metrics import distribution
 from scsave.metrics.cells import Space
 from scsave.metrics.gene_level import LevelTests, corr_frobenius, de_overlap, library_w1, moment_scores
 from scsave.metrics.registry import CFGEN_LEGACY, NEUTRAL, rows
-from scsave.metrics.two_sample import c2st_auc, c2st_auc_genes, c2st_pooled
+from scsave.metrics.two_sample import POOLED_CELLS, POOLED_FEWEST, c2st_auc, c2st_auc_genes, c2st_pooled
 from scsave.stats.moments import moments
 
 NAN = float("nan")
@@ -61,15 +61,18 @@ class Fidelity:
         return dict.fromkeys(expected, NAN) | scored
 
     def of_all(
-        self, generated: Sample, real: Sample, generated_levels: LevelTests, real_levels: LevelTests
+        self, generated: Sample, real: Sample, generated_levels: LevelTests, real_levels: LevelTests, pooled: dict
     ) -> dict[str, float]:
         """The neutral rows that take all cells at once; `levels` are the DE statistics by condition level of each side."""
         if not len(generated):
             return {}
         x, y = (self._components(sample.x) for sample in (generated, real))
+        whole = (
+            POOLED_FEWEST <= len(x) == len(y) <= min(POOLED_CELLS, self.spaces[NEUTRAL].max_cells)
+        )  # then it is c2st_auc
         shared = pd.Series(generated.labels).isin(self.nearby_labels).to_numpy()  # no training cell is near the others
         return {
-            "c2st_pooled": c2st_pooled(x, y, self.spaces[NEUTRAL].seed),
+            "c2st_pooled": pooled["c2st_auc"] if whole else c2st_pooled(x, y, self.spaces[NEUTRAL].seed),
             "authenticity": distribution.authenticity(x[shared], *self.nearby),
             "de_overlap_100": de_overlap(generated_levels, real_levels),
         }

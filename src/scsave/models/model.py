@@ -70,11 +70,20 @@ class SAVEModel(nn.Module):
 
     def pad(self, x: Tensor) -> Tensor:
         """Genes (N, G) to blocks (N, L, K); pad slots hold zero."""
-        return nn.functional.pad(x, (0, 1))[:, self.gather].unflatten(1, (self.blocks.n_blocks, -1))
+        return nn.functional.pad(x, (0, 1)).index_select(1, self.gather).unflatten(1, (self.blocks.n_blocks, -1))
+
+    def scaled_blocks(self, seen: Tensor, counts: Tensor, library: Tensor) -> Tensor:
+        """`pad(scaled(...))` of cells (N, L, K) whose `counts` (M,) stand at rows and genes `seen` (2, M), zero elsewhere."""
+        (rows, genes), slots = seen, len(self.gather)
+        per_10k = counts * (TARGET_SUM / library).index_select(0, rows)
+        values = torch.log1p(per_10k) / self.likelihood.scale.index_select(0, genes)  # (M,)
+        place = rows * slots + self.position.index_select(0, genes)
+        blocks = values.new_zeros(len(library) * slots).scatter_(0, place, values)
+        return blocks.view(len(library), self.blocks.n_blocks, -1)  # (N, L, K)
 
     def unpad(self, out: Tensor) -> Tensor:
         """Blocks (N, L, K, n) to genes (N, G, n); what the pad slots hold never leaves the model."""
-        return out.flatten(1, 2)[:, self.position]
+        return out.flatten(1, 2).index_select(1, self.position)
 
     def encode(self, scaled: Tensor) -> Posterior:
         return self.encoder(self.pad(scaled))  # (N, L, d) each

@@ -188,14 +188,22 @@ def autoencoder_losses(step: Step, batch: Batch) -> tuple[Losses, Posterior]:
     """
     model, counts, library = step.model, batch["counts"], batch["library"]
     thinned = step.weights.thinning < 1 and model.likelihood.space == "counts"
-    kept, share = thin(step, counts) if thinned else (counts, torch.ones_like(library))  # (N, G), (N,)
-    posterior = model.encode(shown(step, model.scaled(kept, library * share)))
+    known = model.likelihood.space == "counts" and "seen" in batch  # which counts are not zero need not be searched
+    share = torch.ones_like(library)  # (N,)
+    if thinned:
+        seen = batch["seen"] if known else (counts != 0).nonzero().T
+        kept, share = thin(step, counts, seen)  # (M,), (N,)
+    if thinned and not step.weights.input_dropout:
+        posterior = model.encoder(model.scaled_blocks(seen, kept, library * share))
+    else:
+        visible = dense(counts, seen, kept) if thinned else counts  # (N, G)
+        posterior = model.encode(shown(step, model.scaled(visible, library * share)))
     z = posterior.sample(step.noise.normal(*posterior.mu.shape)) if step.training or not thinned else posterior.mu
     if thinned and not step.training:
-        counts, library = counts - kept, library * (1 - share)
+        counts, library = counts - dense(counts, seen, kept), library * (1 - share)
     cells = model.likelihood(model.decode(z, decoder_values(step, batch)).float(), library)
     target = counts if cells.space == "counts" else model.scaled(counts, library)
-    reconstruction = -cells.log_prob(target).mean()
+    reconstruction = -(cells.log_prob_at(target, batch["seen"]) if known else cells.log_prob(target)).mean()
     kl, kl_weight = posterior.kl().mean(), step.warm(step.weights.kl_weight, step.weights.kl_warmup)
     loss = (reconstruction + kl_weight * kl) / counts.shape[1]
     if thinned and not step.training:
@@ -203,18 +211,22 @@ def autoencoder_losses(step: Step, batch: Batch) -> tuple[Losses, Posterior]:
     return {"loss": loss, "reconstruction": reconstruction.detach(), "kl": kl.detach()}, posterior
 
 
-def thin(step: Step, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Counts (N, G) of which each molecule is kept with its cell's probability (N,), drawn from [p, 1]; half in validation.
+def thin(step: Step, counts: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of the counts (N, G) at rows and genes `seen` (2, M) are kept, (M,), and each cell's probability (N,).
 
-    On several processes each draws for itself, so that they agree with one process in distribution only.
+    Each molecule is kept with the probability of its cell, drawn from [p, 1]; half in validation. On several processes each
+    draws for itself, so that they agree with one process in distribution only.
     """
     p = step.weights.thinning
     share = step.noise.uniform(len(counts)) * (1 - p) + p if step.training else torch.full_like(counts[:, 0], 0.5)
-    rows, genes = counts.nonzero(as_tuple=True)
-    kept = torch.zeros_like(counts)
-    drawn = torch.binomial(counts[rows, genes], share[rows].to(counts), generator=step.noise.own)
-    kept[rows, genes] = drawn
-    return kept, share
+    (rows, genes), flat = seen, counts.flatten()
+    number = flat.index_select(0, rows * counts.shape[1] + genes)  # (M,)
+    return torch.binomial(number, share.index_select(0, rows).to(counts), generator=step.noise.own), share
+
+
+def dense(like: Tensor, seen: Tensor, values: Tensor) -> Tensor:
+    """(N, G) of `values` (M,) at rows and genes `seen` (2, M), zero elsewhere."""
+    return torch.zeros_like(like).index_put_((*seen,), values.to(like))
 
 
 def shown(step: Step, scaled: Tensor) -> Tensor:
