@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -35,13 +36,13 @@ from scsave.flow.solver import Solver
 from scsave.method.fitted import Fitted
 from scsave.method.sample import generate
 from scsave.runs.record import device_name, git_commit, versions
-from scsave.training.loader import StepNoise
+from scsave.threads import keep_freed
+from scsave.training.loader import CellRows, LatentRows, StepNoise
 from scsave.training.module import StageModule
 from scsave.training.stages import PARTS
 
-ROOT = Path(__file__).resolve().parents[1]
-ATEN = torch.ops.aten
-PRODUCTS = {ATEN.mm.default, ATEN.addmm.default, ATEN.bmm.default, ATEN.baddbmm.default}
+ROOT, ATEN = Path(__file__).resolve().parents[1], torch.ops.aten
+PRODUCTS = {ATEN.mm.default, ATEN.addmm.default, ATEN.bmm.default, ATEN.bmm.out, ATEN.baddbmm.default}
 SOLVERS = (("euler", 50), ("euler", 10), ("midpoint", 10), ("midpoint", 5), ("rk4", 5))
 # What is asked of the demo: metric, whether as a share of real cells, least, most.
 LIMITS = (
@@ -56,6 +57,7 @@ class Bench:
     """A network of random weights on random counts (data do not change the time); `overrides` as for train.py."""
 
     def __init__(self, overrides: list[str], device: str, genes: int, block: int, n: int = 128):
+        keep_freed()
         self.device, nodes = device, plain(compose(overrides))["method"]
         self.plan = build(nodes["training"], "training")
         levels = {name: [f"{name}{i % 10}" for i in range(n)] for name in ("type", "batch")}
@@ -65,24 +67,22 @@ class Bench:
         self.model = Fitted.assemble(nodes, blocks, conditions, list(self.obs), None, seed=0).to(device)
         levels = self.obs.drop_duplicates().to_dict("list")  # technical columns are drawn from them
         self.model.info = {"library_range": (1.0, 1e6), "parts": list(PARTS), "levels": levels, "technical": []}
-        counts = torch.poisson(torch.full((n, genes), 0.1)).to(device)
-        values = {name: v.to(device) for name, v in conditions.encode(self.obs).items()}
-        group = torch.zeros(n, dtype=torch.long, device=device)
-        with torch.no_grad():
-            q = self.model.network.encode(self.model.network.scaled(counts, counts.sum(1) + 1))
-        tensors = {"counts": counts, "library": counts.sum(1) + 1, "group": group, "mu": q.mu, "logvar": q.logvar}
-        self.batch = tensors | {"values": values}
+        counts = torch.poisson(torch.full((n, genes), 0.1))
+        cells = CellRows(sp.csr_matrix(counts.numpy()), counts.sum(1).numpy() + 1, conditions.encode(self.obs))
+        self.rows = {"cells": cells, "latents": LatentRows(self.model.network, cells, torch.device(device))}
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """Each stage's name and one optimiser step of it."""
+        """Each stage's name and one optimiser step of it; cells are made dense in it, as in training."""
         for stage in self.plan.stages():
             module = StageModule(self.model.network, stage, self.plan, self.model.sampler.objective, 0, steps=1000)
             optimizer = module.to(self.device).configure_optimizers()["optimizer"]
             noise = StepNoise((0,), 0, 1, torch.device(self.device))
 
-            def step(module=module, optimizer=optimizer, noise=noise) -> None:
+            def step(module=module, optimizer=optimizer, noise=noise, stage=stage) -> None:
                 optimizer.zero_grad()
-                module.losses(self.batch, noise, 0)["loss"].backward()
+                batch = self.rows[stage.reads].__getitems__(range(len(self.obs)))
+                batch = module.transfer_batch_to_device(batch, torch.device(self.device), 0)
+                module.losses(batch, noise, 0)["loss"].backward()
                 torch.nn.utils.clip_grad_norm_(module.parameters(), self.plan.gradient_clip or 1.0)
                 optimizer.step()
 
@@ -138,7 +138,7 @@ def step(overrides: list[str], device: str, sizes: tuple[int, ...] = (2_000, 10_
 
 def sampling(overrides: list[str], device: str) -> Rows:
     bench, n = Bench(overrides, device, 2_000, block=334, n=512), 512
-    latent, library = bench.batch["mu"].flatten(1).cpu().numpy(), np.full(n, 1000.0)
+    latent, library = bench.rows["latents"].tensors["mu"].flatten(1).cpu().numpy(), np.full(n, 1000.0)
     took = bench.seconds(lambda: bench.model.decode(latent, bench.obs, library), repeats=2)
     yield "decoding alone", {"cells a second": n / took}
     for method, steps in SOLVERS:

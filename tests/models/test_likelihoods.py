@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
+from scsave.models.closed_forms import LibraryLogSoftmax
 from scsave.models.likelihoods import (
     Bernoulli,
     Gaussian,
@@ -74,30 +75,30 @@ def test_gradient_of_the_sparse_gamma_terms_is_that_of_the_dense_formula():
     head(out, library).log_prob(counts).sum().backward()
     sparse = head.log_theta.grad.clone()
     theta = head.log_theta.detach().clone().requires_grad_()
-    log_mean = head(out, library).log_mean.detach()
-    dense = torch.distributions.NegativeBinomial(theta.exp().expand(N, G), logits=log_mean - theta)
+    logits = head(out, library).log_mean.detach() - theta
+    dense = torch.distributions.NegativeBinomial(theta.exp().expand(N, G), logits=logits)
     dense.log_prob(counts).sum().backward()
     torch.testing.assert_close(sparse, theta.grad, rtol=1e-3, atol=1e-3)
 
 
 def test_the_closed_form_of_the_negative_binomial_is_autograd_s():
     rng = torch.Generator().manual_seed(3)
-    log_mean = torch.randn(6, G, generator=rng, dtype=torch.float64) * 2
+    log_means = torch.randn(6, G, generator=rng, dtype=torch.float64) * 2
     log_theta = torch.linspace(-5, 7, G, dtype=torch.float64)
-    counts = torch.poisson(log_mean.exp(), generator=rng)
+    counts = torch.poisson(log_means.exp(), generator=rng)
     weight = torch.rand(6, generator=rng, dtype=torch.float64)  # cells need not count alike
     found = []
     for closed in (True, False):
-        mean, theta = log_mean.clone().requires_grad_(), log_theta.clone().requires_grad_()
+        mean, theta = log_means.clone().requires_grad_(), log_theta.clone().requires_grad_()
         cells = NegativeBinomialCounts(mean, theta, torch.ones(6))
         log_prob = cells.log_prob(counts) if closed else cells._log_pmf(counts).sum(-1)
         (log_prob * weight).sum().backward()
         found.append((log_prob.detach(), mean.grad, theta.grad))
     for ours, autograd in zip(*found, strict=True):
         torch.testing.assert_close(ours, autograd, rtol=1e-6, atol=1e-6)
-    frozen = log_mean.clone().requires_grad_()
+    frozen = log_means.clone().requires_grad_()
     NegativeBinomialCounts(frozen, log_theta, torch.ones(6)).log_prob(counts).sum().backward()
-    unweighted = NegativeBinomialCounts(mean := log_mean.clone().requires_grad_(), log_theta, torch.ones(6))
+    unweighted = NegativeBinomialCounts(mean := log_means.clone().requires_grad_(), log_theta, torch.ones(6))
     unweighted._log_pmf(counts).sum().backward()
     torch.testing.assert_close(frozen.grad, mean.grad, rtol=1e-6, atol=1e-6)
 
@@ -113,6 +114,34 @@ def test_the_closed_form_passes_through_the_softmax():
         grads.append((leaf.grad, head.log_theta.grad.clone()))
     for ours, autograd in zip(*grads, strict=True):
         torch.testing.assert_close(ours, autograd, rtol=1e-6, atol=1e-9)
+
+
+def test_the_closed_form_of_the_softmax_is_autograd_s():
+    rng = torch.Generator().manual_seed(2)
+    out = torch.randn(N, G, generator=rng, dtype=torch.float64) * 5
+    library, weight = (
+        torch.rand(N, dtype=torch.float64) * 900 + 1,
+        torch.randn(N, G, generator=rng, dtype=torch.float64),
+    )
+    found = []
+    for closed in (True, False):
+        leaf = out.clone().requires_grad_()
+        if closed:
+            value = LibraryLogSoftmax.apply(leaf, library)
+        else:
+            rest = torch.nn.functional.pad(leaf, (0, 1))
+            value = torch.log_softmax(rest, dim=-1)[:, :-1] + library.log()[:, None]
+        (value * weight).sum().backward()
+        found.append((value.detach(), leaf.grad))
+    for ours, autograd in zip(*found, strict=True):
+        torch.testing.assert_close(ours, autograd, rtol=1e-6, atol=1e-9)
+
+
+def test_places_may_name_zeros_too():
+    head, out, library, counts = made(NegativeBinomial())
+    everywhere = torch.ones_like(counts).nonzero().T
+    cells = head(out, library)
+    torch.testing.assert_close(cells.log_prob_at(counts, everywhere), cells.log_prob(counts))
 
 
 def test_the_softmax_leaves_room_for_genes_that_were_not_selected():

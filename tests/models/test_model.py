@@ -65,6 +65,34 @@ def test_gene_order_is_by_block_and_slot():
     assert torch.equal(x.grad, torch.ones(4, 11))  # the gradient passes through padding
 
 
+def test_counts_by_place_make_the_blocks_of_the_dense_cells():
+    model, _ = model_of()
+    model.likelihood.scale.uniform_(0.5, 3)
+    counts, library = torch.poisson(torch.full((4, 11), 0.8)), torch.tensor([10.0, 20.0, 30.0, 40.0])
+    seen = counts.nonzero().T
+    found = model.scaled_blocks(seen, counts[*seen], library)
+    torch.testing.assert_close(found, model.pad(model.scaled(counts, library)), rtol=1e-6, atol=0)
+
+
+def test_attention_over_few_tokens_is_that_of_the_fused_kernel_and_its_gradient_autograd_s():
+    torch.manual_seed(0)
+    attention = Attention(8, heads=2).double()
+    leaf, weight = torch.randn(5, 3, 8, dtype=torch.float64), torch.randn(5, 3, 8, dtype=torch.float64)
+    found = []
+    for closed in (True, False):
+        h = (4 * leaf).requires_grad_()
+        attention.zero_grad()
+        if closed:
+            out = attention(h)
+        else:
+            q, k, v = attention._heads(h).unbind(0)
+            out = attention.out(torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        (out * weight).sum().backward()
+        found.append((out.detach(), h.grad, attention.qkv.weight.grad.clone()))
+    for ours, autograd in zip(*found, strict=True):
+        torch.testing.assert_close(ours, autograd, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("backbone", [AttentionBackbone, MLPBackbone])
 def test_flow_round_trip_and_velocity_shape(backbone):
     model, values = model_of(backbone=backbone)

@@ -20,6 +20,16 @@ def test_batches_are_the_rows_asked_for():
     assert batch["values"]["batch"].tolist() == [3, 40, 40]
     assert batch["group"].tolist() == [3, 0, 0]
     assert batch["counts"].dtype == batch["library"].dtype == torch.float32
+    assert torch.equal(batch["seen"], batch["counts"].nonzero().T)
+
+
+def test_a_matrix_whose_entries_are_in_no_order_names_each_count_once():
+    entries = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2, 0, 2, 1]), np.array([0, 3, 4])  # gene 2 of cell 0 twice
+    given = sp.csr_matrix(entries, shape=(2, 3))
+    batch = CellRows(given, np.ones(2)).batch([0, 1])
+    assert batch["seen"].tolist() == [[0, 0, 1], [0, 2, 1]]
+    assert batch["counts"].tolist() == [[2, 0, 4], [0, 4, 0]]
+    assert given.indices.tolist() == [2, 0, 2, 1]  # the caller's matrix is left as it was
 
 
 def test_a_loader_passes_every_cell_once():

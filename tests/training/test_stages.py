@@ -20,6 +20,7 @@ from scsave.training.stages import (
     JointStage,
     Step,
     autoencoder_losses,
+    dense,
     masked,
     thin,
 )
@@ -159,8 +160,9 @@ def thinned(training, p=0.3, n=4000, each=40):
     model, _ = model_of()
     counts = torch.zeros(n, 11)
     counts[:, :6] = each
-    kept, share = thin(step_of(model, training, thinning=p), counts)
-    return counts, kept, share
+    at = counts.nonzero().T
+    kept, share = thin(step_of(model, training, thinning=p), counts, at)
+    return counts, dense(counts, at, kept), share
 
 
 def test_thinning_keeps_each_molecule_with_the_probability_of_its_cell():
@@ -196,7 +198,8 @@ def test_the_decoder_is_asked_for_all_counts_and_in_validation_for_the_other_hal
     batch = {"counts": COUNTS, "library": torch.full((4,), 50.0), "values": values}
     weights = {"thinning": 0.3, "kl_weight": 1.0}
     losses, _ = autoencoder_losses(step_of(model, training, **weights), batch)
-    (target, library), (kept, _) = asked[0], thin(after_noise(model, training, **weights), COUNTS)
+    (target, library), at = asked[0], COUNTS.nonzero().T
+    kept = dense(COUNTS, at, thin(after_noise(model, training, **weights), COUNTS, at)[0])
     if training:
         assert torch.equal(target, COUNTS)
         assert torch.equal(library, batch["library"])
@@ -209,6 +212,26 @@ def test_the_decoder_is_asked_for_all_counts_and_in_validation_for_the_other_hal
 def after_noise(model, training, **weights):
     """A step whose draws of thinning are those of the loss: thinning is the first thing that is drawn."""
     return step_of(model, training, **weights)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_cells_whose_counts_are_known_by_place_have_the_loss_of_those_that_are_searched(training):
+    model, values = model_of()
+    rng = torch.Generator().manual_seed(1)
+    counts = torch.poisson(torch.full((4, 11), 0.8), generator=rng)
+    batch = {"counts": counts, "library": counts.sum(1) + 3, "values": values}
+    found = []
+    for known in ({}, {"seen": counts.nonzero().T}):
+        model.zero_grad()
+        losses, posterior = autoencoder_losses(step_of(model, training, thinning=0.3), batch | known)
+        losses["loss"].backward()
+        found.append((losses["loss"].detach(), posterior.mu.detach(), model.likelihood.log_theta.grad.clone()))
+    for first, second in zip(*found, strict=True):
+        assert torch.equal(first, second)
+    step = step_of(model, training, thinning=0.3)
+    kept, share = thin(step, counts, batch_at := counts.nonzero().T)
+    encoded = model.encode(model.scaled(dense(counts, batch_at, kept), batch["library"] * share))
+    torch.testing.assert_close(found[0][1], encoded.mu.detach())
 
 
 OPTIONS = ("training/*.yaml", "objective/*.yaml", "likelihood/*.yaml", "backbone/save.yaml", "trainer/cpu.yaml")

@@ -18,6 +18,7 @@ from scsave.flow.guidance import guided
 from scsave.method.decoding import as_cells, decoded, inference, matrices, on
 from scsave.method.fitted import Fitted
 from scsave.progress import each
+from scsave.threads import keep_freed
 
 log = logging.getLogger(__name__)
 NO_EVIDENCE = (
@@ -34,6 +35,7 @@ def generate(
     Columns that are not named are masked, and NaN in `obs`; a technical one gets a level that is drawn. `uns` says which
     were drawn and which not told. Counts are drawn from the likelihood. UserError on unknown columns or levels.
     """
+    keep_freed()
     asked = requested(model, cells, condition)
     obs = with_technical(model, asked, seed)
     for warning in model.conditions.outside(obs):

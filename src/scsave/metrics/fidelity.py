@@ -13,7 +13,7 @@ from scsave.metrics import distribution
 from scsave.metrics.cells import Space
 from scsave.metrics.gene_level import LevelTests, corr_frobenius, de_overlap, library_w1, moment_scores
 from scsave.metrics.registry import CFGEN_LEGACY, NEUTRAL, rows
-from scsave.metrics.two_sample import c2st_auc, c2st_auc_genes, c2st_pooled
+from scsave.metrics.two_sample import POOLED_CELLS, POOLED_FEWEST, c2st_auc, c2st_auc_genes, c2st_pooled
 from scsave.stats.moments import moments
 
 NAN = float("nan")
@@ -60,14 +60,19 @@ class Fidelity:
         scored = {name: value for name, value in values.items() if fewest >= expected[name].min_cells}
         return dict.fromkeys(expected, NAN) | scored
 
-    def of_all(self, generated: Sample, real: Sample, *levels: LevelTests) -> dict[str, float]:
-        """The neutral rows that take all cells at once; `levels`: DE statistics by condition level, generated and real."""
+    def of_all(
+        self, generated: Sample, real: Sample, pooled: dict[str, float], *levels: LevelTests
+    ) -> dict[str, float]:
+        """The neutral rows that take all cells at once, `pooled` those that do already; `levels`: DE statistics by condition
+        level, generated and real."""
         if not len(generated):
             return {}
         x, y = (self._components(sample.x) for sample in (generated, real))
+        most = min(POOLED_CELLS, self.spaces[NEUTRAL].max_cells)
+        whole = POOLED_FEWEST <= len(x) == len(y) <= most  # then it is c2st_auc
         shared = pd.Series(generated.labels).isin(self.nearby_labels).to_numpy()  # no training cell is near the others
         return {
-            "c2st_pooled": c2st_pooled(x, y, self.spaces[NEUTRAL].seed),
+            "c2st_pooled": pooled["c2st_auc"] if whole else c2st_pooled(x, y, self.spaces[NEUTRAL].seed),
             "authenticity": distribution.authenticity(x[shared], *self.nearby),
             "de_overlap_100": de_overlap(*levels),
         }

@@ -182,7 +182,7 @@ class GenerationScorer:
         for protocol in self.protocols:
             pooled = self.fidelity.scores(sample, self._real, protocol)
             if protocol == NEUTRAL:
-                pooled |= self.fidelity.of_all(sample, self._real, levels, self._real_levels)
+                pooled |= self.fidelity.of_all(sample, self._real, pooled, levels, self._real_levels)
             scores = {label: self.fidelity.scores(*sides, protocol) for label, sides in by_group.items()}
             everything = {
                 name: mean_of([group[name] for group in scores.values()]) if row.aggregate == "mean" else pooled[name]

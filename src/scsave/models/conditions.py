@@ -154,7 +154,8 @@ class LevelShift(nn.Module):
             nn.init.zeros_(table.weight)
 
     def forward(self, values: Values) -> Tensor:
-        return sum(table(values[name]) for name, table in zip(self.names, self.tables, strict=True))  # (N, out)
+        first, *others = (table(values[name]) for name, table in zip(self.names, self.tables, strict=True))
+        return sum(others, first)  # (N, out)
 
 
 def level_shift(conditions: Conditions, out: int) -> LevelShift | None:

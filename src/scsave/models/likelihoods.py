@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from scsave.keys import TARGET_SUM
+from scsave.models.closed_forms import LibraryLogSoftmax, NegativeBinomialLogProb
 from scsave.stats.moments import GeneMoments
 
 Space, Draw = Literal["counts", "scaled"], Literal["mean", "sample"]
@@ -22,6 +22,10 @@ class Distribution(Protocol):
 
     def log_prob(self, target: Tensor) -> Tensor:
         """log p of `target` (N, G), summed over the genes: (N,)."""
+
+    def log_prob_at(self, target: Tensor, seen: Tensor) -> Tensor:
+        """The same for who knows rows and genes (2, M) outside of which `target` is zero: some distributions need them."""
+        return self.log_prob(target)
 
     def mean(self) -> Tensor:
         """(N, G)."""
@@ -80,41 +84,6 @@ class ScaledBernoulli(Scaled):
         return self.mean() if self.draw == "mean" else torch.bernoulli(self.mean(), generator=rng)
 
 
-class NegativeBinomialLogProb(torch.autograd.Function):
-    """log p of counts (N, G) summed over the genes, (N,), with both gradients in closed form: one pass, no graph.
-
-    With s = mu + theta: d log p / d log mu = theta (x - mu) / s, and d log p / d theta =
-    psi(x + theta) - psi(theta) - log(s / theta) + (mu - x) / s. The gamma terms vanish at x = 0, which is most of a cell.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, log_mean: Tensor, log_theta: Tensor, x: Tensor) -> Tensor:
-        theta, mean = log_theta.exp(), log_mean.exp()  # (G,), (N, G)
-        total = mean + theta  # (N, G)
-        log_ratio = torch.log1p(mean / theta)  # (N, G): log(s / theta)
-        place = x.flatten().nonzero()[:, 0]  # (M,)
-        genes = place % len(theta)
-        seen, own = x.take(place), theta.take(genes)  # (M,) each
-        gamma = torch.lgamma(seen + own) - torch.lgamma(theta).take(genes) - torch.lgamma(seen + 1)
-        gamma += seen * (log_mean.take(place) - log_theta.take(genes) - log_ratio.take(place))
-        log_prob = (log_ratio @ -theta).index_add_(0, place // len(theta), gamma.to(log_ratio.dtype))  # (N,)
-        over = mean.sub_(x).div_(total)  # (N, G): (mu - x) / s
-        by_theta = None
-        if ctx.needs_input_grad[1]:
-            by_theta = over - log_ratio  # (N, G)
-            gamma = torch.digamma(seen + own) - torch.digamma(theta).take(genes)
-            by_theta.view(-1).index_add_(0, place, gamma.to(by_theta.dtype))
-        ctx.save_for_backward(over, theta, by_theta)
-        return log_prob
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        over, theta, by_theta = ctx.saved_tensors
-        by_theta = None if by_theta is None else (weight @ by_theta) * theta  # (G,)
-        return over * -theta * weight[:, None], by_theta, None
-
-
 @dataclass(frozen=True)
 class NegativeBinomialCounts(Distribution):
     """Counts with mean mu and inverse dispersion theta: variance mu + mu^2 / theta."""
@@ -125,9 +94,10 @@ class NegativeBinomialCounts(Distribution):
     space: ClassVar[Space] = "counts"
 
     def log_prob(self, target: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and (self.log_mean.requires_grad or self.log_theta.requires_grad):
-            return NegativeBinomialLogProb.apply(self.log_mean, self.log_theta, target)  # (N,)
-        return self._log_pmf(target).sum(-1)  # (N,)
+        return self.log_prob_at(target, (target != 0).nonzero().T)
+
+    def log_prob_at(self, target: Tensor, seen: Tensor) -> Tensor:
+        return NegativeBinomialLogProb.apply(self.log_mean, self.log_theta, target, seen)  # (N,)
 
     def _log_pmf(self, x: Tensor) -> Tensor:
         theta = self.log_theta.exp()
@@ -168,6 +138,8 @@ class ZeroInflatedCounts(NegativeBinomialCounts):
     """The same, each count lost with the probability whose logit is `dropout`."""
 
     dropout: Tensor  # (N, G)
+
+    log_prob_at = Distribution.log_prob_at
 
     def log_prob(self, target: Tensor) -> Tensor:
         log_nb = self._log_pmf(target)
@@ -277,7 +249,8 @@ class NegativeBinomial(Likelihood):
         return {"average": (share.clamp(min=1e-8) / rest).log()[:, None], "log_theta": theta.log()}
 
     def distribution(self, out: Tensor, library: Tensor, scale: Tensor, log_theta: Tensor) -> NegativeBinomialCounts:
-        return NegativeBinomialCounts(log_mean(out, library), log_theta.clamp(-6, 8), library)
+        log_mean = LibraryLogSoftmax.apply(out[..., 0], library)  # (N, G)
+        return NegativeBinomialCounts(log_mean, log_theta.clamp(-6, 8), library)
 
 
 @dataclass(kw_only=True)
@@ -292,9 +265,4 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         return start | {"average": torch.cat([start["average"], dropout], dim=-1)}
 
     def distribution(self, out: Tensor, library: Tensor, scale: Tensor, log_theta: Tensor) -> ZeroInflatedCounts:
-        return ZeroInflatedCounts(log_mean(out, library), log_theta.clamp(-6, 8), library, out[..., 1])
-
-
-def log_mean(out: Tensor, library: Tensor) -> Tensor:
-    """log of `library x softmax` of the first of the numbers (N, G, n_outputs), the class of other genes left out: (N, G)."""
-    return torch.log_softmax(F.pad(out[..., 0], (0, 1)), dim=-1)[:, :-1] + library.log()[:, None]
+        return ZeroInflatedCounts(*vars(super().distribution(out, library, scale, log_theta)).values(), out[..., 1])

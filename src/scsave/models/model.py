@@ -1,5 +1,7 @@
 """All of SAVE's networks and statistics as one module: what a checkpoint holds and what generation needs."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -70,11 +72,20 @@ class SAVEModel(nn.Module):
 
     def pad(self, x: Tensor) -> Tensor:
         """Genes (N, G) to blocks (N, L, K); pad slots hold zero."""
-        return nn.functional.pad(x, (0, 1))[:, self.gather].unflatten(1, (self.blocks.n_blocks, -1))
+        return nn.functional.pad(x, (0, 1)).index_select(1, self.gather).unflatten(1, (self.blocks.n_blocks, -1))
+
+    def scaled_blocks(self, seen: Tensor, counts: Tensor, library: Tensor) -> Tensor:
+        """`pad(scaled(...))` of cells (N, L, K) whose `counts` (M,) stand at rows and genes `seen` (2, M), zero elsewhere."""
+        (rows, genes), slots = seen, len(self.gather)
+        per_10k = counts * (TARGET_SUM / library).index_select(0, rows)
+        values = torch.log1p(per_10k) / self.likelihood.scale.index_select(0, genes)  # (M,)
+        place = rows * slots + self.position.index_select(0, genes)
+        blocks = values.new_zeros(len(library) * slots).scatter_(0, place, values)
+        return blocks.view(len(library), self.blocks.n_blocks, -1)  # (N, L, K)
 
     def unpad(self, out: Tensor) -> Tensor:
         """Blocks (N, L, K, n) to genes (N, G, n); what the pad slots hold never leaves the model."""
-        return out.flatten(1, 2)[:, self.position]
+        return out.flatten(1, 2).index_select(1, self.position)
 
     def encode(self, scaled: Tensor) -> Posterior:
         return self.encoder(self.pad(scaled))  # (N, L, d) each
@@ -92,6 +103,14 @@ class SAVEModel(nn.Module):
         x = torch.cat([z.flatten(1), library.log()[:, None]], dim=-1)
         return (x - self.flow_mean) / self.flow_std  # (N, L * d + 1)
 
+    def follow(self, q: Posterior, library: Tensor, rate: float, over: Callable[[Tensor], Tensor]) -> None:
+        """Move mean and spread of the flow's space towards those of a batch; `over` is the mean over processes."""
+        x = torch.cat([q.mu.flatten(1), library.log()[:, None]], dim=-1)  # (N, D)
+        square = torch.cat([q.logvar.exp().flatten(1), torch.zeros_like(library)[:, None]], dim=-1) + x**2
+        mean, second = over(x.mean(0)), over(square.mean(0))  # (D,) each
+        self.flow_mean.lerp_(mean, rate)
+        self.flow_std.lerp_((second - mean**2).clamp(min=1e-8).sqrt(), rate)
+
     def from_flow(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Latent (N, L, d) and library size (N,)."""
         x = x * self.flow_std + self.flow_mean
@@ -100,3 +119,8 @@ class SAVEModel(nn.Module):
     def to_log1p(self, values: Tensor, library: Tensor) -> Tensor:
         """What the likelihood drew, or its mean, as log1p expression, (N, G)."""
         return self.likelihood.to_log1p(values, library)
+
+
+def dense(like: Tensor, seen: Tensor, values: Tensor) -> Tensor:
+    """(N, G) of `values` (M,) at rows and genes `seen` (2, M), zero elsewhere."""
+    return torch.zeros_like(like).index_put_((*seen,), values.to(like))

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scsave.data.conditions import Categorical, Conditions, Values
+from scsave.models.closed_forms import FewTokens
 from scsave.models.conditions import ConditionEncoder, FourierEmbedding, Vectors, set_shift
 
 FEW_TOKENS = 16  # up to here plain products are faster than the fused kernel, on a CPU by half
@@ -60,11 +61,9 @@ class Attention(nn.Module):
         return self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, N, heads, L, e / heads)
 
     def forward(self, h: Tensor) -> Tensor:
-        q, k, v = self._heads(h).unbind(0)  # (N, heads, L, e / heads) each
-        if h.shape[1] > FEW_TOKENS:
-            h = F.scaled_dot_product_attention(q, k, v)  # (N, heads, L, e / heads)
-        else:
-            h = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1) @ v  # (N, heads, L, e / heads)
+        if h.shape[1] <= FEW_TOKENS and h.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            return self.out(FewTokens.apply(self.qkv(h), self.heads))  # (N, L, e)
+        h = F.scaled_dot_product_attention(*self._heads(h).unbind(0))  # (N, heads, L, e / heads)
         return self.out(h.transpose(1, 2).flatten(2))  # (N, L, e)
 
     def weights(self, h: Tensor) -> Tensor:
@@ -114,8 +113,8 @@ class ConditionedBlock(nn.Module):
 
     def forward(self, h: Tensor, s: Tensor) -> Tensor:
         gamma1, beta1, alpha1, gamma2, beta2, alpha2 = self.modulation(s)[:, None].chunk(6, dim=-1)  # (N, 1, e) each
-        h = h + alpha1 * self.mixing(self.norm1(h) * (1 + gamma1) + beta1)  # (N, L, e)
-        return h + alpha2 * self.ffn(self.norm2(h) * (1 + gamma2) + beta2)  # (N, L, e)
+        h = torch.addcmul(h, alpha1, self.mixing(torch.addcmul(beta1, self.norm1(h), 1 + gamma1)))  # (N, L, e)
+        return torch.addcmul(h, alpha2, self.ffn(torch.addcmul(beta2, self.norm2(h), 1 + gamma2)))  # (N, L, e)
 
 
 # --- The variational autoencoder over gene blocks ---
@@ -133,7 +132,8 @@ class BlockLinear(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         if len(self.weight) == 1:
             return h @ self.weight[0] + self.bias[0]  # (N, L, b)
-        return torch.einsum("nla,lab->nlb", h, self.weight) + self.bias  # (N, L, b)
+        h = torch.baddbmm(self.bias[:, None], h.transpose(0, 1), self.weight)  # (L, N, b)
+        return h.transpose(0, 1).contiguous()  # (N, L, b)
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ class FlatField(nn.Module):
         h = self.project(x)  # (N, e)
         for norm, layer, modulation in zip(self.norms, self.layers, self.modulations, strict=True):
             gamma, beta, alpha = modulation(s).chunk(3, dim=-1)  # (N, e) each
-            h = h + alpha * layer(norm(h) * (1 + gamma) + beta)  # (N, e)
+            h = torch.addcmul(h, alpha, layer(torch.addcmul(beta, norm(h), 1 + gamma)))  # (N, e)
         return self.head(self.norm(h))  # (N, L * d + 1)
 
 

@@ -17,7 +17,7 @@ from scsave.errors import UserError
 from scsave.keys import Columns
 from scsave.results.style import GREY, MARKERS, panels, save
 from scsave.stats.moments import moments
-from scsave.threads import own_threads
+from scsave.threads import keep_compiled, own_threads
 
 MAX_CELLS, MAX_LEVELS = 5000, 20  # cells of a part, levels that a legend names
 
@@ -69,6 +69,7 @@ def place(cells: AnnData, basis: str) -> AnnData:
     """`obsm["X_umap"]` from an embedding, loosely packed so that islands fill the plane; outliers are drawn in to the rest."""
     import scanpy as sc
 
+    keep_compiled()
     with own_threads():
         sc.pp.neighbors(cells, n_neighbors=min(15, cells.n_obs - 1), use_rep=basis, random_state=0)
         sc.tl.umap(cells, min_dist=1.0, random_state=0)

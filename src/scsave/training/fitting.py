@@ -11,6 +11,7 @@ import torch
 from scsave.flow.objective import Objective
 from scsave.models.model import SAVEModel
 from scsave.progress import phase
+from scsave.threads import keep_freed
 from scsave.training.callbacks import Averaging, Bar, Convergence, GracefulStop, Speed, StageCheckpoint
 from scsave.training.dispersion import calibrate
 from scsave.training.loader import LatentRows, Rows, StepSampler, in_order, loader
@@ -40,6 +41,7 @@ def fit_stages(
     UserError where a loss is not finite.
     """
     quiet_lightning()
+    keep_freed()
     cost: dict[str, Any] = {"steps": 0, "cells_seen": 0, "seconds_fit": 0.0}
     device, parts = options.trainer.device, options.parts
     due = [stage for stage in plan.stages() if stage.needed(parts) and stage.trained(model)]

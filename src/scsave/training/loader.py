@@ -48,7 +48,8 @@ class CellRows(Dataset):
         groups: np.ndarray | None = None,
         pairs: Pairs | None = None,
     ):
-        self.counts = sp.csr_matrix(counts, copy=False)
+        self.counts = sp.csr_matrix(counts, copy=not getattr(counts, "has_canonical_format", False))
+        self.counts.sum_duplicates()  # `seen` names each count once, and a cell's genes in order
         self.library = torch.from_numpy(np.asarray(library, dtype=np.float32))
         self.values = values or {}
         self.pairs = pairs
@@ -58,10 +59,13 @@ class CellRows(Dataset):
         return self.counts.shape[0]
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> Batch:
-        """`counts` (B, G) and `library` (B,) float32, `values`, `group` (B,)."""
+        """`counts` (B, G) and `library` (B,) float32, `seen` (2, M) rows and genes of stored counts, `values`, `group` (B,)."""
         index = np.asarray(rows)
-        dense = self.counts[index].toarray().astype(np.float32, copy=False)
+        counts = self.counts[index]
+        dense = counts.toarray().astype(np.float32, copy=False)
+        seen = np.stack([np.repeat(np.arange(len(index)), np.diff(counts.indptr)), counts.indices])
         batch = {"counts": torch.from_numpy(dense), "library": self.library[index], "group": self.groups[index]}
+        batch["seen"] = torch.from_numpy(seen)
         return batch | {"values": {name: v[index] for name, v in self.values.items()}}
 
     __getitems__ = batch

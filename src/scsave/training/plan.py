@@ -96,13 +96,13 @@ class TwoStage(Plan):
     autoencoder_least: PositiveInt = 500
     autoencoder_most: PositiveInt = 20000
     autoencoder_small_passes: PositiveFloat = 140
-    autoencoder_small_most: PositiveInt = 2000
+    autoencoder_small_most: PositiveInt = 5000
     flow_steps: PositiveInt | None = None
     flow_passes: PositiveFloat = 40
     flow_least: PositiveInt = 1000
     flow_most: PositiveInt = 20000
     flow_small_passes: PositiveFloat = 420
-    flow_small_most: PositiveInt = 3000
+    flow_small_most: PositiveInt = 6000
     flow_batch_size: PositiveInt = 256
     flow_lr: PositiveFloat = 1e-3
     head_steps: PositiveInt = 2000

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from scsave.data.conditions import Values
 from scsave.flow.objective import Objective
 from scsave.flow.paths import OTCFM
-from scsave.models.model import SAVEModel
+from scsave.models.model import SAVEModel, dense
 from scsave.models.networks import Posterior
 from scsave.training.length import Length
 from scsave.training.loader import Batch, LatentRows, Rows, StepNoise
@@ -174,20 +174,9 @@ class JointStage(Stage):
         losses, posterior = autoencoder_losses(step, batch)
         detached = Posterior(posterior.mu.detach().float(), posterior.logvar.detach().float())
         if step.training:
-            self._follow(step, detached, batch["library"])
+            step.model.follow(detached, batch["library"], max(0.01, 1 / (1 + step.number)), step.mean)
         flow = noise_loss(step, detached, batch)
         return losses | {"loss": losses["loss"] + flow, "flow": flow.detach()}
-
-    def _follow(self, step: Step, posterior: Posterior, library: Tensor) -> None:
-        """Running mean and spread of the latent, the same on every process."""
-        model = step.model
-        x = torch.cat([posterior.mu.flatten(1), library.log()[:, None]], dim=-1)  # (N, D)
-        square = torch.cat([posterior.logvar.exp().flatten(1), torch.zeros_like(library)[:, None]], dim=-1) + x**2
-        mean, second = step.mean(x.mean(0)), step.mean(square.mean(0))  # (D,) each
-        std = (second - mean**2).clamp(min=1e-8).sqrt()
-        rate = max(0.01, 1 / (1 + step.number))
-        model.flow_mean.lerp_(mean, rate)
-        model.flow_std.lerp_(std, rate)
 
 
 # --- The losses ---
@@ -201,33 +190,38 @@ def autoencoder_losses(step: Step, batch: Batch) -> tuple[Losses, Posterior]:
     """
     model, counts, library = step.model, batch["counts"], batch["library"]
     thinned = step.weights.thinning < 1 and model.likelihood.space == "counts"
-    kept, share = thin(step, counts) if thinned else (counts, torch.ones_like(library))  # (N, G), (N,)
-    posterior = model.encode(shown(step, model.scaled(kept, library * share)))
+    known = model.likelihood.space == "counts" and "seen" in batch  # which counts are not zero need not be searched
+    share = torch.ones_like(library)  # (N,)
+    if thinned:
+        seen = batch["seen"] if known else (counts != 0).nonzero().T
+        kept, share = thin(step, counts, seen)  # (M,), (N,)
+    if thinned and not step.weights.input_dropout:
+        posterior = model.encoder(model.scaled_blocks(seen, kept, library * share))
+    else:
+        visible = dense(counts, seen, kept) if thinned else counts  # (N, G)
+        posterior = model.encode(shown(step, model.scaled(visible, library * share)))
     z = posterior.sample(step.noise.normal(*posterior.mu.shape)) if step.training or not thinned else posterior.mu
     if thinned and not step.training:
-        counts, library = counts - kept, library * (1 - share)
+        counts, library = counts - dense(counts, seen, kept), library * (1 - share)
     cells = model.likelihood(model.decode(z, decoder_values(step, batch)).float(), library)
     target = counts if cells.space == "counts" else model.scaled(counts, library)
-    reconstruction = -cells.log_prob(target).mean()
+    reconstruction = -(cells.log_prob_at(target, batch["seen"]) if known else cells.log_prob(target)).mean()
     kl, kl_weight = posterior.kl().mean(), step.warm(step.weights.kl_weight, step.weights.kl_warmup)
+    kl_weight = 0.0 if thinned and not step.training else kl_weight
     loss = (reconstruction + kl_weight * kl) / counts.shape[1]
-    if thinned and not step.training:
-        loss = reconstruction / counts.shape[1]
     return {"loss": loss, "reconstruction": reconstruction.detach(), "kl": kl.detach()}, posterior
 
 
-def thin(step: Step, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Counts (N, G) of which each molecule is kept with its cell's probability (N,), drawn from [p, 1]; half in validation.
+def thin(step: Step, counts: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of the counts (N, G) at rows and genes `seen` (2, M) are kept, (M,), and each cell's probability (N,).
 
-    On several processes each draws for itself, so that they agree with one process in distribution only.
+    The probability is drawn from [p, 1]; half in validation. Several processes agree with one in distribution only.
     """
     p = step.weights.thinning
     share = step.noise.uniform(len(counts)) * (1 - p) + p if step.training else torch.full_like(counts[:, 0], 0.5)
-    rows, genes = counts.nonzero(as_tuple=True)
-    kept = torch.zeros_like(counts)
-    drawn = torch.binomial(counts[rows, genes], share[rows].to(counts), generator=step.noise.own)
-    kept[rows, genes] = drawn
-    return kept, share
+    (rows, genes), flat = seen, counts.flatten()
+    number = flat.index_select(0, rows * counts.shape[1] + genes)  # (M,)
+    return torch.binomial(number, share.index_select(0, rows).to(counts), generator=step.noise.own), share
 
 
 def shown(step: Step, scaled: Tensor) -> Tensor:
