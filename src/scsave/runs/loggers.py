@@ -121,7 +121,8 @@ class Wandb(CSV):
             )
         except wandb.errors.Error as error:
             why = str(error).splitlines()[0]
-            raise UserError(f"logger=wandb: {why} (`wandb login` once, or logger.offline=true)") from None
+            how = "`wandb login` once, or logger.offline=true needs no account"
+            raise UserError(f"logger=wandb: {why} ({how})") from None
         write_text(job.folder / "wandb" / "run_id", run.id)
         # stages count their steps from 0, so a curve's axis is its stage's step, not wandb's
         run.define_metric("trainer/global_step")

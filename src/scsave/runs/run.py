@@ -28,6 +28,7 @@ from scsave.runs.config import RunConfig, validated
 from scsave.runs.console import made, print_results, progress_of
 from scsave.runs.folds import Fold, merged_record, read_fold, time_left, write_fold
 from scsave.runs.loggers import closing
+from scsave.runs.naming import overrides
 from scsave.runs.processes import own_processes
 from scsave.runs.record import device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, use
@@ -59,7 +60,7 @@ def started(cfg: DictConfig, folder: Path) -> float | None:
     if cfg.resume:
         cfg, folder = stored(Path(cfg.resume), cfg), Path(cfg.resume)
     elif cfg.mode == "train":
-        check_data_named(naming.overrides(), cfg.data.name)
+        check_data_named(overrides(), cfg.data.name)
     config = validated(cfg)
     build(config.trainer, "trainer").check()
     if not rank_zero():

@@ -153,9 +153,8 @@ def check_kind(config: RunConfig, key: str, sets: bool) -> None:
     if sets and config.target is not None:
         raise UserError(f"target={config.target}: '{key}' names sets of genes; name them: perturbations=[...]")
     if not sets and config.perturbations:
-        raise UserError(
-            f"perturbations=...: this model knows no perturbed genes but levels of '{key}'; give target=..."
-        )
+        levels_of = f"this model knows no perturbed genes, its perturbations are levels of '{key}'"
+        raise UserError(f"perturbations={config.perturbations}: {levels_of}; name one: target=...")
 
 
 def levels(config: RunConfig, folder: Path, predictor: Predictor, roles: Roles) -> None:
