@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scsave.stats.moments import group_means, group_moments, group_sums, moments, rest_of, row_blocks
+from scsave.stats.moments import group_means, group_moments, group_sums, moments, parts, rest_of
 from tests.metrics.cells import population
 
 
@@ -40,15 +40,10 @@ def test_the_rest_is_everything_outside_the_group(draw):
         assert found.positive[g] == pytest.approx(outside.positive)
 
 
-@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
-def test_blocks_of_rows_are_the_matrix(draw, kind):
-    x = draw.normal(size=(23, 4))
-    parts = list(row_blocks(kind(x), size=5))
-    assert [where.start for where, _ in parts] == [0, 5, 10, 15, 20]
-    rows = draw.permutation(23)[:11]
-    for given, chosen in ((None, np.arange(23)), (rows, rows)):
-        parts = [part for _, part in row_blocks(kind(x), given, size=5)]
-        assert (np.concatenate([part.toarray() if sp.issparse(part) else part for part in parts]) == x[chosen]).all()
+def test_parts_are_all_the_rows():
+    assert [(part.start, part.stop) for part in parts(23, 5)] == [(0, 5), (5, 10), (10, 15), (15, 20), (20, 25)]
+    assert np.concatenate([np.arange(23)[part] for part in parts(23, 5)]).tolist() == list(range(23))
+    assert parts(0) == []
 
 
 def test_moments_of_some_rows_of_transformed_values_whatever_the_block(draw):

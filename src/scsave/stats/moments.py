@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,11 +30,9 @@ class Moments:
     positive: np.ndarray  # share of values above 0
 
 
-def row_blocks(x: Matrix, rows: np.ndarray | None = None, size: int = BLOCK) -> Iterator[tuple[slice, Matrix]]:
-    """Consecutive blocks of `x` (N, G), or of its rows at positions `rows`, and where in `x` or `rows` each lies."""
-    for start in range(0, x.shape[0] if rows is None else len(rows), size):
-        where = slice(start, start + size)
-        yield where, x[where] if rows is None else x[rows[where]]
+def parts(n: int, size: int = BLOCK) -> list[slice]:
+    """Consecutive parts of `n` rows, so that sums need a copy of no more than one part."""
+    return [slice(start, start + size) for start in range(0, n, size)]
 
 
 def moments(x: Matrix, rows: np.ndarray | None = None, transform: Callable | None = None, size: int = BLOCK) -> Moments:
@@ -47,7 +45,8 @@ def moments(x: Matrix, rows: np.ndarray | None = None, transform: Callable | Non
         nothing = np.full(x.shape[1], np.nan)
         return Moments(0, nothing, nothing, nothing)
     sums = np.zeros((3, 1, x.shape[1]))
-    for _, block in row_blocks(x, rows, size):
+    for where in parts(n, size):
+        block = x[where] if rows is None else x[rows[where]]
         sums += _block_sums(block, np.zeros(block.shape[0], dtype=np.int64), 1, transform)
     found = _from_sums(np.array([n]), *sums)
     return Moments(n, found.mean[0], found.variance[0], found.positive[0])
@@ -56,16 +55,16 @@ def moments(x: Matrix, rows: np.ndarray | None = None, transform: Callable | Non
 def group_moments(x: Matrix, groups: np.ndarray, n_groups: int) -> Moments:
     """Moments by group: `x` (N, G), `groups` (N,) in 0..n_groups-1. A group without cells has mean and variance 0."""
     sums = np.zeros((3, n_groups, x.shape[1]))
-    for where, block in row_blocks(x):
-        sums += _block_sums(block, groups[where], n_groups)
+    for where in parts(x.shape[0]):
+        sums += _block_sums(x[where], groups[where], n_groups)
     return _from_sums(np.bincount(groups, minlength=n_groups).astype(np.float64), *sums)
 
 
 def group_sums(x: Matrix, codes: np.ndarray, groups: int) -> np.ndarray:
     """Sum of the rows of each group, (groups, G) float64; rows with code -1 belong to none."""
     total = np.zeros((groups, x.shape[1]))
-    for where, block in row_blocks(x):
-        total += _dense(_members(codes[where], groups) @ block)
+    for where in parts(x.shape[0]):
+        total += _dense(_members(codes[where], groups) @ x[where])
     return total
 
 
@@ -133,7 +132,8 @@ def _dense(a: Matrix) -> np.ndarray:
 def column_sums(matrix: sp.csr_matrix, rows: int = 8192) -> tuple[np.ndarray, np.ndarray]:
     """Sum and sum of squares of each column, (G,) each, without the copies of the matrix that scipy's own make."""
     total, square = np.zeros(matrix.shape[1]), np.zeros(matrix.shape[1])
-    for _, part in row_blocks(matrix, size=rows):
+    for where in parts(matrix.shape[0], rows):
+        part = matrix[where]
         values = part.data.astype(np.float64)
         total += np.bincount(part.indices, values, matrix.shape[1])
         square += np.bincount(part.indices, values**2, matrix.shape[1])
@@ -143,8 +143,8 @@ def column_sums(matrix: sp.csr_matrix, rows: int = 8192) -> tuple[np.ndarray, np
 def column_max(matrix: sp.csr_matrix, rows: int = 1024) -> np.ndarray:
     """Largest value of each column of a matrix without negative ones, (G,)."""
     largest = np.zeros(matrix.shape[1], dtype=matrix.dtype)
-    for _, part in row_blocks(matrix, size=rows):
-        np.maximum(largest, part.toarray().max(axis=0), out=largest)
+    for where in parts(matrix.shape[0], rows):
+        np.maximum(largest, matrix[where].toarray().max(axis=0), out=largest)
     return largest
 
 
