@@ -24,7 +24,6 @@ TINY = [
     "training.flow_steps=6", "training.head_steps=6", "training.batch_size=32", "training.flow_batch_size=32",
     "training.cells_steps=2", "training.trust_cells=10",
 ]  # fmt: skip
-NODES = ("backbone", "likelihood", "objective", "blocking", "training", "sampling", "vectors")
 
 
 def cells(n=240, genes=12, batches=("1", "2")):
@@ -43,7 +42,7 @@ def cells(n=240, genes=12, batches=("1", "2")):
 
 def made(*parts):
     config = plain(compose(TINY))
-    nodes = {name: config[name] for name in NODES} | {"gene_vectors": config["method"]["gene_vectors"]}
+    nodes = config["method"]
     data, places = cells(), np.arange(240)
     split = Split(
         {keys.TRAIN: places[:200], keys.VAL: places[200:220], keys.TEST: places[220:]}, np.array(data.obs_names), "test"

@@ -78,6 +78,8 @@ class CounterfactualTask(OneSplit):
                     has = ", ".join(method.routes)
                     raise UserError(f"task.{key}={unknown[0]}: method={method.name} has {has}")
         headline = self.route if self.route in method.routes else method.routes[0]
+        if self.routes is None:  # what costs no further training
+            further = [name for name in further if method.needs(name) == method.needs(headline)]
         return list(dict.fromkeys([headline, *(name for name in further if name in method.routes)]))
 
     def parts(self, method: Method) -> frozenset[str]:
