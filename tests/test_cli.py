@@ -55,6 +55,8 @@ def test_cfg_job_prints_the_resolved_config():
         (["data=nothing"], "Could not find 'data/nothing'"),
         (["colour=red"], "colour: unknown key"),
         (["baseline=none"], "baseline: this is called method (baseline=none is method=save) now"),
+        (["training.trust_steps=3"], "training.trust_steps: this is called training.cells_steps now"),
+        (["figures=false", "-m", "data=nothing,none"], "Could not find 'data/nothing'"),
         (["method=mean_shift", "figures=false"], "method=mean_shift is for perturbation"),
         (["data=h5ad", "data.path=absent.h5ad", "data.conditions=[a]"], "absent.h5ad"),
         (["data.path=my.h5ad"], "data=h5ad for a file of your own, data=pbmc68k for a copy of that set"),

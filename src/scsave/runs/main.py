@@ -26,6 +26,7 @@ _RENAMED = {
     "baseline": "method (baseline=none is method=save)",
     "response": "method=type_process (levels) or method=set_process (sets of genes)",
     "task_default": "keys of the groups themselves",
+    "training.trust_steps": "training.cells_steps",
 }
 # Options of Hydra that packages bring: the extra of pyproject.toml that installs them.
 _EXTRAS = {
@@ -56,7 +57,7 @@ def one_line(error: Exception) -> str:
     text = text.split("; Config search path")[0].removeprefix("UserError raised while resolving interpolation: ")
     if text.startswith("Could not override '"):
         key = text.split("'")[1]
-        if new := _RENAMED.get(key.split(".")[0].split("@")[0]):
+        if new := _RENAMED.get(key, _RENAMED.get(key.split(".")[0].split("@")[0])):
             return f"{key}: this is called {new} now"
         return f"{key}: unknown key{nearest(key, every_key(), 0.75)}; `python train.py --cfg job` shows every key"
     if any(sign in text for sign in _UNREADABLE):
@@ -143,6 +144,7 @@ def fail(message: str) -> None:
 def entry(main: Callable[[], Any]) -> None:
     # Hydra would print its own many lines; with this set it raises, and we print one.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda given: given not in ("-m", "--multirun"))  # argparse wants it first
     try:
         with plain_faults():
             main()
