@@ -1,5 +1,6 @@
 """The command line: one job of train.py, and what a user's mistake or Ctrl-C looks like. Imports nothing heavy."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -143,6 +144,7 @@ def fail(message: str) -> None:
 def entry(main: Callable[[], Any]) -> None:
     # Hydra would print its own many lines; with this set it raises, and we print one.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    logging.raiseExceptions = False  # a log that has no room left is no traceback a line: what the run is for says so
     try:
         with plain_faults():
             main()

@@ -1,6 +1,5 @@
 """What a trained run is used for: mode=generate, predict or integrate, from its checkpoint, without the training data."""
 
-import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,13 +70,10 @@ def sampling_nodes(nodes: dict[str, Any], config: RunConfig) -> tuple[dict[str, 
     objective = config.objective if named_on_command_line("objective") else nodes["objective"]
     if any(override.startswith("sampling=") for override in overrides()):
         return objective, config.sampling.model_dump()
-    sampling = copy.deepcopy(nodes["sampling"])
+    sampling = OmegaConf.create(nodes["sampling"])
     for key, value in override_values("sampling").items():
-        node, *path = sampling, *key.split(".")
-        for part in path[:-1]:
-            node = node[part]
-        node[path[-1]] = value
-    return objective, sampling
+        OmegaConf.update(sampling, key, value, merge=False)
+    return objective, OmegaConf.to_container(sampling)
 
 
 def generate(config: RunConfig, folder: Path, model: Fitted) -> None:
