@@ -66,6 +66,38 @@ def test_info_of_a_file_that_nobody_has_described(prepare, tmp_path, capsys):
     command = said.partition("to begin with python train.py ")[2]
     assert shlex.split(command) == [
         "data=h5ad", "task=perturbation", f"data.path={tmp_path}/my file.h5ad",
-        "data.conditions=[condition,cell_type,batch]", "data.cell_type_key=cell_type", "data.batch_key=batch",
+        "data.conditions=[condition,cell_type]", "data.cell_type_key=cell_type", "data.batch_key=batch",
         "data.perturbation_key=condition", "data.control=ctrl", "data.layer=raw_counts", "data.symbol_key=feature_name",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("columns", "proposed"),
+    [
+        (
+            ("condition", "donor", "cell_type_major", "cell_type_fine"),
+            [
+                "data=h5ad", "task=perturbation", "data.conditions=[condition,cell_type_fine]",
+                "data.cell_type_key=cell_type_fine", "data.batch_key=donor", "data.perturbation_key=condition",
+                "data.control=ctrl",
+            ],
+        ),
+        (
+            ("cell_type", "cell_type_fine", "leiden", "donor"),
+            ["data=h5ad", "data.conditions=[cell_type]", "data.cell_type_key=cell_type", "data.batch_key=donor"],
+        ),
+        (("donor",), ["data=h5ad", "task=batch_correction", "data.conditions=[donor]", "data.batch_key=donor"]),
+    ],
+)  # fmt: skip
+def test_a_batch_is_no_condition_beside_others_and_types_are_the_finest(prepare, tmp_path, capsys, columns, proposed):
+    data, at = tiny(cells=120), np.arange(120)
+    levels = {
+        "condition": np.array(["ctrl", "stim"])[at % 2], "donor": np.array(["d1", "d2"])[at // 2 % 2],
+        "cell_type_major": np.array(["L", "M"])[at // 4 % 2], "cell_type_fine": np.array(["T", "B", "M"])[at // 4 % 3],
+        "cell_type": np.array(["L", "M"])[at // 4 % 2], "leiden": np.array(list("0123456"))[at % 7],
+    }  # fmt: skip
+    data.obs = pd.DataFrame({name: levels[name] for name in columns}, index=data.obs_names)
+    data.write_h5ad(tmp_path / "a.h5ad")
+    prepare(f"{tmp_path}/a.h5ad", f"paths.cache={tmp_path}", "--info")
+    command = " ".join(capsys.readouterr().out.split()).partition("to begin with python train.py ")[2]
+    assert [one for one in shlex.split(command) if not one.startswith("data.path=")] == proposed

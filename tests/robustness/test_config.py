@@ -14,7 +14,7 @@ from scsave.data.conditions import Categorical, Conditions, Numeric
 from scsave.flow.guidance import check_named
 from scsave.runs.config import validated
 from scsave.runs.main import one_line, register_resolvers
-from scsave.runs.naming import run_dir
+from scsave.runs.naming import override_values, run_dir
 from scsave.runs.run import stored
 from scsave.runs.serve import check_room
 from tests.robustness.test_inputs import refused
@@ -119,6 +119,20 @@ def test_a_file_where_a_folder_is_wanted(composed, tmp_path, key):
     (tmp_path / "run").mkdir()
     more = ["mode=generate", f"ckpt={tmp_path}/run"] if key == "out" else []
     refused(lambda: run_dir(composed(*more, f"{key}={tmp_path}/file")), f"{key}={tmp_path}/file: a file; give")
+
+
+def test_settings_of_a_new_file_are_read_as_those_of_a_training(monkeypatch):
+    """By Hydra's grammar, not by YAML 1.1, in which NO is false."""
+    given = [
+        "mode=predict",
+        "data.control=NO",
+        "data.batch_key=0123",
+        "data.path='a b.h5ad'",
+        "data.levels={x: {off: on}}",
+    ]
+    monkeypatch.setattr("scsave.runs.naming.overrides", lambda: given)
+    expected = {"control": "NO", "batch_key": "0123", "path": "a b.h5ad", "levels": {"x": {"off": "on"}}}
+    assert override_values("data") == expected
 
 
 def test_guidance_names_conditions():

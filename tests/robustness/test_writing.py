@@ -1,6 +1,7 @@
 """Disks that are full, folders that can't be written to, files half written: one line, and what was there is whole."""
 
 import errno
+import logging
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from scsave.models import checkpoint
 from scsave.models.checkpoint import read_checkpoint, summed, write_checkpoint
 from scsave.results.style import figure, save
 from scsave.runs.folds import write_fold
-from scsave.runs.main import plain_faults
+from scsave.runs.main import entry, plain_faults
 from tests.robustness.test_inputs import cells, refused
 
 
@@ -70,6 +71,19 @@ def test_a_full_disk(full_disk, writer):
     refused(lambda: WRITERS[writer](path), f"{path}: cannot be written (No space left on device)", "make room")
     assert path.read_text() == "old"
     assert left_in(full_disk) == ["ballast", path.name]
+
+
+def test_a_log_on_a_full_disk_is_no_traceback(full_disk, monkeypatch, capsys):
+    monkeypatch.setattr(logging, "raiseExceptions", True)  # as it is before the entry, and put back behind it
+    log = logging.FileHandler(full_disk / "train.log")
+    fill(full_disk)
+    record = logging.LogRecord("scsave", logging.WARNING, "", 0, "said", None, None)
+    log.emit(record)
+    assert "Traceback" in capsys.readouterr().err
+    entry(lambda: log.emit(record))
+    assert capsys.readouterr().err == ""
+    with suppress(OSError):
+        log.close()
 
 
 @pytest.mark.parametrize("writer", WRITERS)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
@@ -11,7 +12,9 @@ from scsave.files import relative
 from scsave.results.frame import read
 from scsave.results.table_text import in_short
 from scsave.results.tables import make_table
+from scsave.runs.console import print_trust
 from scsave.runs.run import run
+from scsave.runs.serve import reached_before
 from scsave.runs.sweep_end import OneTable, done
 from tests.conftest import scores
 from tests.results.written import write
@@ -95,3 +98,41 @@ def test_a_sweep_of_one_has_its_table_already(tmp_path, capsys):
     assert capsys.readouterr().out == ""
     assert json.loads((tmp_path / "one" / "results.json").read_text())["method"] == "save"
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def trust_of(*reached):
+    one = {"expected_pcc": 0.8, "low": 0.65, "high": 0.95, "held_out": 9}
+    return {f"type_{n}": one | {"reached": value} for n, value in enumerate(reached)}
+
+
+def test_few_predictions_are_said_one_by_one_with_what_their_accuracy_is_worth(capsys):
+    print_trust(trust_of(0.7, 0.6))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("training strata held out in turn): good, may be fair to very good, reached 0.70")
+    assert lines[1:][-1] == "the 80% interval holds what was reached in 1 of 2 predictions"
+
+
+def test_of_many_predictions_there_are_medians_and_the_ends(capsys):
+    print_trust(trust_of(0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.6, float("nan")))
+    first, *shown, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("8 predictions: expected change-PCC 0.80, reached 0.60 (medians)")
+    assert "info.trust of results.json" in first
+    assert [line.partition(":")[0] for line in shown] == ["type_7", "type_0", "type_2", "type_5", "type_3", "type_1"]
+    assert last == "the 80% interval holds what was reached in 3 of 8 predictions"
+
+
+def test_what_the_run_behind_a_checkpoint_reached_is_said_beside_a_row_without_a_network(tmp_path):
+    def before(route=None):
+        return reached_before(SimpleNamespace(ckpt=str(tmp_path / "folds" / "B"), route=route))
+
+    assert before() == ""
+    pcc = {"save": 0.92, "combined": 0.93, "gene_slope": 0.8, "type_process": 0.6, "ceiling": None}
+    metrics = {row: {"pcc_delta_one_control": value} for row, value in pcc.items()}
+    write(tmp_path / "scores" / "perturbation-a", metrics, task="perturbation", registry="response")
+    said = (
+        "on what the run behind this model held out, {} reached a change-PCC of {}, very good, and type_process, which"
+    )
+    assert before() == before("between") == said.format("save", "0.92") + " trains no network, 0.60"
+    assert before("combined").startswith(said.format("combined", "0.93"))
+    (tmp_path / "scores" / "perturbation-a" / "results.json").write_text("{")
+    assert before() == ""

@@ -127,6 +127,8 @@ def test_a_file_of_control_cells_gets_cells_a_table_of_genes_and_trust(whole, co
     assert (~table["in_file"]).sum() == 3 * 3
     assert "3 of the model's 48 genes are not in the file and count as zero; 2 genes of the file are not" in out
     assert "new_type under stimulated: expected change-PCC" in out
+    assert "on what the run behind this model held out, save reached a change-PCC of " in out
+    assert ", and type_process, which trains no network, " in out
     assert list(pd.read_csv(folder / "trust.csv").columns[:4]) == ["prediction", "expected_pcc", "low", "high"]
 
 

@@ -20,6 +20,7 @@ MOST_LEVELS = 200  # a text column with more is a name of cells, not a label
 LOOKED_AT = 256  # cells whose values are looked at
 # what columns and levels are called, for a proposal
 _TYPE = re.compile(r"cell.?type|^type$|annot|cluster|louvain|leiden|label", re.I)
+_CALLED = re.compile(r"cell.?type", re.I)
 _BATCH = re.compile(r"batch|donor|patient|sample|replicate|individual|lane|tech|study|^ind$|gem", re.I)
 _PERTURBATION = re.compile(r"perturb|guide|gene|condition|treat|stim|drug|compound|disease|status|state", re.I)
 _CONTROL = re.compile(
@@ -98,15 +99,20 @@ def proposal(raw: RawCells, path: str, counts: list[str]) -> str:
     controls = {name: [level for level in found if _CONTROL.match(level)] for name, found in label.items()}
     perturbation = next((n for n in label if controls[n] and _PERTURBATION.search(n)), None)
     rest = [name for name in label if name != perturbation]
-    kind = next((name for name in rest if _TYPE.search(name)), None)
+    kinds = [
+        name for name in rest if _TYPE.search(name)
+    ]  # the one called so and nothing else, one called so, the finest
+    rank = {n: (bool(_CALLED.fullmatch(n)), bool(_CALLED.search(n)), len(label[n])) for n in kinds}
+    kind = max(kinds, key=rank.get, default=None)
     batch = next((name for name in rest if name != kind and _BATCH.search(name)), None)
-    conditions = [name for name in (perturbation, kind, batch) if name] or rest[:1] or ["<a column>"]
-    given = [f"data.path={path}", f"data.conditions=[{','.join(conditions)}]"]
+    conditions = [name for name in (perturbation, kind) if name]
+    task = ["task=perturbation"] if perturbation else ["task=batch_correction"] if batch and not kind else []
+    conditions = conditions or [name for name in [batch] if name] or rest[:1] or ["<a column>"]
+    given = [*task, f"data.path={path}", f"data.conditions=[{','.join(conditions)}]"]
     given += [f"data.cell_type_key={kind}"] if kind else []
     given += [f"data.batch_key={batch}"] if batch else []
     if perturbation:
-        given = ["task=perturbation", *given, f"data.perturbation_key={perturbation}"]
-        given.append(f"data.control={controls[perturbation][0]}")
+        given += [f"data.perturbation_key={perturbation}", f"data.control={controls[perturbation][0]}"]
     if counts and counts[0] != "X" and "X" not in counts:
         given.append(f"data.layer={counts[0]}")
     symbols = symbol_column(raw.var)

@@ -12,6 +12,10 @@ from scsave.data.obs import numbers
 from scsave.errors import UserError, listed
 from scsave.stats.moments import moments
 
+TOTALS = (
+    "data.normalised_by is for a file that keeps log1p(counts per 10,000) and no counts: it names the obs column that holds "
+    "each cell's total counts (UMIs) before normalisation"
+)
 CHUNK = 4_000_000  # entries checked at a time: bounds the memory of the checks, not their result
 LOGGED = 30  # no log1p value is as large: e^30 counts
 ROWS = 8192  # cells read at a time for the moments of genes
@@ -39,16 +43,15 @@ def undo_log1p(part: sp.csr_matrix, obs: pd.DataFrame, rows: np.ndarray, column:
     """
     if column not in obs:
         there = listed(obs.columns, 40)
-        raise UserError(f"{where}: no column '{column}' in obs ({there}); data.normalised_by names the counts per cell")
+        raise UserError(f"{where}: no column '{column}' in obs ({there}); {TOTALS}")
     part = part.astype(np.float64)
-    hint = "data.normalised_by names the counts per cell"
-    per_cell = numbers(obs[column].iloc[rows], column, where, hint).to_numpy() / keys.TARGET_SUM
+    per_cell = numbers(obs[column].iloc[rows], column, where, TOTALS).to_numpy() / keys.TARGET_SUM
     values = np.expm1(part.data) * np.repeat(per_cell, np.diff(part.indptr))
     whole = np.round(values)
     if not (np.abs(values - whole) <= 0.25).all():
         raise UserError(
-            f"{where}: log1p values times '{column}' are not whole ({values[np.abs(values - whole).argmax()]:.4g}), "
-            "so the counts cannot be recovered; give a file with counts and data.normalised_by=null"
+            f"{where}: the counts cannot be recovered: turned back with the totals in '{column}', a value is not whole "
+            f"({values[np.abs(values - whole).argmax()]:.4g}); {TOTALS}; a file with counts needs data.normalised_by=null"
         )
     return sp.csr_matrix((whole, part.indices, part.indptr), shape=part.shape)
 
@@ -126,7 +129,7 @@ def check_counts(values: np.ndarray, where: str, hint: str, tolerance: float = W
         if top < LOGGED and off > 0.3 * len(values):
             raise UserError(f"{where}: values such as {example:.4g}, none above {top:.4g}: already logged; {hint}")
         found = f"{off:,} of {len(values):,} values are not whole numbers, such as {example:.6g}"
-        raise UserError(f"{where}: {found}; {hint}, or round expected counts with data.round_counts=true")
+        raise UserError(f"{where}: {found}; data.round_counts=true rounds expected counts; {hint}")
 
 
 def as_counts(matrix: sp.spmatrix | np.ndarray, where: str, hint: str, round_counts: bool) -> sp.csr_matrix:

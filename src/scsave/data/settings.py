@@ -33,11 +33,12 @@ class DataSettings:
     """What every data set can be told; `configs/data/base/source.yaml` says it key by key.
 
     Columns are named as the prepared cells name them; `columns` lists other names that a file may use for them,
-    `levels` other names of their levels, `fill_missing` the level of cells without a label; `from_names` makes a column
-    from the cell names, by the first group of a regular expression. `layer` may be a list: the first that is there is
-    read (null is X). `normalised_by`: the layer holds log1p(counts / obs[normalised_by] * 1e4) and the counts are
-    recovered. `max_cells` and `max_genes` subset on the way in, the genes being those seen in most cells, whatever their
-    split. `n_top_genes` and `min_cells` are for `select_genes`, which a run calls on training cells.
+    `levels` other names of their levels, `fill_missing` the level of cells without a label; `from_names` makes a column from
+    the cell names, by the first group of a regular expression. `layer` may be a list: the first that is there is read (null
+    is X). `normalised_by` is for a file that keeps log1p(counts per 10,000) and no counts: the obs column of each cell's
+    total counts before normalisation, from which they are recovered. `max_cells` and `max_genes` subset on the way in, the
+    genes being those seen in most cells, whatever their split. `n_top_genes` and `min_cells` are for `select_genes`, which a
+    run calls on training cells.
     Raises UserError for settings that contradict each other or name a column that the package writes itself.
     """
 
@@ -127,20 +128,11 @@ class DataSettings:
     def roles(self) -> Columns:
         """The columns of the prepared cells and what each is for."""
         return Columns(
-            name=self.name,
-            conditions=list(self.conditions),
-            cell_type=self.cell_type_key,
-            batch=self.batch_key,
-            perturbation=self.perturbation_key,
-            control=self.control,
-            kind=self.perturbation_kind,
-            nuisance=self.nuisance,
-            numeric=list(self.numeric),
-            carried=self.obs_keys,
-            organism=self.organism,
-            min_level_cells=self.min_level_cells,
-            perturbation_columns=self.perturbation_columns,
-        )
+            name=self.name, conditions=list(self.conditions), cell_type=self.cell_type_key, batch=self.batch_key,
+            perturbation=self.perturbation_key, control=self.control, kind=self.perturbation_kind,
+            nuisance=self.nuisance, numeric=list(self.numeric), carried=self.obs_keys, organism=self.organism,
+            min_level_cells=self.min_level_cells, perturbation_columns=self.perturbation_columns,
+        )  # fmt: skip
 
     @property
     def layers(self) -> list[str]:

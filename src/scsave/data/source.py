@@ -25,7 +25,7 @@ from scsave.data.files import remembered_checksum
 from scsave.data.genes import detected_most, prepare_genes
 from scsave.data.obs import check_levels, choose_cells, library_sizes, prepare_obs
 from scsave.data.perturbations import respelt
-from scsave.data.preprocess import as_counts, check_library, log1p_normalise, undo_log1p
+from scsave.data.preprocess import TOTALS, as_counts, check_library, log1p_normalise, undo_log1p
 from scsave.data.read import RawCells
 from scsave.data.settings import DataSettings
 from scsave.errors import UserError
@@ -112,7 +112,7 @@ def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, 
     """
     layer, matrix, var = raw.matrix(source.layers, where)
     hint = f"set data.layer to where the counts are (found: {', '.join(raw.matrices)}; read: {layer})"
-    hint += ", or data.normalised_by to the column of each cell's counts before log1p(counts per 10,000)"
+    hint += f"; {TOTALS}"
     obs = prepare_obs(raw.obs, source, where)
     var, mapper = prepare_genes(var, source, where, raw.var)
     if source.perturbation_kind == "genes":
@@ -156,15 +156,11 @@ def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, 
         check_levels(obs, source, where)
         data = AnnData(obs=obs, var=var)
         data.uns[keys.UNS] = {
-            "name": source.name,
-            "source": source.path or source.name,
-            "checksum": checksum,
-            "organism": source.organism,
-            "settings": json.dumps(source.preparation(), sort_keys=True, default=str),
-            "layer": layer,
-            "library": "sum over the genes of the file" if given is None else source.library_key,
+            "name": source.name, "source": source.path or source.name, "checksum": checksum,
+            "organism": source.organism, "settings": json.dumps(source.preparation(), sort_keys=True, default=str),
+            "layer": layer, "library": "sum over the genes of the file" if given is None else source.library_key,
             "dropped_cells": dropped,
-        }
+        }  # fmt: skip
         if keys.SIMULATED in raw.uns:
             data.uns[keys.SIMULATED] = raw.uns[keys.SIMULATED]
         writer.finish(data)

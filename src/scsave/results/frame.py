@@ -93,20 +93,14 @@ def parsed(content: Any, path: Path | str) -> dict[str, Any]:
         info, config = content.get("info") or {}, dict(content["config"])
         headline = info.get("headline_protocol", HEADLINE)
         return {
-            "path": str(path),
-            **{key: str(content[key]) for key in TEXTS},
-            **{key: content.get(key) for key in _OPTIONAL},
-            "kind": content.get("kind") or info.get("kind"),
-            "seed": int(content["seed"]),
-            "written": content.get("written") or "",
+            "path": str(path), **{key: str(content[key]) for key in TEXTS},
+            **{key: content.get(key) for key in _OPTIONAL}, "kind": content.get("kind") or info.get("kind"),
+            "seed": int(content["seed"]), "written": content.get("written") or "",
             "experiment": content.get("experiment_name") or config.get("experiment_name"),
-            "mode": config.get("mode", "train"),
-            "headline": headline,
-            "config": config,
-            "scores": _floats({headline: content["metrics"]} | (content.get("protocols") or {}), 4),
-            "info": info,
+            "mode": config.get("mode", "train"), "headline": headline, "config": config,
+            "scores": _floats({headline: content["metrics"]} | (content.get("protocols") or {}), 4), "info": info,
             **{key: dict(content.get(key) or {}) for key in ("cost", "versions", "metric_versions")},
-        }
+        }  # fmt: skip
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{path}: a value is not what docs/results.md says ({error}); run it again") from None
 

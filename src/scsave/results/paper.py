@@ -66,19 +66,12 @@ def _reported(line: dict[str, str]) -> Reported:
     experiment, settings = SETTINGS.get(line["method"], (None, {}))
     groups = GROUPS.get(line["split"])
     return Reported(
-        table=int(line["table"]),
-        task="generation" if line["task"] == "ablation" else line["task"],
-        data=line["dataset"],
-        split="leave_out" if groups else SPLITS[line["split"]],
-        groups=groups or (keys.ALL,),
-        method=line["method"],
-        row="save" if experiment else METHODS.get(line["method"]),
-        metric=METRICS.get(line["metric"], line["metric"]),
-        value=float(line["value"]),
-        note=line["note"],
-        experiment=experiment,
-        settings=settings,
-    )
+        table=int(line["table"]), task="generation" if line["task"] == "ablation" else line["task"],
+        data=line["dataset"], split="leave_out" if groups else SPLITS[line["split"]], groups=groups or (keys.ALL,),
+        method=line["method"], row="save" if experiment else METHODS.get(line["method"]),
+        metric=METRICS.get(line["metric"], line["metric"]), value=float(line["value"]), note=line["note"],
+        experiment=experiment, settings=settings,
+    )  # fmt: skip
 
 
 def matching(

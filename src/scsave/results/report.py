@@ -53,16 +53,13 @@ def page(content: Content) -> str:
     runs = runs.sort_values(["task", "data", "method", "seed"])
     made.globals |= {"role": role, "groups": lambda frame, *by: frame.groupby(list(by), sort=False, dropna=False)}
     return made.get_template("report.html.j2").render(
-        content=content,
-        frame=runs,
-        runs=runs.to_dict("records"),
-        metrics=list(REGISTRY.values()),
+        content=content, frame=runs, runs=runs.to_dict("records"), metrics=list(REGISTRY.values()),
         results=[table for _, same in runs.groupby(["registry", "data"]) for table in tables(same)],
         pictures=pictures(content, runs),
         run_of={path(of(Path(run).parent)): id for run, id in runs["id"].items() for of in (Path, weights_folder)},
         left=content.jobs[content.jobs["status"] != DONE],
         versions=sorted({(name, version) for one in runs.get("versions", []) for name, version in one.items()}),
-    )
+    )  # fmt: skip
 
 
 def run_id(path: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -97,14 +98,22 @@ def _shown(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.4g}"
 
 
-def print_trust(trust: dict[str, dict[str, float]], most: int = 20) -> None:
-    """What accuracy was to be expected of each prediction and what it reached, and how often the interval held it."""
+def print_trust(trust: dict[str, dict[str, float]], most: int = 5) -> None:
+    """What accuracy was to be expected of each prediction and what it reached, and how often the interval held it.
+
+    Of more than `most` predictions their medians, the three that reached least and the three that reached most.
+    """
     trust = numbers(trust)  # of a fold that was read back, NaN is None
     known = {name: one for name, one in trust.items() if one["expected_pcc"] == one["expected_pcc"]}
-    for name, one in list(known.items())[:most]:
-        print(f"{name}: {said(one)}, reached {one['reached']:.2f}")
+    shown = list(known)
     if len(known) > most:
-        print(f"... and {len(known) - most} more, in {RESULTS}")
+        expected, reached = (np.nanmedian([one[key] for one in known.values()]) for key in ("expected_pcc", "reached"))
+        print(f"{len(known)} predictions: expected change-PCC {expected:.2f}, reached {reached:.2f} (medians); the three that "
+              f"reached least and the three that reached most (all: info.{TRUST} of {RESULTS}):")  # fmt: skip
+        shown = sorted(known, key=lambda name: np.nan_to_num(known[name]["reached"], nan=-1.0))
+        shown = [*shown[:3], *shown[-3:]]
+    for name in shown:
+        print(f"{name}: {said(known[name])}, reached {known[name]['reached']:.2f}")
     if known:
         inside = sum(one["low"] <= one["reached"] <= one["high"] for one in known.values())
         print(f"the {SHARE:.0%} interval holds what was reached in {inside} of {len(known)} predictions")

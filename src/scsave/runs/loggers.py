@@ -107,18 +107,12 @@ class Wandb(CSV):
         wanted = os.environ.get("WANDB_RUN_ID") or wanted  # a wandb agent names its runs itself
         try:
             run = wandb.init(
-                project=self.project,
-                entity=self.entity,
+                project=self.project, entity=self.entity,
                 group=self.group or job.config["experiment_name"] or "/".join(job.tags[:2]),
-                tags=[*self.tags, *job.tags],
-                name="/".join(job.tags),
-                id=wanted,
-                resume="allow",
-                reinit="finish_previous",
-                mode="offline" if self.offline else None,
-                dir=job.folder,
+                tags=[*self.tags, *job.tags], name="/".join(job.tags), id=wanted, resume="allow",
+                reinit="finish_previous", mode="offline" if self.offline else None, dir=job.folder,
                 config=job.config,
-            )
+            )  # fmt: skip
         except wandb.errors.Error as error:
             why = str(error).splitlines()[0]
             how = "`wandb login` once, or logger.offline=true needs no account"

@@ -1,5 +1,6 @@
 """The command line: one job of train.py, and what a user's mistake or Ctrl-C looks like. Imports nothing heavy."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -145,6 +146,7 @@ def entry(main: Callable[[], Any]) -> None:
     # Hydra would print its own many lines; with this set it raises, and we print one.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda given: given not in ("-m", "--multirun"))  # argparse wants it first
+    logging.raiseExceptions = False  # a log that has no room left is no traceback a line: what the run is for says so
     try:
         with plain_faults():
             main()

@@ -58,15 +58,10 @@ def peak_rss_mb() -> float:
 def write_results(folder: Path, outcome: Outcome, run: dict[str, Any]) -> Path:
     """Write `<folder>/results.json`. `run` holds task, data, method, seed, config and split hash, cost."""
     content = {
-        "schema": SCHEMA_VERSION,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "sources": hashes(),
-        "metrics": outcome.scores,
-        "protocols": outcome.protocols,
-        "info": outcome.info,
+        "schema": SCHEMA_VERSION, "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(), "git_commit": git_commit(), "sources": hashes(), "metrics": outcome.scores,
+        "protocols": outcome.protocols, "info": outcome.info,
         "metric_versions": {name: row.version for name, row in rows(run["registry"]).items()},
-    } | run
+    } | run  # fmt: skip
     write_json(folder / RESULTS, content)
     return folder / RESULTS

@@ -165,15 +165,10 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
 def identity(cfg: DictConfig, config: RunConfig, task: Task, source: DataSource) -> dict[str, Any]:
     """What tells a run's results from others."""
     return {
-        "task": task.name,
-        "registry": task.metrics,
-        "data": source.name,
-        "seed": config.seed,
-        "device": device_name(config.trainer["accelerator"]),
-        "config_hash": naming.config_hash(cfg),
-        "training_hash": naming.training_hash(cfg),
-        "config": OmegaConf.to_container(cfg, resolve=True),
-    }
+        "task": task.name, "registry": task.metrics, "data": source.name, "seed": config.seed,
+        "device": device_name(config.trainer["accelerator"]), "config_hash": naming.config_hash(cfg),
+        "training_hash": naming.training_hash(cfg), "config": OmegaConf.to_container(cfg, resolve=True),
+    }  # fmt: skip
 
 
 def folds_of(config: RunConfig, cells: AnnData, columns: Columns, folder: Path) -> dict[str, Callable[..., Split]]:

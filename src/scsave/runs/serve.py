@@ -1,6 +1,5 @@
 """What a trained run is used for: mode=generate, predict or integrate, from its checkpoint, without the training data."""
 
-import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from scsave.baselines.base import Learned
 from scsave.components import build
 from scsave.data.read import rejoined
 from scsave.errors import UserError
-from scsave.files import whole_folder, write_h5ad, write_text
+from scsave.files import RESULTS, whole_folder, write_h5ad, write_text
 from scsave.method.fitted import Fitted, Sampler
 from scsave.method.integrate import check_head, describe
 from scsave.method.integrate import integrate as embed
@@ -23,11 +22,16 @@ from scsave.method.predict_levels import GENES, Predictor, predict_levels
 from scsave.method.respond import ROUTES, check_route
 from scsave.method.sample import generate as sample
 from scsave.models.checkpoint import find_checkpoint
+from scsave.results.frame import read
 from scsave.runs.config import RunConfig
-from scsave.runs.naming import checkpoint_run, named_on_command_line, override_values, overrides, read_config
+from scsave.runs.naming import SCORES, checkpoint_run, named_on_command_line, override_values, overrides, read_config
 from scsave.runs.new_cells import Roles, control_cells, new_cells, stored
-from scsave.stats.expected import TRUST, said
+from scsave.stats.aggregate import NAN
+from scsave.stats.expected import METRIC, TRUST, in_words, said
+from scsave.tasks.base import row_of
 
+# Rows in closed form that stand beside a network's in the table of a run, the most able first.
+NO_NETWORK = ("type_process", "set_process", "gene_slope", "additive")
 _EVERY_MODE = {"mode", "ckpt", "seed", "out", "trainer", "paths", "hydra", "logger", "figures", "progress"}
 # What a mode takes from the command line: any other key would be ignored, so it is refused.
 _TAKES = {
@@ -44,10 +48,12 @@ def use(config: RunConfig, folder: Path) -> None:
     find_checkpoint(config.ckpt)  # before what takes seconds to import
     if other is not None:
         predict_by(config, folder, other)
-        return
-    model = Fitted.load(config.ckpt, build(config.trainer, "trainer").device)
-    model.sampler = Sampler.of(*sampling_nodes(model.nodes, config))
-    USES[config.mode](config, folder, model)
+    else:
+        model = Fitted.load(config.ckpt, build(config.trainer, "trainer").device)
+        model.sampler = Sampler.of(*sampling_nodes(model.nodes, config))
+        USES[config.mode](config, folder, model)
+    if config.mode == "predict" and (line := reached_before(config)):
+        print(line)
 
 
 def check_keys(mode: str, given: list[str]) -> None:
@@ -64,13 +70,10 @@ def sampling_nodes(nodes: dict[str, Any], config: RunConfig) -> tuple[dict[str, 
     objective = config.objective if named_on_command_line("objective") else nodes["objective"]
     if any(override.startswith("sampling=") for override in overrides()):
         return objective, config.sampling.model_dump()
-    sampling = copy.deepcopy(nodes["sampling"])
+    sampling = OmegaConf.create(nodes["sampling"])
     for key, value in override_values("sampling").items():
-        node, *path = sampling, *key.split(".")
-        for part in path[:-1]:
-            node = node[part]
-        node[path[-1]] = value
-    return objective, sampling
+        OmegaConf.update(sampling, key, value, merge=False)
+    return objective, OmegaConf.to_container(sampling)
 
 
 def generate(config: RunConfig, folder: Path, model: Fitted) -> None:
@@ -155,6 +158,26 @@ def check_kind(config: RunConfig, key: str, sets: bool) -> None:
     if not sets and config.perturbations:
         levels_of = f"this model knows no perturbed genes, its perturbations are levels of '{key}'"
         raise UserError(f"perturbations={config.perturbations}: {levels_of}; name one: target=...")
+
+
+def reached_before(config: RunConfig) -> str:
+    """What the run behind `ckpt` reached on what it held out, and beside it a row without a network; "" where no scores lie."""
+    found = (whole_folder(checkpoint_run(config.ckpt)) / SCORES).glob(f"*/{RESULTS}")
+    runs = [run for _, run in read(found, damaged=[]).iterrows() if run["registry"] in METRIC]
+    if not runs:
+        return ""
+    run = max(runs, key=lambda one: one["written"])
+    everywhere = {row: groups.get(keys.ALL, {}) for row, groups in run["scores"][run["headline"]].items()}
+    reached = {row: scores.get(METRIC[run["registry"]], NAN) for row, scores in everywhere.items()}
+    reached = {row: value for row, value in reached.items() if value == value}
+    own = row_of(run["method"], config.route, int(config.route is not None))
+    own = own if own in reached else run["method"]
+    if own not in reached:
+        return ""
+    other = next((row for row in NO_NETWORK if row in reached and row != own), None)
+    beside = f", and {other}, which trains no network, {reached[other]:.2f}" if other else ""
+    said = f"on what the run behind this model held out, {own} reached a change-PCC of {reached[own]:.2f}"
+    return f"{said}, {in_words(reached[own])}{beside}"
 
 
 def levels(config: RunConfig, folder: Path, predictor: Predictor, roles: Roles) -> None:

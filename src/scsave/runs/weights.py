@@ -34,15 +34,12 @@ def fit_options(cfg: DictConfig, config: RunConfig, task: Task, method: Method, 
 
     logger, job = build(config.logger, "logger"), job_of(cfg, whole_folder(folder))
     return FitOptions(
-        parts=task.parts(method),
-        routes=tuple(task.routes_of(method)) if hasattr(task, "routes_of") else (),
-        cache=Path(config.paths.cache),
-        folder=folder / CHECKPOINTS,
-        trainer=build(config.trainer, "trainer"),
+        parts=task.parts(method), routes=tuple(task.routes_of(method)) if hasattr(task, "routes_of") else (),
+        cache=Path(config.paths.cache), folder=folder / CHECKPOINTS, trainer=build(config.trainer, "trainer"),
         loggers=lambda stage: logger.build(folder, stage, job),
         callbacks=[build(node, f"callbacks.extra.{name}") for name, node in (config.callbacks.extra or {}).items()],
         checkpoint_every=config.callbacks.checkpoint_every,
-    )
+    )  # fmt: skip
 
 
 def job_of(cfg: DictConfig, folder: Path) -> Job:

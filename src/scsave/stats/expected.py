@@ -10,9 +10,12 @@ import pandas as pd
 from scsave.stats.aggregate import NAN
 
 TRUST = "trust"  # in uns of predicted cells, in results.json and in a checkpoint's info
+METRIC = {"response": "pcc_delta_one_control", "genetic": "pcc_delta"}  # the metric that it is of, by registry
 FEWEST = 3  # strata held out in turn that something can be said from
 BY_DISTANCE = 6  # strata that a line over distance is drawn through
 SHARE = 0.8  # of the intervals
+# What a change-PCC is called from each limit on: a choice. Squared, the limits are shares of the variance over genes.
+WORDS = {0.9: "very good", 0.7: "good", 0.5: "fair", -1.0: "poor"}
 COLUMNS = ("expected_pcc", "low", "high", "held_out")
 
 
@@ -61,11 +64,17 @@ def trust_table(found: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str]
     return table.astype({"held_out": int})
 
 
+def in_words(pcc: float) -> str:
+    """What a change-PCC is called (`WORDS`)."""
+    return next(word for limit, word in WORDS.items() if pcc >= limit)
+
+
 def said(one: Mapping[str, Any]) -> str:
     """An expectation in words."""
     if not np.isfinite(one["expected_pcc"]):
         return f"no accuracy can be expected: fewer than {FEWEST} training strata, or none, were held out in turn"
+    low, middle, high = (in_words(one[key]) for key in ("low", "expected_pcc", "high"))
     return (
         f"expected change-PCC {one['expected_pcc']:.2f} ({SHARE:.0%} interval {one['low']:.2f} to {one['high']:.2f}, from "
-        f"{one['held_out']} training strata held out in turn)"
+        f"{one['held_out']} training strata held out in turn): {middle}" + f", may be {low} to {high}" * (low != high)
     )

@@ -71,15 +71,9 @@ class BatchCorrection(OneSplit):
     def run(self, context: Context) -> Outcome:
         data, columns, method = context.data, context.columns, context.method
         scorer = IntegrationScorer(
-            data,
-            columns.batch,
-            columns.cell_type,
-            self.unlabelled_batches,
-            n_components=self.n_components,
-            seed=context.seed,
-            max_cells=self.max_cells,
-            held_out=context.split.test,
-        )
+            data, columns.batch, columns.cell_type, self.unlabelled_batches, n_components=self.n_components,
+            seed=context.seed, max_cells=self.max_cells, held_out=context.split.test,
+        )  # fmt: skip
         if columns.cell_type is None:
             log.info("no cell types are named (data.cell_type_key): of the scores only iLISI and PCR can be computed")
         with phase("embedding"):

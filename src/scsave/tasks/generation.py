@@ -49,15 +49,9 @@ class Generation(OneSplit):
         """What holds cells against the test cells of the split."""
         data, split, columns = context.data, context.split, context.columns
         return GenerationScorer(
-            data[split.train],
-            data[split.test].copy(),
-            columns.conditions,
-            columns.cell_type,
-            n_top_genes=self.n_top_genes,
-            n_components=self.n_components,
-            seed=context.seed,
-            protocols=protocols,
-        )
+            data[split.train], data[split.test].copy(), columns.conditions, columns.cell_type,
+            n_top_genes=self.n_top_genes, n_components=self.n_components, seed=context.seed, protocols=protocols,
+        )  # fmt: skip
 
     def run(self, context: Context) -> Outcome:
         split, columns = context.split, context.columns

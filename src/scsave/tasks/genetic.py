@@ -24,14 +24,14 @@ from scsave.metrics.row import Metric
 from scsave.metrics.technical import DEPTH, balanced, depth_factor
 from scsave.progress import each
 from scsave.protocol import Context, Method, Outcome
-from scsave.stats.expected import TRUST, trust_table
+from scsave.stats.expected import METRIC, TRUST, trust_table
 from scsave.stats.resample import subsample
 from scsave.tasks import genetic_outcome
 from scsave.tasks.base import CounterfactualTask, Positive, reached
 from scsave.tasks.validation import validation_split
 
 log = logging.getLogger("scsave")
-READ = "pcc_delta"  # the metric that the expected accuracy is of
+READ = METRIC["genetic"]  # the metric that the expected accuracy is of
 
 
 @dataclass

@@ -68,15 +68,11 @@ def outcome_of(
     arrays |= {f"table/{row}": table.to_numpy(np.float64) for row, table in tables.items()}
     arrays["metrics"] = np.array(list(next(iter(tables.values())).columns), dtype=str)
     info = info | {
-        "intervals": {row: one.intervals for row, one in found.items()},
-        "dynamic_range": reach,
-        "dynamic_range_from": NO_SKILL,
-        "counts": next(iter(found.values())).counts,
-        "interactions": interactions(arrays),
-        "group_of": group_of,
-        "seed": seed,
+        "intervals": {row: one.intervals for row, one in found.items()}, "dynamic_range": reach,
+        "dynamic_range_from": NO_SKILL, "counts": next(iter(found.values())).counts,
+        "interactions": interactions(arrays), "group_of": group_of, "seed": seed,
         "per_perturbation": {row: table.to_dict("index") for row, table in tables.items()},
-    }
+    }  # fmt: skip
     return Outcome(scores=scores, info=info, arrays=arrays)
 
 

@@ -19,7 +19,7 @@ from scsave.metrics.row import Metric
 from scsave.progress import each
 from scsave.protocol import Context, Method, Outcome
 from scsave.stats.aggregate import means_of
-from scsave.stats.expected import TRUST, trust_table
+from scsave.stats.expected import METRIC, TRUST, trust_table
 from scsave.tasks.base import CounterfactualTask, Positive, Rows, reached
 from scsave.tasks.held_cells import enough, held_cells, held_pairs, joined
 from scsave.tasks.validation import held_type_scores
@@ -27,7 +27,7 @@ from scsave.tasks.validation import held_type_scores
 log = logging.getLogger("scsave")
 VALIDATED = ("pcc", "r2", "r2_pearson_sq", "pcc_delta", "r2_delta")  # metrics of a held-out training type
 PREDICTIONS = "predictions"
-READ = "pcc_delta_one_control"  # the metric that the expected accuracy is of
+READ = METRIC["response"]  # the metric that the expected accuracy is of
 
 
 @dataclass(kw_only=True)
