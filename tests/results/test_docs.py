@@ -200,6 +200,16 @@ def test_a_run_with_newer_code_replaces_that_of_its_seed(checkout):
     assert "has changed since 1 of 2 runs" in block(checkout, "main")
 
 
+def test_a_recording_of_one_method_keeps_the_others_and_replaces_all_seeds_of_its_own(checkout):
+    for name, method in (("one", "scvi"), ("two", "save")):
+        rows = {method: {"energy": 9.0}, "real": {"energy": 0.2}}
+        write(checkout.root / name / "0", rows, data="toy", method=method, written="2027")
+        again(checkout).record(read([checkout.root / name]))
+        runs = again(checkout).recorded["main"]
+        seeds = {one: sorted(runs["seed"][runs["method"] == one]) for one in runs["method"].unique()}
+        assert seeds == {"scvi": [0], "save": [0, 1] if method == "scvi" else [0]}
+
+
 def test_comments_and_docstrings_do_not_count_and_code_does():
     plain = 'def f(a):\n    return f"# {a}"\n'
     told = '"""A file."""\n\n\ndef f(a):  # why\n    """What."""\n    # so\n    return f"# {a}"\n'

@@ -49,12 +49,16 @@ class Docs:
         return {name: records.read(self.record_of(name)) for name in names}
 
     def record(self, runs: pd.DataFrame) -> dict[str, int]:
-        """Write the record of every table that some of `runs` belong to; table -> number of runs."""
+        """Write the record of every table that some of `runs` belong to; table -> number of runs.
+
+        A record keeps what it has of methods that none of `runs` is of.
+        """
         counts, runs = {}, records.traced(records.named(runs, self.spec["sets"]), self.package)
         for name, table in self.spec["tables"].items():
-            found = [records.chosen(runs, wanted) for wanted in table["runs"]]
-            both = pd.concat(found)
+            earlier = self.recorded.get(name)
+            both = pd.concat([records.chosen(runs, wanted) for wanted in table["runs"]])
             if len(both):
+                both = both if earlier is None else pd.concat([both, records.others(earlier, both)])
                 both = records.alike(both[~both.index.duplicated()])
                 records.write(self.record_of(name), records.record(both, table))
             counts[name] = len(both)

@@ -60,6 +60,13 @@ def alike(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.loc[kept]
 
 
+def others(earlier: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Earlier runs of what none of `runs` is: another data set, method or experiment."""
+    of = ["data", "method", "experiment"]
+    there = set(runs[of].fillna("").itertuples(index=False, name=None))
+    return earlier[[one not in there for one in earlier[of].fillna("").itertuples(index=False, name=None)]]
+
+
 def named(runs: pd.DataFrame, sets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The runs with the names that a spec gives to files: `pbmc_four_studies` for what was read as `data=pbmc` from its file."""
     names = {one["file"]: name for name, one in sets.items() if "file" in one}
