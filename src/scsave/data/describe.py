@@ -99,9 +99,8 @@ def proposal(raw: RawCells, path: str, counts: list[str]) -> str:
     controls = {name: [level for level in found if _CONTROL.match(level)] for name, found in label.items()}
     perturbation = next((n for n in label if controls[n] and _PERTURBATION.search(n)), None)
     rest = [name for name in label if name != perturbation]
-    kinds = [
-        name for name in rest if _TYPE.search(name)
-    ]  # the one called so and nothing else, one called so, the finest
+    kinds = [name for name in rest if _TYPE.search(name)]
+    # first the one called so and nothing else, then one whose name holds it, then the finest
     rank = {n: (bool(_CALLED.fullmatch(n)), bool(_CALLED.search(n)), len(label[n])) for n in kinds}
     kind = max(kinds, key=rank.get, default=None)
     batch = next((name for name in rest if name != kind and _BATCH.search(name)), None)

@@ -81,19 +81,14 @@ class Response(CounterfactualTask):
         scores["ceiling"] = {name: scorer.ceiling()}
         scores = {row: {keys.ALL: groups[name]} | groups for row, groups in scores.items()}
         headline, folder = context.method.name, whole_folder(context.folder) / PREDICTIONS
-
-        def trusted(method: Method, route: str, row: str) -> dict[str, float]:
-            return reached(method.trust(control, target, route), scores[row][name][READ])
-
-        expected = trusted(context.method, methods[headline][1], headline)
-        top = scorer.predicted_de(joined(predicted[headline]), 20)
-        for row, cells in predicted.items():
-            method, route = methods[row]
-            if method is context.method:
-                made, one = joined(cells), trusted(method, route, row)
-                made.uns[TRUST] = trust_table({name: one}, {} if status == SEEN else {name: status})
-                ending = "" if row == headline else f"_{route}"
-                write_h5ad(folder / f"{slug(name)}{ending}.h5ad", made)
+        own = {row: route for row, (method, route) in methods.items() if method is context.method and row in predicted}
+        made = {row: joined(predicted[row]) for row in own}
+        expected = {row: reached(context.method.trust(control, target, route), scores[row][name][READ])
+                    for row, route in own.items()}  # fmt: skip
+        top = scorer.predicted_de(made[headline], 20)
+        for row, route in own.items():
+            made[row].uns[TRUST] = trust_table({name: expected[row]}, {} if status == SEEN else {name: status})
+            write_h5ad(folder / f"{slug(name)}{'' if row == headline else f'_{route}'}.h5ad", made[row])
         about = {"type": kind, "target": target, "in_training": status, "de_genes": scorer.de_genes[:20]}
         info = {
             "kind": "level",
@@ -103,7 +98,7 @@ class Response(CounterfactualTask):
             "columns": [context.columns.perturbation, *(context.columns.perturbation_columns or [])],
             "hold_out_scope": self.hold_out_scope,
             "headline_route": self.routes_of(context.method)[0],
-            TRUST: {name: expected},
+            TRUST: {name: expected[headline]},
         }
         return Outcome(scores=scores, info=info), scorer.space
 
