@@ -19,7 +19,10 @@ from scsave.errors import UserError, nearest
 
 Node = dict[str, Any]
 TARGET, WHOLE = "_target_", "_recursive_"  # `_recursive_: false`: the class builds its nodes itself
-_STRICT = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+# Strict, since a class is given the value as it stands: the text "no" is no `false`, `true` no 1, and "5" no number.
+STRICT = pydantic.ConfigDict(
+    extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True, protected_namespaces=()
+)
 _ALIASES = {"references": "method", "closed": "method", "solver": "sampling", "text": "vectors", "extra": "callbacks"}
 # Callbacks are Lightning's, not the package's: these, and those of configs/callbacks.
 _CALLBACKS = ("LearningRateMonitor", "DeviceStatsMonitor", "ThroughputMonitor", "Timer", "RichModelSummary")
@@ -85,7 +88,7 @@ def signature_model(target: type) -> type[pydantic.BaseModel]:
         # configs say null for an empty dict: Hydra merges into a dict only keys that it has
         optional = not required and (parameter.default is None or typing.get_origin(hint) is dict)
         fields[name] = (hint | None if optional else hint, ... if required else parameter.default)
-    return pydantic.create_model(target.__name__, __config__=_STRICT, **fields)
+    return pydantic.create_model(target.__name__, __config__=STRICT, **fields)
 
 
 def explain(error: pydantic.ValidationError, where: str, known: list[str]) -> str:
@@ -111,6 +114,8 @@ def wrong_value(key: str, mistake: Any) -> str:
         return f"{said}; write {key}={value[0]}"
     if wanted == "string_type" and isinstance(value, bool | int | float):
         return f"{said}; quote it if it is a name: '{key}=\"{value}\"'"
+    if wanted == "bool_type":
+        return f"{said}; write true or false"
     if wanted in ("dict_type", "mapping_type"):
         return f"{said}; write '{key}={{name: value}}'"
     return said

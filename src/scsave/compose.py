@@ -7,6 +7,8 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from scsave.errors import UserError
+
 
 def config_folder() -> Path:
     """`configs/` of the checkout, or the copy that an installed package carries."""
@@ -17,6 +19,8 @@ def config_folder() -> Path:
 
 def named_after(path: str | None, otherwise: str) -> str:
     """What a data set that is anyone's file is called, in folders and tables: as the file is, wherever it lies."""
+    if not isinstance(path, str | None):
+        raise UserError(f"data.path={path}: name one file, in double quotes where its name is a number")
     name = re.sub(r"[^\w+-]+", "_", Path(path or "").stem).strip("_")
     return name or otherwise
 
@@ -46,6 +50,12 @@ def data_with(*keys: str) -> list[str]:
     """Names of the data options that set every one of `keys`, sorted; empty where there are no configs."""
     paths = (config_folder() / "data").glob("*.yaml")
     return sorted(path.stem for path in paths if all(_settings(path).get(key) for key in keys))
+
+
+def catalog(key: str) -> list[Any]:
+    """What the data options of the package have under `key`."""
+    found = (_settings(path).get(key) for path in sorted((config_folder() / "data").glob("*.yaml")))
+    return [value for value in found if value is not None]
 
 
 def _settings(path: Path) -> dict:

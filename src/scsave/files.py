@@ -29,9 +29,18 @@ _UNWRITABLE = (
 
 
 def slug(name: str) -> str:
-    """A file name for anything: letters, digits, `+`, `-` and `_`; other names get a hash, so that none collide."""
-    plain = re.sub(r"[^\w+-]+", "_", name)
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:4]}"
+    """A file name for anything: at most 80 letters, digits, `+`, `-`, `_`; other names get a hash, so that none collide."""
+    plain = re.sub(r"[^\w+-]+", "_", name)[:80]
+    return plain if plain == name != "" else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:4]}"
+
+
+def file_name(key: str, name: Any) -> str:
+    """`name`, which files and folders are called by; UserError where they would lie in another folder than they should."""
+    if not isinstance(name, str) or not name.strip() or name[0] == "." or set(name) & set("/\\\0\n"):
+        raise UserError(
+            f"{key}={name!r}: files are called by it; give a name without / and \\ that does not begin with ."
+        )
+    return name
 
 
 def whole_folder(folder: Path) -> Path:

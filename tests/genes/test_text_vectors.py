@@ -19,7 +19,7 @@ def text(tmp_path) -> LocalText:
 
 
 @pytest.fixture
-def service():
+def service(monkeypatch):
     """An embeddings service on loopback that gives each text its length, and remembers what it was asked."""
     asked = []
 
@@ -40,7 +40,8 @@ def service():
     server = HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1/embeddings", asked
+    monkeypatch.setattr(OpenAIVectors, "url", f"http://127.0.0.1:{server.server_port}/v1/embeddings")
+    yield asked
     server.shutdown()
     server.server_close()
 
@@ -52,9 +53,9 @@ def test_openai_needs_a_key_from_the_environment(text, tmp_path, monkeypatch):
 
 
 def test_openai_batches_prints_the_price_and_pays_once(text, tmp_path, monkeypatch, service, capsys):
-    url, asked = service
+    asked = service
     monkeypatch.setenv("OPENAI_API_KEY", "key")
-    options = {"text": text, "cache": str(tmp_path / "c"), "url": url, "batch_size": 2}
+    options = {"text": text, "cache": str(tmp_path / "c"), "batch_size": 2}
     vectors, found = OpenAIVectors(**options).lookup(["RPL3", "CD3D", "CD3E"])
     assert vectors[:, 0].tolist() == [8, 15, 21]
     assert found.all()
@@ -70,11 +71,11 @@ def test_openai_batches_prints_the_price_and_pays_once(text, tmp_path, monkeypat
 
 
 def test_openai_says_what_the_service_answered(text, tmp_path, monkeypatch, service):
-    url, asked = service
+    asked = service
     asked.extend([None] * 9)
     monkeypatch.setenv("OPENAI_API_KEY", "key")
     with pytest.raises(UserError, match=r"answered 429.*slow down"):
-        OpenAIVectors(text=text, cache=str(tmp_path), url=url).load()
+        OpenAIVectors(text=text, cache=str(tmp_path)).load()
 
 
 def test_price_is_by_the_token():

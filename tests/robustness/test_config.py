@@ -11,12 +11,14 @@ from omegaconf.errors import OmegaConfBaseException
 from scsave.components import build
 from scsave.compose import compose
 from scsave.data.conditions import Categorical, Conditions, Numeric
+from scsave.data.targets import asked_targets
+from scsave.errors import UserError
 from scsave.flow.guidance import check_named
 from scsave.runs.config import validated
 from scsave.runs.main import one_line, register_resolvers
 from scsave.runs.naming import override_values, run_dir
-from scsave.runs.run import stored
-from scsave.runs.serve import check_room
+from scsave.runs.run import run, stored
+from scsave.runs.serve import check_keys, check_room
 from tests.robustness.test_inputs import refused
 
 VALUES = [
@@ -32,6 +34,15 @@ VALUES = [
     ("trainer.devices=0", "trainer.devices=0"),
     ("trainer.limit_steps=0", "trainer.limit_steps=0"),
     ("sampling.solver.steps=0", "solver.steps=0"),
+    ("seed=true", "seed=True: input should be a valid integer"),
+    ("figures=no", "figures='no': input should be a valid boolean; write true or false"),
+    ("data.drop_missing=no", "data.drop_missing='no': input should be a valid boolean; write true or false"),
+    ("data.drop_missing=0", "data.drop_missing=0: input should be a valid boolean"),
+    ("task.n_components=true", "task.n_components=True: input should be a valid integer"),
+    ("training.batch_size='64'", "training.batch_size='64': input should be a valid integer"),
+    ("training.batch_size=64.0", "training.batch_size=64.0: input should be a valid integer"),
+    ("training.lr='1e-3'", "training.lr='1e-3': input should be a valid number"),
+    ("training.lr=inf", "training.lr=inf: input should be a finite number"),
     ("+sampling.guidence=2", "sampling.guidence: unknown key; sampling takes: guidance, solver; did you mean sampling.guidance?"),
     ("+callbacks.checkpoint_evry=2", "did you mean callbacks.checkpoint_every?"),
     ("+resumee=x", "did you mean resume?"),
@@ -70,6 +81,79 @@ TYPOS = [
 def test_a_value_that_makes_no_sense(composed, override, words):
     split = ["split=unseen"] if override.startswith("split") else []
     refused(lambda: validated(composed("data=simulated", *split, override)), words)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("split.val=0.5,split.test=0.5", "split.val=0.5 and split.test=0.5 leave no cell to train on"),
+        ("split=file", "split=file needs split.path"),
+        ("split=file,split.path=/nowhere.csv", "split.path=/nowhere.csv: no such file"),
+        ("split=leave_out", "split=leave_out needs split.column"),
+        ("split=unseen", "split=unseen needs split.hold_out"),
+        ("task=perturbation,task.route=sideways", "task.route=sideways: method=save has between"),
+        ("data.name=../../x", "data.name='../../x': files are called by it"),
+        ("data.name=''", "data.name='': files are called by it"),
+    ],
+)
+def test_what_the_config_decides_is_refused_before_the_cells_are_read(composed, monkeypatch, override, words, tmp_path):
+    def read(*_):
+        raise AssertionError("cells were read")
+
+    monkeypatch.setattr("scsave.data.source.DataSource.load", read)
+    refused(lambda: run(composed("data=simulated", *override.split(",")), tmp_path / "run"), words)
+
+
+@pytest.mark.parametrize("group", ["task", "data", "method"])
+@pytest.mark.parametrize("name", ["../../x", "a/b", "a\\\\b", "", ".hidden"])
+def test_no_name_leads_out_of_the_folder_of_runs(composed, group, name):
+    refused(lambda: run_dir(composed("data=simulated", f"{group}.name='{name}'")), f"{group}.name=")
+
+
+@pytest.mark.parametrize("value", ["[a,b]", "5", "{a:b}"])
+@pytest.mark.parametrize("key", ["resume", "ckpt", "out", "data.path"])
+def test_a_place_that_is_no_text(composed, key, value):
+    with pytest.raises((UserError, OmegaConfBaseException)) as said:
+        run_dir(composed("data=h5ad", f"{key}={value}"))
+    assert f"{key}=" in one_line(said.value)
+    assert "in double quotes where its name is a number" in one_line(said.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "words"),
+    [
+        ("train", "target=x", "target: mode=train does not use it; mode=predict does"),
+        ("train", "n=7", "n: mode=train does not use it; mode=generate or predict does"),
+        ("train", "condition={a: b}", "condition: mode=train does not use it; mode=generate does"),
+        ("evaluate", "data.path=other.h5ad", "data.path: mode=evaluate does not use it; it takes analysis"),
+        ("evaluate", "seed=3", "seed: mode=evaluate does not use it"),
+        ("resume", "training.lr=1", "training.lr: resume does not use it"),
+        ("generate", "blocking=gene", "blocking: mode=generate does not use it"),
+        (
+            "train",
+            "likelihood=[nb,zinb]",
+            "likelihood=[nb,zinb]: one option of likelihood at a time; side by side: -m lik",
+        ),
+    ],
+)
+def test_a_key_that_would_be_ignored(mode, given, words):
+    refused(lambda: check_keys(mode, ["seed=1"] * (mode == "train") + [given]), words)
+
+
+def test_keys_that_are_used():
+    check_keys("train", ["callbacks=[default,lr_monitor]", "+experiment=[a,b]", "data.conditions=[a]", "seed=1"])
+    check_keys("evaluate", ["mode=evaluate", "ckpt=x", "task=perturbation", "sampling.guidance=2", "paths.cache=c"])
+    check_keys("resume", ["resume=x", "figures=false", "logger=wandb", "paths.cache=c"])
+    check_keys("predict", ["vectors=packaged", "vectors.path=x", "n=3", "seed=1"])
+
+
+def test_a_trained_model_is_not_ignored_by_a_training(composed, tmp_path):
+    refused(lambda: run_dir(composed(f"ckpt={tmp_path}")), f"ckpt={tmp_path}: mode=train trains anew")
+
+
+@pytest.mark.parametrize("asked", [[], {}])
+def test_no_target_at_all(asked):
+    refused(lambda: asked_targets(["a"], asked, "drug", []), "name what is predicted, or null for all")
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +240,17 @@ STORED = [
     ("a: [1, 2\n", "no config that a run wrote"),
     ("a: ${nothing.of.that.name}\n", "missing"),
     ("seed: 0\n", "missing; the config is not whole"),
+    ("seed: ${oc.env:HOME}\n", "it asks for ${oc.env:HOME}, and a run writes values"),
+    ("a: [{b: '${oc.decode:1}'}]\n", "it asks for ${oc.decode:1}"),
     ("seed: zero\nmode: train\n", "seed"),
 ]
+
+
+def test_a_config_of_a_run_folder_makes_no_folders(composed, tmp_path):
+    """`study_storage` is a resolver of ours that makes the folder it is given."""
+    (tmp_path / "config.yaml").write_text(f"seed: ${{study_storage:{tmp_path}/made}}\n")
+    refused(lambda: stored(tmp_path, composed(f"resume={tmp_path}")), "it asks for ${study_storage:")
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize(("text", "words"), STORED)

@@ -1,6 +1,7 @@
 """Files laid out as nobody foresaw: each is read right, or refused in one line that says what and what to do."""
 
 import logging
+import re
 from pathlib import Path
 
 import anndata
@@ -10,8 +11,11 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from anndata import AnnData
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from scsave import keys
+from scsave.files import slug
+from scsave.runs.naming import plain_value
 from tests.data.sources import make
 from tests.robustness.test_inputs import SYMBOLS, cells, load, loaded, refused, with_column
 
@@ -262,3 +266,73 @@ def test_zarr_with_a_sparse_layer_on_disk(tmp_path):
     with anndata.settings.override(zarr_write_format=3):
         data.write_zarr(Path(tmp_path / "a.zarr"))
     np.testing.assert_array_equal(loaded(tmp_path / "a.zarr", layer="counts").layers[keys.COUNTS].toarray(), COUNTS)
+
+
+@pytest.mark.parametrize("label", ["", " ", "\t"])
+def test_a_label_without_a_letter_is_none(tmp_path, label):
+    """A type called "" would be a fold, and a folder, without a name."""
+    data = with_column("cell_type", [label, "T"] * 30)
+    refused(lambda: load(tmp_path, data), "'cell_type' is missing in 30 of 60 cells")
+    assert load(tmp_path, data, fill_missing={"cell_type": "none"}).obs["cell_type"].value_counts().to_list() == [
+        30,
+        30,
+    ]
+
+
+@pytest.mark.parametrize("level", [keys.MASK, keys.ALL, keys.POOLED])
+def test_a_level_called_as_the_product_calls_something_else(tmp_path, level):
+    """A type called "all" would take the place of the aggregate over types in every table."""
+    data = with_column("cell_type", [level, "T"] * 30)
+    line = refused(lambda: load(tmp_path, data), f"'cell_type' has a level '{level}'", "rename it")
+    (hint,) = re.findall(r"'(data\.levels=.*)'$", line)
+    levels = plain_value(OverridesParser.create().parse_override(hint).value())
+    assert set(load(tmp_path, data, levels=levels).obs["cell_type"]) == {"other", "T"}
+    kept = with_column("site", [level, "x"] * 30)
+    if level != keys.MASK:
+        assert set(load(tmp_path, kept, keep=["site"]).obs["site"]) == {level, "x"}
+
+
+def test_a_missing_dose_can_be_filled_as_the_message_says(tmp_path):
+    data = with_column("dose", [np.nan, 2.0] * 30)
+    line = refused(lambda: load(tmp_path, data, conditions=["dose"]), "'data.fill_missing={dose: 0}'")
+    hint = re.findall(r"'(data\.fill_missing=.*)'", line)[0]
+    filling = plain_value(OverridesParser.create().parse_override(hint).value())
+    assert set(load(tmp_path, data, conditions=["dose"], fill_missing=filling).obs["dose"]) == {0.0, 2.0}
+
+
+def test_names_of_any_length_are_names_of_files():
+    names = ["B" * 500, "B" * 501, "B", "a/b", "../../x", "..", "", "NK", "b" * 80]
+    slugs = [slug(name) for name in names]
+    assert len(set(slugs)) == len(names)
+    assert max(map(len, slugs)) < 100
+    assert not any("/" in name or name.startswith(".") for name in slugs)
+    assert slugs[-2:] == ["NK", "b" * 80]
+
+
+@pytest.mark.parametrize("ending", [".h5ad", ".zarr"])
+def test_a_layer_called_raw_beside_raw(tmp_path, ending):
+    data = cells()
+    data.layers["raw"], data.raw, path = data.X * 2, cells(), tmp_path / f"a{ending}"
+    data.write_zarr(path) if ending == ".zarr" else data.write_h5ad(path)
+    refused(lambda: loaded(path, layer="raw"), "there is a layer called 'raw' beside raw.X")
+    assert loaded(path).layers[keys.COUNTS].sum() == COUNTS.sum()
+    del data.raw
+    assert load(tmp_path, data, layer="raw").layers[keys.COUNTS].sum() == 2 * COUNTS.sum()
+
+
+@pytest.mark.parametrize("way", ["a link", "its storage", "a virtual dataset"])
+def test_a_file_has_no_other_file_read(tmp_path, way):
+    cells().write_h5ad(tmp_path / "theirs.h5ad")
+    (tmp_path / "secret").write_bytes(np.full((60, 30), 7, dtype=np.float32).tobytes())
+    of(COUNTS).write_h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "a") as file:
+        del file["X"]
+        if way == "a link":
+            file["X"] = h5py.ExternalLink(str(tmp_path / "theirs.h5ad"), "/X")
+        elif way == "its storage":
+            file.create_dataset("X", (60, 30), "f4", external=[(str(tmp_path / "secret"), 0, h5py.h5f.UNLIMITED)])
+        else:
+            layout = h5py.VirtualLayout((60, 30), "f4")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "theirs.h5ad"), "X", (60, 30))
+            file.create_virtual_dataset("X", layout)
+    refused(lambda: loaded(tmp_path / "a.h5ad"), "a.h5ad: X lies in another file, which is not opened")

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -35,12 +36,29 @@ def check_hdf5(path: Path, members: set[str]) -> None:
         raise UserError(f"{path}: not an HDF5 file (it starts with {head!r}); give an .h5ad file")
     try:
         with h5py.File(path, "r") as file:
-            names = set(file)
+            names, elsewhere = set(file), _elsewhere(file)
     except Exception as error:  # a damaged header may raise anything
         raise UserError(f"{path}: truncated or damaged h5ad ({error}); delete it and get it again") from error
+    if elsewhere:  # a stranger's file would have a file of its choosing read
+        raise UserError(
+            f"{path}: {elsewhere} lies in another file, which is not opened; write one file that holds everything"
+        )
     if not members <= names:
         there = ", ".join(sorted(names)) or "nothing"
         raise UserError(f"{path}: not the layout expected: it holds {there}, not {' and '.join(sorted(members))}")
+
+
+def _elsewhere(file: Any) -> str:
+    """The first name in an HDF5 file whose values lie in another file; "" where there is none."""
+    import h5py
+
+    def linked(name: str, link: Any) -> str | None:
+        return name if isinstance(link, h5py.ExternalLink) else None
+
+    def stored(name: str, node: Any) -> str | None:
+        return name if isinstance(node, h5py.Dataset) and (node.external or node.is_virtual) else None
+
+    return file.visititems_links(linked) or file.visititems(stored) or ""
 
 
 def file_checksum(path: Path, algorithm: str = "sha256") -> str:

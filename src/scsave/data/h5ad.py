@@ -20,7 +20,7 @@ class H5AD(DataSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.path is None:
+        if not self.path:
             raise UserError(f"data={self.name} needs data.path=<your file>.h5ad")
 
     def read(self, cache: Path) -> AbstractContextManager[RawCells]:

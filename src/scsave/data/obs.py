@@ -1,6 +1,7 @@
 """Columns of obs: found under their names in the file, checked, and which cells are kept."""
 
 import logging
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,9 +11,10 @@ from anndata.utils import make_index_unique
 from scsave.data import perturbations
 from scsave.data.settings import DataSettings
 from scsave.errors import UserError, listed
-from scsave.keys import MASK
+from scsave.keys import ALL, MASK, POOLED
 
 log = logging.getLogger(__name__)
+OWN_LEVELS = {MASK: "a label that is not told", ALL: "all groups together", POOLED: "the cells of all groups"}
 
 
 def find_column(obs: pd.DataFrame, name: str, alternatives: list[str], where: str, option: str) -> str:
@@ -38,9 +40,9 @@ def numbers(column: pd.Series, name: str, where: str, hint: str) -> pd.Series:
 
 
 def text(column: pd.Series) -> pd.Series:
-    """A column as categories of str; missing values stay missing."""
-    missing = column.isna().to_numpy()
+    """A column as categories of str; missing values stay missing, and a label without a letter is one."""
     out = column.astype(str).astype(object)
+    missing = (column.isna() | (out.str.strip() == "")).to_numpy()
     out[missing] = None
     return out.astype("category")
 
@@ -48,7 +50,7 @@ def text(column: pd.Series) -> pd.Series:
 def prepare_obs(obs: pd.DataFrame, source: DataSettings, where: str) -> pd.DataFrame:
     """The columns of `obs_keys` under their own names, categories of str or float, unique cell names.
 
-    Raises UserError for a column that is not there, for a number that is text, and for a label that means "not told".
+    Raises UserError for a column that is not there, for a number that is text, and for a label that means something else here.
     """
     if not source.conditions:
         there = listed(obs.columns, 40)
@@ -89,12 +91,13 @@ def labels(column: pd.Series, source: DataSettings, where: str) -> pd.Series:
         said_nowhere(name, to, column, f"data.levels={{{name}: ...}} renames", where)
         column = column.astype(object).map(lambda level: to.get(level, level)).astype("category")
     if name in source.fill_missing:
-        column = column.astype(object).fillna(source.fill_missing[name]).astype("category")
+        column = column.astype(object).fillna(str(source.fill_missing[name])).astype("category")
     levels = column.cat.categories
-    if MASK in levels:
+    if len(own := levels.intersection([MASK] if name in source.keep else list(OWN_LEVELS))):
+        written = re.sub(r"([][])", r"\\\1", own[0])
         raise UserError(
-            f"{where}: '{name}' has a level '{MASK}', which stands for a label that is not told; rename it: "
-            f"'data.levels={{{name}: {{\"{MASK}\": other}}}}'"
+            f"{where}: '{name}' has a level '{own[0]}', which stands for {OWN_LEVELS[own[0]]}; rename it: "
+            f"'data.levels={{{name}: {{{written}: other}}}}'"
         )
     if name == source.perturbation_key and source.perturbation_kind == "genes":
         return perturbations.canonicalise(column, source.control, where)

@@ -103,6 +103,7 @@ class RawCells:
     matrices: dict[str, tuple[Any, pd.DataFrame]]
     var: pd.DataFrame
     uns: dict[str, Any] = field(default_factory=dict)
+    two_raws: bool = False  # a layer and raw.X of one name
 
     @classmethod
     def of(cls, data: AnnData) -> "RawCells":
@@ -112,11 +113,15 @@ class RawCells:
             matrices[X] = (data.X, data.var)
         if data.raw is not None:
             matrices[RAW] = (data.raw.X, data.raw.var)
-        return cls(data.obs, matrices, data.var, dict(data.uns))
+        return cls(data.obs, matrices, data.var, dict(data.uns), data.raw is not None and RAW in data.layers)
 
     def matrix(self, layers: list[str], where: str) -> tuple[str, Rows, pd.DataFrame]:
         """The first of `layers` that is there, with its name and var; raises UserError listing what is there."""
         for name in layers:
+            if name == RAW and self.two_raws:
+                raise UserError(
+                    f"{where}: there is a layer called 'raw' beside raw.X; rename the layer in the file, or drop raw"
+                )
             if name in self.matrices:
                 element, var = self.matrices[name]
                 return name, Rows(element, (len(self.obs), len(var)), f"{where}: {name}"), var
@@ -146,7 +151,7 @@ def _opened(file: Any) -> RawCells:
         matrices[X] = (file["X"], var)
     if hasattr(file.get("raw"), "keys"):  # a zarr store without raw has a null there
         matrices[RAW] = (file["raw/X"], anndata.io.read_elem(file["raw/var"]))
-    return RawCells(obs, matrices, var)
+    return RawCells(obs, matrices, var, two_raws=RAW in layers and matrices[RAW][1] is not var)
 
 
 @contextmanager

@@ -3,14 +3,16 @@
 import math
 import re
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from scsave.errors import UserError
+from scsave.files import file_name
 from scsave.keys import LIBRARY, Columns
 
 RESERVED = (LIBRARY, "cell")  # names in obs of every file that is written: library sizes, and the index
+Level = str | bool | int | float  # as Hydra reads one; prepared cells have text
 X = "X"  # the name of the main matrix among the layers
 # Fields that say what the set is, or what is done after loading: the prepared cells are the same without them.
 _NOT_PREPARATION = {
@@ -50,14 +52,14 @@ class DataSettings:
     perturbation_key: str | None = None
     perturbation_kind: Literal["level", "genes"] = "level"
     perturbation_columns: list[str] | None = None
-    control: str | int | float | None = None
+    control: Level | Annotated[float, Field(allow_inf_nan=True)] | None = None  # nan gets a line of its own
     from_names: dict[str, str] = field(default_factory=dict)
     numeric: list[str] = field(default_factory=list)
     keep: list[str] = field(default_factory=list)
     columns: dict[str, list[str]] = field(default_factory=dict)
     levels: dict[str, dict[str, str]] = field(default_factory=dict)
-    fill_missing: dict[str, str] = field(default_factory=dict)
-    exclude: dict[str, list[str | int | float]] = field(default_factory=dict)
+    fill_missing: dict[str, Level] = field(default_factory=dict)
+    exclude: dict[str, list[Level]] = field(default_factory=dict)
     organism: Literal["human", "mouse"] = "human"
     gene_id: Literal["symbol", "ensembl", "auto"] = "symbol"
     symbol_key: str | None = None
@@ -83,6 +85,7 @@ class DataSettings:
     keeps_unlabelled: ClassVar[bool] = False  # of cells without a cell type; a task that can do with some sets it
 
     def __post_init__(self) -> None:
+        file_name("data.name", self.name)
         # configs say null: Hydra merges into an empty dict only keys that it has
         for name in ("columns", "levels", "fill_missing", "from_names", "exclude"):
             if getattr(self, name) is None:

@@ -44,6 +44,7 @@ def unpacked(stored: dict[str, Any] | None, genes: list[str]) -> AnnData | None:
         return None
     arrays = [stored[name].numpy() for name in ("data", "indices", "indptr")]
     counts = sp.csr_matrix(tuple(arrays), shape=tuple(stored["shape"]))
+    counts.check_format(full_check=True)  # scipy would read and write wherever a foreign file's indices point
     obs = pd.DataFrame(stored["obs"], index=pd.Index(stored["cells"], name="cell"))
     for name in obs:
         obs[name] = obs[name] if pd.api.types.is_float_dtype(obs[name]) else obs[name].astype("category")

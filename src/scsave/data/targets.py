@@ -99,6 +99,8 @@ def asked_targets(
     known = sorted(known, key=_order(further))
     if asked is None:
         return known
+    if asked in ([], {}):
+        raise UserError(f"{option}={asked}: name what is predicted, or null for all")
     found: list[str] = []
     for one in asked if isinstance(asked, list) else [asked]:
         asked_of = one if isinstance(one, dict) else {key: one}

@@ -1,6 +1,6 @@
 """Gene vectors as points of a small space (their principal components), and how a perturbed gene's vector is looked up."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -8,9 +8,11 @@ import numpy as np
 from anndata import AnnData
 
 from scsave import keys
-from scsave.errors import UserError
+from scsave.errors import UserError, listed
 
 Missing = Literal["error", "mean"]  # what a perturbed gene without a vector is: refused, or at the average vector
+
+PLACES = ("path", "model", "names", "orthologs", "summary", "info")  # options of vectors that name a file or an address
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,29 @@ class NoVectors:
 
     def lookup(self, genes: list[str], organism: str, gene_ids: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((len(genes), self.width)), np.zeros(len(genes), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Stands for vectors at a `place` that a checkpoint, which may be anyone's, names: nothing is opened there."""
+
+    place: str
+
+    def lookup(self, genes: list[str], organism: str, gene_ids: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
+        raise UserError(
+            f"{self.place} is what the checkpoint names for the vector of {listed(genes, 3)}; where you trust it, name it "
+            f"yourself: vectors=... {self.place}"
+        )
+
+
+def place_of(source: Any) -> str:
+    """The first place, `vectors.path=...`, that a source of vectors or of their texts has and the packaged one has not."""
+    for where, one in (("vectors", source), ("vectors.text", getattr(source, "text", None))):
+        for option in fields(one) if one is not None else ():
+            value = getattr(one, option.name)
+            if option.name in PLACES and value is not None and value != option.default:
+                return f"{where}.{option.name}={value}"
+    return ""
 
 
 @dataclass(kw_only=True)
@@ -140,5 +165,9 @@ class TextSpace(GeneLookup):
         self.at = dict(zip(state["genes"], state["at"].numpy(), strict=True))
         if getattr(self.vectors, "in_data", False):
             self.vectors = NoVectors(len(self.centre))
+        elif place := place_of(self.vectors):
+            self.vectors = Elsewhere(place)
+        elif hasattr(self.vectors, "cache"):
+            self.vectors.cache = "data/cache"
         for name in ("organism", "ids", "without", "use_text"):
             setattr(self, name, state[name])

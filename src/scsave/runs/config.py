@@ -7,21 +7,18 @@ from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from scsave.components import Node, check, explain, wrong_value
+from scsave.components import STRICT, Node, check, explain, wrong_value
 from scsave.errors import UserError
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-Guidance = Annotated[float, Field(allow_inf_nan=False)]
+    model_config = STRICT
 
 
 class Sampling(_Strict):
-    guidance: Guidance | dict[str, Guidance] = 1.0
+    guidance: float | dict[str, float] = 1.0
     solver: Node
 
 

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -33,19 +34,22 @@ def write_fold(folder: Path, fold: Fold) -> None:
 
 
 def read_fold(folder: Path) -> Fold | None:
-    """The fold that `write_fold` left, or None."""
+    """The fold that `write_fold` left; None where there is none, or a damaged one, which is scored again."""
     if not (folder / FILE).is_file():
         return None
-    stored = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-        outcome = Outcome(
-            scores=numbers(stored["scores"]),
-            protocols=numbers(stored["protocols"]),
-            info=stored["info"],
-            arrays=dict(arrays),
-            validation=numbers(stored.get("validation", {})),
-        )
-    return Fold(outcome, stored["record"])
+    try:
+        stored = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
+            outcome = Outcome(
+                scores=numbers(stored["scores"]),
+                protocols=numbers(stored["protocols"]),
+                info=stored["info"],
+                arrays=dict(arrays),
+                validation=numbers(stored.get("validation", {})),
+            )
+        return Fold(outcome, stored["record"])
+    except (OSError, ValueError, LookupError, TypeError, EOFError, BadZipFile):
+        return None
 
 
 def merged_record(records: list[dict[str, Any]]) -> dict[str, Any]:

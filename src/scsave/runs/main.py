@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -55,7 +56,10 @@ def one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("object_type=", "full_key:", "reference_type="))]
     text = "; ".join(lines).replace(":;", ":")
-    text = text.split("; Config search path")[0].removeprefix("UserError raised while resolving interpolation: ")
+    text = text.split("; Config search path")[0]
+    text = re.sub(
+        r"^(\w+ raised while resolving interpolation: )*UserError raised while resolving interpolation: ", "", text
+    )
     if text.startswith("Could not override '"):
         key = text.split("'")[1]
         if new := _RENAMED.get(key, _RENAMED.get(key.split(".")[0].split("@")[0])):
@@ -155,6 +159,8 @@ def entry(main: Callable[[], Any]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         fail(one_line(error))
     except ValueError as error:
+        if "Config group override" in str(error):
+            fail(f"{one_line(error)}; {_QUOTES}")
         if "No trials are completed" not in str(error):
             raise
         fail("every trial of the search failed; the lines `Failed experiment` above say why")

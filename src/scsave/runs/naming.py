@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from scsave.errors import UserError
-from scsave.files import whole_folder
+from scsave.files import file_name, whole_folder
 
 SCORES, CONFIG = "scores", "config.yaml"
 # What changes neither weights nor scores.
@@ -31,13 +31,24 @@ def read_config(path: Path) -> DictConfig:
     """The config that a run wrote; UserError for a file that is no plain YAML."""
     try:
         found = OmegaConf.load(path)
+        plain = OmegaConf.to_container(found)
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         said = " ".join(str(error).split())
     else:
-        if isinstance(found, DictConfig) and found:
+        said = (
+            f"it asks for {asked}, and a run writes values" if (asked := _interpolation(plain)) else "it holds no keys"
+        )
+        if isinstance(found, DictConfig) and found and not asked:
             return found
-        said = "it holds no keys"
     raise UserError(f"{path}: no config that a run wrote ({said}); give the folder of a run of your own")
+
+
+def _interpolation(node: Any) -> str:
+    """The first text that OmegaConf would resolve (the environment, a resolver that makes folders); "" where there is none."""
+    if isinstance(node, str):
+        return node if "${" in node else ""
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return next(filter(None, map(_interpolation, inner)), "")
 
 
 def training_hash(cfg: DictConfig) -> str:
@@ -79,6 +90,12 @@ def run_dir(_root_: DictConfig) -> str:
     """Folder of a run below `paths.outputs`: `<task>/<data>/<method>/<training hash>`; that of `resume`, `out` or `ckpt`."""
     cfg = _root_
     outputs = Path(cfg.paths.outputs)
+    for key in ("resume", "ckpt", "out"):
+        if not isinstance(cfg[key], str | None):
+            raise UserError(f"{key}={cfg[key]}: name one folder, in double quotes where its name is a number")
+    if cfg.ckpt and cfg.mode == "train" and not cfg.resume:
+        uses = "mode=generate, predict, integrate or evaluate uses it, resume=<run dir> goes on with a run"
+        raise UserError(f"ckpt={cfg.ckpt}: mode=train trains anew and would not look at it; {uses}")
     for key in ("resume", "ckpt"):
         if cfg[key] and not Path(cfg[key]).exists():  # before Hydra makes a folder of that name
             raise UserError(f"{key}={cfg[key]}: no such file or folder; give the folder that a run wrote (outputs/...)")
@@ -93,7 +110,8 @@ def run_dir(_root_: DictConfig) -> str:
         if cfg.out and Path(cfg.out).is_file():
             raise UserError(f"out={cfg.out}: a file; give a folder")
         return os.path.relpath(cfg.out if cfg.out else folder / cfg.mode, outputs)
-    return f"{cfg.task.name}/{cfg.data.name}/{cfg.method.name}/{training_hash(cfg)}"
+    names = (file_name(f"{group}.name", cfg[group].name) for group in ("task", "data", "method"))
+    return "/".join([*names, training_hash(cfg)])
 
 
 def checkpoint_run(ckpt: str | Path) -> Path:
@@ -104,7 +122,7 @@ def checkpoint_run(ckpt: str | Path) -> Path:
 
 def scores_folder(run: Path, cfg: DictConfig) -> Path:
     """Where the scores of one task and one way of sampling lie, below the run's weights."""
-    return whole_folder(run) / SCORES / f"{cfg.task.name}-{scores_hash(cfg)}"
+    return whole_folder(run) / SCORES / f"{file_name('task.name', cfg.task.name)}-{scores_hash(cfg)}"
 
 
 def command() -> str:

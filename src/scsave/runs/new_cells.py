@@ -63,6 +63,7 @@ def new_cells(stored: Node, asked: dict[str, Any], conditions: Conditions, cache
     if not settings["conditions"]:  # prepared cells carry one at least: a column of empty text, a batch of nobody's
         settings["conditions"] = [BLANK]
         settings["from_names"] |= {BLANK: "^()"}
+        settings["fill_missing"] = {**(settings.get("fill_missing") or {}), BLANK: BLANK}
     roles = [settings.get(key) for key in ("cell_type_key", "batch_key", "perturbation_key")]
     read = {*settings["conditions"], *(settings.get("keep") or []), *(settings.get("nuisance") or []), *roles}
     for key in {"numeric", "levels", "fill_missing"} - set(asked):  # of the run, less what is said of columns not read

@@ -13,6 +13,7 @@ from anndata import AnnData
 from omegaconf import DictConfig, OmegaConf
 
 from scsave.components import build
+from scsave.compose import catalog
 from scsave.data.preprocess import select_genes
 from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
@@ -31,7 +32,7 @@ from scsave.runs.loggers import closing
 from scsave.runs.naming import overrides
 from scsave.runs.processes import own_processes
 from scsave.runs.record import device_name, peak_rss_mb, write_results
-from scsave.runs.serve import USES, use
+from scsave.runs.serve import USES, check_keys, use
 from scsave.runs.sweep_end import done as done_in_sweep
 from scsave.runs.weights import CHECKPOINTS, SPLIT, file_as_it_was, fit_options, fitted, job_of, restored
 from scsave.stats.aggregate import means_of
@@ -51,6 +52,7 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
 
 def started(cfg: DictConfig, folder: Path) -> float | None:
     """The job as its mode has it."""
+    check_keys("resume" if cfg.resume and cfg.mode == "train" else cfg.mode, overrides())
     if cfg.mode in USES:
         return use(validated(cfg), folder)
     if cfg.mode == "evaluate":
@@ -96,7 +98,25 @@ def stored(folder: Path, cfg: DictConfig) -> DictConfig:
         always, where_named = always - {"figures"}, {"logger", "figures"}
     for key in always | {key for key in where_named if naming.named_on_command_line(key)}:
         found[key] = cfg.get(key)
-    return found
+    return at_home(found, cfg)
+
+
+def at_home(found: DictConfig, cfg: DictConfig) -> DictConfig:
+    """A stored config that caches where this call does; UserError for addresses that no packaged data set has."""
+
+    def cached(node: Any) -> Any:
+        if isinstance(node, list):
+            return [cached(inner) for inner in node]
+        if not isinstance(node, dict):
+            return node
+        return {key: cfg.paths.cache if key == "cache" and inner else cached(inner) for key, inner in node.items()}
+
+    plain = cached(OmegaConf.to_container(found, resolve=True))
+    data = plain.get("data")
+    mirrors = data.get("mirrors") if isinstance(data, dict) else None
+    if mirrors and mirrors not in catalog("mirrors"):
+        raise UserError("data.mirrors of the run's config are those of no data set in configs/data/; train anew")
+    return OmegaConf.create(plain)
 
 
 def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
@@ -109,6 +129,9 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     if task.asks not in method.tasks:
         able = ", ".join(sorted(method.tasks))
         raise UserError(f"method={method.name} is for {able}; task={task.name} needs another")
+    task.parts(method)  # the routes that it names are there
+    if config.mode != "evaluate":
+        build(config.split, "split")
     if config.sweep_metric:
         optimised = check_sweep_metric(config.sweep_metric, task, method)
     scores = naming.scores_folder(folder, cfg)

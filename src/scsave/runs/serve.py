@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from scsave import keys
 from scsave.baselines.base import Learned
 from scsave.components import build
+from scsave.compose import config_folder
 from scsave.data.read import rejoined
 from scsave.errors import UserError
 from scsave.files import RESULTS, whole_folder, write_h5ad, write_text
@@ -32,18 +33,22 @@ from scsave.tasks.base import row_of
 
 # Rows in closed form that stand beside a network's in the table of a run, the most able first.
 NO_NETWORK = ("type_process", "set_process", "gene_slope", "additive")
-_EVERY_MODE = {"mode", "ckpt", "seed", "out", "trainer", "paths", "hydra", "logger", "figures", "progress"}
+_EVERY_MODE = {"mode", "ckpt", "trainer", "paths", "hydra", "logger", "figures", "progress"}
+_SEVERAL = {"callbacks", "experiment", "hydra"}  # groups of which several options make sense together
+_FROM_A_MODEL = _EVERY_MODE | {"seed", "out", "sampling", "objective"}
+_OF_THE_USES = {"n", "condition", "target", "perturbations", "route"}
 # What a mode takes from the command line: any other key would be ignored, so it is refused.
 _TAKES = {
-    "generate": {"n", "condition", "sampling", "objective"},
-    "predict": {"n", "target", "perturbations", "route", "data", "sampling", "objective"},
-    "integrate": {"data", "task", "sampling", "objective"},
+    "generate": _FROM_A_MODEL | {"n", "condition"},
+    "predict": _FROM_A_MODEL | {"n", "target", "perturbations", "route", "data", "vectors"},
+    "integrate": _FROM_A_MODEL | {"data", "task"},
+    "evaluate": _EVERY_MODE | {"task", "sampling", "analysis", "force"},
+    "resume": {"resume", "mode", "paths", "hydra", "logger", "figures", "progress", "analysis", "force"},
 }
 
 
 def use(config: RunConfig, folder: Path) -> None:
-    """`config.mode`, one of `USES`, its files in `folder`. UserError for a key that the mode does not use."""
-    check_keys(config.mode, overrides())
+    """`config.mode`, one of `USES`, its files in `folder`."""
     other = other_method(config)
     find_checkpoint(config.ckpt)  # before what takes seconds to import
     if other is not None:
@@ -51,18 +56,36 @@ def use(config: RunConfig, folder: Path) -> None:
     else:
         model = Fitted.load(config.ckpt, build(config.trainer, "trainer").device)
         model.sampler = Sampler.of(*sampling_nodes(model.nodes, config))
+        name_vectors(config, model)
         USES[config.mode](config, folder, model)
     if config.mode == "predict" and (line := reached_before(config)):
         print(line)
 
 
 def check_keys(mode: str, given: list[str]) -> None:
-    """UserError for a key or group of the command line that the mode would ignore."""
-    takes = _EVERY_MODE | _TAKES[mode]
+    """UserError for a key or group of the command line that the mode (`resume`: a run gone on with) would ignore, and for
+    several options of one group, of which the last alone would hold."""
+    takes, said = _TAKES.get(mode), mode if mode == "resume" else f"mode={mode}"
     for override in given:
-        key = override.lstrip("+~").partition("=")[0]
-        if key.split(".")[0].split("@")[0] not in takes:
-            raise UserError(f"{key}: mode={mode} does not use it; it takes {', '.join(sorted(takes - {'hydra'}))}")
+        key, _, value = override.lstrip("+~").partition("=")
+        top = key.split(".")[0].split("@")[0]
+        if takes is None and top in _OF_THE_USES:
+            raise UserError(
+                f"{key}: {said} does not use it; mode={' or '.join(m for m in _TAKES if top in _TAKES[m])} does"
+            )
+        if takes is not None and top not in takes:
+            raise UserError(f"{key}: {said} does not use it; it takes {', '.join(sorted(takes - {'hydra'}))}")
+        if value.startswith("[") and "." not in key and top not in _SEVERAL and (config_folder() / top).is_dir():
+            raise UserError(f"{override}: one option of {key} at a time; side by side: -m {key}={value.strip('[] ')}")
+
+
+def name_vectors(config: RunConfig, *holders: Any) -> None:
+    """Gene vectors of a model that the command line names are looked up there: a checkpoint's own place is not gone to."""
+    for space in filter(None, (getattr(holder, "space", None) for holder in holders)):
+        if named_on_command_line("vectors"):
+            space.vectors = build(config.vectors, "vectors")
+        elif hasattr(space.vectors, "cache"):
+            space.vectors.cache = config.paths.cache
 
 
 def sampling_nodes(nodes: dict[str, Any], config: RunConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -119,6 +142,7 @@ def predict_by(config: RunConfig, folder: Path, method: Any) -> None:
     """`mode=predict` by a method in closed form that keeps what it learned."""
     run = checkpoint_run(config.ckpt)
     method.restore(run if (run / "model.ckpt").is_file() else run / "checkpoints")
+    name_vectors(config, method)
     if getattr(method, "space", None) is not None:
         check_kind(config, method.key, sets=True)
         known = Vocabulary(method.space, method.genes, method.seen, method.sets, method.control, method.weighted)

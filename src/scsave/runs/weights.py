@@ -15,6 +15,7 @@ from scsave.data.source import DataSource
 from scsave.data.splits.split import Split
 from scsave.errors import UserError
 from scsave.files import read_json, relative, whole_folder, write_json
+from scsave.genes.space import NoVectors
 from scsave.keys import Columns
 from scsave.progress import phase, rank_zero
 from scsave.protocol import Method, Task
@@ -50,6 +51,10 @@ def restored(method: Method, data: AnnData, split: Split, folder: Path, device: 
     """Weights of an earlier run, if there are some; UserError where they were trained on other cells than these."""
     if not method.restore(folder / CHECKPOINTS, device):
         return False
+    own, model = getattr(method, "vectors", None), getattr(method, "model", None)
+    for space in (getattr(holder, "space", None) for holder in (method, model, getattr(model, "closed", None))):
+        if own is not None and not isinstance(getattr(space, "vectors", NoVectors(0)), NoVectors):
+            space.vectors = build(own, "vectors") if isinstance(own, dict) else own  # as the run's config has them
     known, found = read_json(folder / TRAINED_ON), trained_on(data, split)
     if known and (different := sorted(key for key in found if known.get(key) != found[key])):
         raise UserError(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from scsave.data.settings import Level
 from scsave.data.splits.hold_out import Scope
 from scsave.tasks.genetic import Genetic
 from scsave.tasks.response import Response
@@ -15,7 +16,7 @@ class Perturbation:
     level: Response
     genes: Genetic
     name: str = "perturbation"
-    hold_out: str | int | list[str | int] | None = None
+    hold_out: Level | list[Level] | None = None
     target: Any = None
     hold_out_scope: Scope = "type"
     route: str | None = None

@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.data.perturbations import canonical
+from scsave.data.settings import Level
 from scsave.data.splits.perturbation import Gears, LeavePerturbation, perturbation_sets
 from scsave.data.splits.split import Split, make_split
 from scsave.data.splits.strategies import Share, split_rest
@@ -34,7 +35,7 @@ class HoldOut:
     GEARS' simulation split (`gears`: its options).
     """
 
-    hold_out: str | int | list[str | int] | None = None
+    hold_out: Level | list[Level] | None = None
     target: Any = None
     hold_out_scope: Scope = "type"
     val: Share = 0.1

@@ -10,6 +10,7 @@ from anndata import AnnData
 from pydantic import Field, PositiveInt
 
 from scsave import keys
+from scsave.data.settings import Level
 from scsave.data.splits.split import Split, make_split
 from scsave.data.splits.strata import cells_of_level, combinations, draw_share
 from scsave.errors import UserError
@@ -28,6 +29,10 @@ class Random:
     val: Share = 0.1
     test: Share = 0.2
     min_cells: PositiveInt = 10
+
+    def __post_init__(self) -> None:
+        if self.val + self.test >= 1:
+            raise UserError(f"split.val={self.val} and split.test={self.test} leave no cell to train on; lower them")
 
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         codes, levels = combinations(data.obs, columns.conditions)
@@ -150,7 +155,7 @@ class LeaveOut:
     """Cells of one level held out: `column=cell_type level=B`, only those of `where={condition: stimulated}`."""
 
     column: str | None = None
-    level: str | int | float | None = None
+    level: Level | None = None
     where: dict[str, Any] | None = None
     val: Share = 0.1
 
@@ -177,6 +182,8 @@ class SavedSplit:
     def __post_init__(self) -> None:
         if self.path is None:
             raise UserError("split=file needs split.path=<the split.csv of a run>")
+        if not Path(self.path).is_file():
+            raise UserError(f"split.path={self.path}: no such file; give the split.csv of a run")
 
     def __call__(self, data: AnnData, columns: Columns, seed: int) -> Split:
         return Split.load(Path(self.path), data.obs_names)
