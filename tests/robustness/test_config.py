@@ -14,6 +14,7 @@ from scsave.data.conditions import Categorical, Conditions, Numeric
 from scsave.data.targets import asked_targets
 from scsave.errors import UserError
 from scsave.flow.guidance import check_named
+from scsave.genes.space import TextSpace
 from scsave.runs.config import validated
 from scsave.runs.main import one_line, register_resolvers
 from scsave.runs.naming import override_values, run_dir
@@ -154,6 +155,19 @@ def test_a_trained_model_is_not_ignored_by_a_training(composed, tmp_path):
 @pytest.mark.parametrize("asked", [[], {}])
 def test_no_target_at_all(asked):
     refused(lambda: asked_targets(["a"], asked, "drug", []), "name what is predicted, or null for all")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"missing": "zero"}, "missing=zero use=True; missing is error or mean"),
+        ({"use_text": "no"}, "use=no; missing is error or mean, use is true or false"),
+        ({"use_text": 0}, "use=0; missing"),
+    ],
+)
+def test_what_is_known_of_a_perturbed_gene_is_said_in_words_that_mean_something(options, words):
+    refused(lambda: TextSpace(vectors=None, size=3, **options), words)
+    TextSpace(vectors=None, size=3, missing="mean", use_text=False)
 
 
 @pytest.fixture(scope="module")

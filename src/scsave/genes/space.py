@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from anndata import AnnData
@@ -102,6 +102,11 @@ class TextSpace(GeneLookup):
 
     size: int
     use_text: bool = True
+
+    def __post_init__(self) -> None:
+        if self.missing not in get_args(Missing) or not isinstance(self.use_text, bool):
+            said = f"missing={self.missing} use={self.use_text}"
+            raise UserError(f"method.gene_vectors: {said}; missing is error or mean, use is true or false")
 
     def learn(self, train: AnnData, perturbed: list[str], organism: str) -> None:
         """Fit the components to the panel's and the perturbed genes; only names are read of `train`."""
