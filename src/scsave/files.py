@@ -37,9 +37,7 @@ def slug(name: str) -> str:
 def file_name(key: str, name: Any) -> str:
     """`name`, which files and folders are called by; UserError where they would lie in another folder than they should."""
     if not isinstance(name, str) or not name.strip() or name[0] == "." or set(name) & set("/\\\0\n"):
-        raise UserError(
-            f"{key}={name!r}: files are called by it; give a name without / and \\ that does not begin with ."
-        )
+        raise UserError(f"{key}={name!r}: files are called by it; give a name without / and \\, not beginning with .")
     return name
 
 

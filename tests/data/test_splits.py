@@ -188,7 +188,7 @@ def test_saved_split_comes_back_by_name_in_any_order(tmp_path):
         ("leave_out", {"column": "cell_type"}, "split.level"),
         ("leave_out", {"column": "cell_type", "level": "Z"}, "no level 'Z'"),
         ("random", {"min_cells": 1000}, "test group is empty"),
-        ("random", {"test": 0.6, "val": 0.5}, "leave something for training"),
+        ("random", {"test": 0.6, "val": 0.5}, "leave no cell to train on"),
         ("gears", {}, "needs data.perturbation_key"),
         ("file", {}, "split.path"),
         ("file", {"path": "nowhere.csv"}, "no such file"),

@@ -40,9 +40,7 @@ def check_hdf5(path: Path, members: set[str]) -> None:
     except Exception as error:  # a damaged header may raise anything
         raise UserError(f"{path}: truncated or damaged h5ad ({error}); delete it and get it again") from error
     if elsewhere:  # a stranger's file would have a file of its choosing read
-        raise UserError(
-            f"{path}: {elsewhere} lies in another file, which is not opened; write one file that holds everything"
-        )
+        raise UserError(f"{path}: {elsewhere} lies in another file, which is not opened; write one that holds all")
     if not members <= names:
         there = ", ".join(sorted(names)) or "nothing"
         raise UserError(f"{path}: not the layout expected: it holds {there}, not {' and '.join(sorted(members))}")

@@ -119,9 +119,7 @@ class RawCells:
         """The first of `layers` that is there, with its name and var; raises UserError listing what is there."""
         for name in layers:
             if name == RAW and self.two_raws:
-                raise UserError(
-                    f"{where}: there is a layer called 'raw' beside raw.X; rename the layer in the file, or drop raw"
-                )
+                raise UserError(f"{where}: there is a layer called 'raw' beside raw.X; rename it in the file")
             if name in self.matrices:
                 element, var = self.matrices[name]
                 return name, Rows(element, (len(self.obs), len(var)), f"{where}: {name}"), var

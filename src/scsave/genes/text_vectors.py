@@ -107,9 +107,7 @@ class OpenAIVectors(TextVectors):
     model: str = "text-embedding-ada-002"
     batch_size: Annotated[int, Field(gt=0, le=2048)] = 256
     dollars_per_million_tokens: NonNegativeFloat = 0.10
-    url: ClassVar[str] = (
-        "https://api.openai.com/v1/embeddings"  # no option: a checkpoint may be anyone's, the key is not
-    )
+    url: ClassVar[str] = "https://api.openai.com/v1/embeddings"  # no option: a checkpoint may be anyone's
     encoding: Literal["float"] = "float"
     name = "openai"
 

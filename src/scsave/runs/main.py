@@ -58,7 +58,7 @@ def one_line(error: Exception) -> str:
     text = "; ".join(lines).replace(":;", ":")
     text = text.split("; Config search path")[0]
     text = re.sub(
-        r"^(\w+ raised while resolving interpolation: )*UserError raised while resolving interpolation: ", "", text
+        r"^(\w+ raised while resolving interpolation: )*(?<=UserError raised while resolving interpolation: )", "", text
     )
     if text.startswith("Could not override '"):
         key = text.split("'")[1]

@@ -35,11 +35,10 @@ def read_config(path: Path) -> DictConfig:
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         said = " ".join(str(error).split())
     else:
-        said = (
-            f"it asks for {asked}, and a run writes values" if (asked := _interpolation(plain)) else "it holds no keys"
-        )
+        asked = _interpolation(plain)
         if isinstance(found, DictConfig) and found and not asked:
             return found
+        said = f"it asks for {asked}, and a run writes values" if asked else "it holds no keys"
     raise UserError(f"{path}: no config that a run wrote ({said}); give the folder of a run of your own")
 
 
@@ -94,8 +93,9 @@ def run_dir(_root_: DictConfig) -> str:
         if not isinstance(cfg[key], str | None):
             raise UserError(f"{key}={cfg[key]}: name one folder, in double quotes where its name is a number")
     if cfg.ckpt and cfg.mode == "train" and not cfg.resume:
-        uses = "mode=generate, predict, integrate or evaluate uses it, resume=<run dir> goes on with a run"
-        raise UserError(f"ckpt={cfg.ckpt}: mode=train trains anew and would not look at it; {uses}")
+        raise UserError(
+            f"ckpt={cfg.ckpt}: mode=train trains anew; another mode uses it, resume=<run dir> goes on with a run"
+        )
     for key in ("resume", "ckpt"):
         if cfg[key] and not Path(cfg[key]).exists():  # before Hydra makes a folder of that name
             raise UserError(f"{key}={cfg[key]}: no such file or folder; give the folder that a run wrote (outputs/...)")
