@@ -14,7 +14,7 @@ from scsave import keys
 from scsave.errors import UserError
 from scsave.files import write_text
 from scsave.metrics.registry import rows as registry_rows
-from scsave.results.frame import SCHEMA, TEXTS, frame, is_no_setting, parsed
+from scsave.results.frame import SCHEMA, TEXTS, fitting, frame, is_no_setting, parsed
 from scsave.results.noise import PARTS
 from scsave.results.sources import hashes_at, needed
 
@@ -38,10 +38,7 @@ def chosen(runs: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
     asked |= {f"config.{key}": value for key, value in (wanted.get("settings") or {}).items()}
     found = runs
     for key, value in asked.items():
-        patterns = ["" if one is None else str(one) for one in (value if isinstance(value, list) else [value])]
-        there = found[key].map(lambda one: "" if pd.isna(one) else str(one)) if key in found else [""] * len(found)
-        fits = [any(fnmatchcase(one, pattern) for pattern in patterns) for one in there]
-        found = found.loc[pd.Series(fits, found.index, dtype=bool)]
+        found = fitting(found, key, value if isinstance(value, list) else [value])
     return found.sort_values("written", kind="stable").drop_duplicates(["config_hash", "seed", "mode"], keep="last")
 
 
@@ -61,10 +58,24 @@ def alike(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def others(earlier: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Earlier runs of what none of `runs` is: another data set, method or experiment."""
+    """Earlier runs that stay beside `runs`: of another data set, method or experiment, or of their code and not run again."""
     of = ["data", "method", "experiment"]
     there = set(runs[of].fillna("").itertuples(index=False, name=None))
-    return earlier[[one not in there for one in earlier[of].fillna("").itertuples(index=False, name=None)]]
+    code = {(run.data, run.method, json.dumps(code_of(run))) for run in runs.itertuples()}
+    again = {(run.seed, one) for run in runs.itertuples() for one in (run.config_hash, _setting(run))}
+
+    def stays(run: Any) -> bool:
+        other = (run.data, run.method, run.experiment or "") not in there
+        same = (run.data, run.method, json.dumps(code_of(run))) in code
+        return other or (same and not {(run.seed, run.config_hash), (run.seed, _setting(run))} & again)
+
+    return earlier[[stays(run) for run in earlier.itertuples()]]
+
+
+def _setting(run: Any) -> str:
+    """The experiment and the settings of a run, as a record keeps them."""
+    config = {key: _settings(run.config[key], key) for key in CONFIG if key in run.config}
+    return json.dumps([run.experiment or "", config], sort_keys=True)
 
 
 def named(runs: pd.DataFrame, sets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

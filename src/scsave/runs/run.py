@@ -20,7 +20,7 @@ from scsave.data.splits.split import Split
 from scsave.data.splits.strategies import SavedSplit
 from scsave.data.targets import with_targets
 from scsave.errors import UserError
-from scsave.files import FOLDS, RESULTS, read_json, relative, slug, sweep, write_text
+from scsave.files import FOLDS, RESULTS, relative, slug, sweep, write_text
 from scsave.keys import Columns
 from scsave.progress import phase, rank_zero, showing
 from scsave.protocol import Context, Outcome, Task
@@ -31,7 +31,7 @@ from scsave.runs.folds import Fold, merged_record, read_fold, time_left, write_f
 from scsave.runs.loggers import closing
 from scsave.runs.naming import overrides
 from scsave.runs.processes import own_processes
-from scsave.runs.record import device_name, peak_rss_mb, write_results
+from scsave.runs.record import also_for, device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, check_keys, use
 from scsave.runs.sweep_end import done as done_in_sweep
 from scsave.runs.weights import CHECKPOINTS, SPLIT, file_as_it_was, fit_options, fitted, job_of, restored
@@ -137,7 +137,7 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     scores = naming.scores_folder(folder, cfg)
     finished = config.mode == "train" and not cfg.resume and not config.force and (scores / RESULTS).is_file()
     if finished and file_as_it_was(source, folder, cache):
-        return show_done(scores, optimised)
+        return show_done(scores, config.experiment_name, optimised)
     with phase("reading"):
         source = source.fitted(cache)
         source.keeps_unlabelled = getattr(task, "takes_unlabelled", False)
@@ -245,12 +245,13 @@ def finish(cfg: DictConfig, config: RunConfig, scores: Path, outcome: Outcome, r
     print_results(scores / RESULTS)
 
 
-def show_done(scores: Path, optimised: Any) -> float | None:
+def show_done(scores: Path, experiment: str | None, optimised: Any) -> float | None:
     """A finished run is not trained again: its table, and where it is."""
+    found = also_for(scores / RESULTS, experiment)
     print_results(scores / RESULTS)
     print(f"done before, nothing was trained: {relative(scores / RESULTS)}; force=true trains anew")
     done_in_sweep(scores / RESULTS)
-    return None if not optimised else validation_loss(read_json(scores / RESULTS).get("validation", {}), optimised)
+    return None if not optimised else validation_loss(found.get("validation", {}), optimised)
 
 
 def validation_loss(scores: dict[str, float], metric: Any) -> float:
