@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData, concat
 
 from scsave import keys
@@ -33,7 +34,8 @@ class GenerationScorer:
     gives half of its *test* cells to `real_sample`, before anything is scored: `scorer.test` is what remains, and what
     methods must be asked for. `protocols` are those that `score` computes; the neutral PCA is always fitted.
     Above `max_cells` cells a side and group, whatever needs pairs of cells or a classifier sees a random subset; above
-    `max_train_cells` training cells, a random subset of them, the same share of each combination, stands for all.
+    `max_train_cells` training or `max_test_cells` test cells, a random subset of them, the same share of each combination,
+    stands for all.
     Raises UserError for missing columns, genes that differ, NaN and empty sides.
     """
 
@@ -48,6 +50,7 @@ class GenerationScorer:
         seed: int = 0,
         max_cells: int = 2000,
         max_train_cells: int = 50_000,
+        max_test_cells: int = 10_000,
         protocols: tuple[str, ...] = (NEUTRAL,),
     ):
         if not train.n_obs or not test.n_obs:
@@ -59,7 +62,10 @@ class GenerationScorer:
         if train.n_obs > max_train_cells:  # a dense reference of all would not fit for large sets
             chosen = proportional(labels, max_train_cells, seed)
             train, labels = train[chosen], labels[chosen]
-        self._train = train.copy() if train.is_view else train
+        if test.n_obs > max_test_cells:
+            asked = combination_labels(test.obs, self.grouped_by, "test cells")
+            test = test[proportional(asked, max_test_cells, seed)]
+        self._train = AnnData(sp.csr_matrix(train.X), train.obs, train.var) if train.is_view else train  # no counts
         self._train_labels = labels
         self._reference = half(labels, seed)
         self.test, self._unseen_real = self._take_unseen(test)

@@ -6,6 +6,7 @@ For cell i of type k, batch b, treatment a, and gene g of module m:
     p_i    = softmax(eta_i),   L_i ~ LogNormal(log median_kb, library_sd),   x_ig ~ NB(L_i p_ig, dispersion)
 """
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from scsave.data.files import file_checksum
 from scsave.data.read import RawCells, in_memory
 from scsave.data.source import DataSource
 from scsave.errors import UserError
+from scsave.stats.mapped import stacked
 
 ROWS = 2048  # cells drawn at a time
 VECTOR_SIZE = 32
@@ -48,16 +50,21 @@ def negative_binomial(mean: np.ndarray, dispersion: float, rng: np.random.Genera
     return rng.poisson(rng.gamma(dispersion, mean / dispersion))
 
 
-def draw_counts(log_rate, library: np.ndarray, dispersion: float, rng: np.random.Generator) -> sp.csr_matrix:
-    """Counts (N, G) float32; `log_rate(rows) -> (n, G)` is asked for a few thousand cells at a time."""
-    parts = []
+def draw_counts(
+    log_rate, library: np.ndarray, dispersion: float, rng: np.random.Generator, folder: Path | None = None
+) -> sp.csr_matrix:
+    """Counts (N, G) float32, in files of `folder` where they are large; `log_rate(rows) -> (n, G)` is asked for a few thousand
+    cells at a time."""
+    return stacked(((part,) for part in _drawn(log_rate, library, dispersion, rng)), folder)[0]
+
+
+def _drawn(log_rate, library: np.ndarray, dispersion: float, rng: np.random.Generator) -> Iterator[sp.csr_matrix]:
     for start in range(0, len(library), ROWS):
         rows = np.arange(start, min(start + ROWS, len(library)))
         rate = log_rate(rows)
         rate = np.exp(rate - rate.max(axis=1, keepdims=True))
         rate *= (library[rows] / rate.sum(axis=1))[:, None]
-        parts.append(sp.csr_matrix(negative_binomial(rate, dispersion, rng).astype(np.float32)))
-    return sp.vstack(parts, format="csr")
+        yield sp.csr_matrix(negative_binomial(rate, dispersion, rng).astype(np.float32))
 
 
 @dataclass(kw_only=True)
@@ -154,13 +161,13 @@ class Simulated(DataSource):
         )
 
     def read(self, cache: Path) -> AbstractContextManager[RawCells]:
-        return in_memory(self.draw)
+        return in_memory(lambda: self.draw(cache))
 
     def checksum(self, cache: Path) -> str:
         return file_checksum(Path(__file__))  # the model is its code: other code, other cells
 
-    def draw(self) -> AnnData:
-        """The cells, counts in X, the truth in `uns`."""
+    def draw(self, folder: Path | None = None) -> AnnData:
+        """The cells, counts in X (large ones in files of `folder`), the truth in `uns`."""
         truth = self.truth()
         rng = np.random.default_rng([self.seed, 1])
         groups = 2 * self.n_types * self.n_batches
@@ -182,7 +189,7 @@ class Simulated(DataSource):
             own = activity[rows][:, truth["module"]] * truth["loading"]
             return self.log_rates(truth, kind[rows], batch[rows], strength[rows], drug[rows]) + own
 
-        counts = draw_counts(log_rate, library, self.dispersion, rng)
+        counts = draw_counts(log_rate, library, self.dispersion, rng, folder)
         names = np.array([f"drug_{n + 1}" for n in range(self.n_drugs)] if self.n_drugs > 1 else ["stimulated"])
         obs = pd.DataFrame(
             {
