@@ -190,6 +190,19 @@ def test_numbers_of_older_sources_say_so(checkout):
     assert "has changed since 2 of 2 runs" in block(checkout, "main")
 
 
+def test_numbers_from_before_an_exact_change_are_not_of_older_sources(checkout):
+    path, known = checkout.root / "src" / "scsave" / "training" / "stages.py", "\nexact:\n"
+    for number in range(2):
+        before = again(checkout).sources["training"]
+        path.write_text(f"{path.read_text()}\nCHANGED = {number}\n")
+        after = again(checkout).sources["training"]
+        known += f"- {{part: training, before: {before}, after: {after}, compared: two results.json}}\n"
+        (checkout.folder / "tables.yaml").write_text(SPEC + known)
+        assert again(checkout).differences() == []
+    path.write_text(path.read_text() + "\nCHANGED = 3\n")
+    assert again(checkout).differences()
+
+
 def test_a_run_with_newer_code_replaces_that_of_its_seed(checkout):
     found = {"sources": {"models": "new"}, "written": "2027", "config": {"training.steps": 6}}
     write(checkout.root / "runs" / "new", {"save": {"energy": 9.0}, "real": {"energy": 0.2}}, data="toy", **found)

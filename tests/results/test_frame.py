@@ -41,6 +41,14 @@ def test_scores_are_found_at_any_depth_and_folds_are_no_runs(tmp_path):
     assert list(read([tmp_path])["path"]) == [str(path)]
 
 
+def test_a_run_that_several_experiments_asked_for_is_one_of_each(tmp_path):
+    write(tmp_path / "a", experiment_name="ablation/blocks", also_for=["ablation/solver"])
+    write(tmp_path / "b", also_for=["ablation/solver"])
+    assert list(read([tmp_path], experiment="ablation/blocks")["experiment"]) == ["ablation/blocks"]
+    assert list(read([tmp_path], experiment="ablation/solver")["experiment"]) == ["ablation/solver"] * 2
+    assert list(read([tmp_path])["experiment"]) == ["ablation/blocks", None]
+
+
 def test_filters_take_names_lists_and_wildcards(tmp_path):
     write(tmp_path / "a", seed=0, experiment_name="paper/toy")
     write(tmp_path / "b", seed=1, data="other")

@@ -61,8 +61,9 @@ def test_a_run_says_what_it_made_and_where_relative(tiny, tmp_path, monkeypatch,
     assert re.search(r"^verdict: pca_gaussian is better than no skill in \d of \d metrics", out, re.MULTILINE)
     assert "made: generated.h5ad, results.json\n" in out
     assert f"where: {scores(tmp_path / 'runs' / 'one').relative_to(tmp_path)}\n" in out
-    run(tiny("method=pca_gaussian"), tmp_path / "runs" / "one")
+    run(tiny("method=pca_gaussian", "experiment_name=ablation/x"), tmp_path / "runs" / "one")
     assert "done before, nothing was trained: runs/one/scores/" in capsys.readouterr().out
+    assert list(read([tmp_path], experiment="ablation/x")["method"]) == ["pca_gaussian"]
 
 
 def test_paths_elsewhere_stay_whole(tmp_path, monkeypatch):

@@ -124,12 +124,19 @@ class Docs:
         ]
         pairs = [(records.code_of(run), bool(run.config["method"].get("training"))) for run in runs.itertuples()]
         unknown = sum(not code for code, _ in pairs)
-        if old := sum(code != needed(self.sources, train) for code, train in pairs) - unknown:
+        if old := sum(self.led_on(code) != needed(self.sources, train) for code, train in pairs) - unknown:
             what = "networks, flow, training, method, blocks or baselines"
             lines.append(f"**older sources**: the code of {what} has changed since {old} of {len(pairs)} runs")
         if unknown:
             lines.append(f"**older sources?** it is not known with which {unknown} of {len(pairs)} runs were made")
         return lines
+
+    def led_on(self, code: Mapping[str, str]) -> dict[str, str]:
+        """Hashes of sources, each followed through the changes that are known to be `exact` (of the spec)."""
+        steps, code = {(one["part"], one["before"]): one["after"] for one in self.spec.get("exact", [])}, dict(code)
+        while more := {part: steps[part, one] for part, one in code.items() if (part, one) in steps}:
+            code |= more
+        return code
 
     def missing(self, table: Mapping[str, Any], runs: pd.DataFrame | None) -> list[str]:
         """What of the table's runs is not there: the seeds, and the command that makes them."""

@@ -17,8 +17,9 @@ Names = Sequence[str] | None
 SCHEMA = 1  # the one that scsave.runs.record writes
 HEADLINE = "headline"  # the protocol of a task that has no others
 TEXTS = ("task", "registry", "data", "method", "split", "split_hash", "config_hash")
-OBJECTS = ("config", "scores", "info", "cost", "versions", "metric_versions", "sources")  # columns of nested values
-_OPTIONAL = ("command", "git_commit", "device", "cells", "genes", "sources")
+# Columns of nested values.
+OBJECTS = ("config", "scores", "info", "cost", "versions", "metric_versions", "sources", "also_for")
+_OPTIONAL = ("command", "git_commit", "device", "cells", "genes", "sources", "also_for")
 # Where files lie, what data are called in prose, and the machine: no number depends on them.
 _NO_SETTING = {
     "path", "mirrors", "citation", "licence", "cache", "accelerator", "devices", "num_nodes", "num_workers", "strategy",
@@ -45,9 +46,22 @@ def read(folders: Iterable[Path | str], damaged: list[str] | None = None, **want
     runs = frame(records)
     for key, value in wanted.items():
         if value is not None:
-            patterns = [str(one) for one in ([value] if isinstance(value, str | int) else value)]
-            runs = runs[[one is not None and any(fnmatchcase(str(one), p) for p in patterns) for one in runs[key]]]
+            runs = fitting(runs, key, [value] if isinstance(value, str | int) else list(value))
     return runs
+
+
+def fitting(runs: pd.DataFrame, key: str, values: list[Any]) -> pd.DataFrame:
+    """The runs of which the column `key` is one of `values`, patterns of a shell; None or "" is what is not set.
+
+    A run that several experiments asked for is one of each: those that `experiment` names find it under the name asked for.
+    """
+    patterns = ["" if one is None else str(one) for one in values]
+    there = runs[key] if key in runs else pd.Series(None, runs.index, dtype=object)
+    more = runs["also_for"] if key == "experiment" else [None] * len(runs)
+    names = [["" if pd.isna(one) else str(one), *(also or ())] for one, also in zip(there, more, strict=True)]
+    found = [[n for n in own if any(bool(p) == bool(n) and fnmatchcase(n, p) for p in patterns)] for own in names]
+    runs = runs.loc[pd.Series(list(map(bool, found)), runs.index, dtype=bool)]
+    return runs.assign(experiment=[own[0] or None for own in found if own]) if key == "experiment" else runs
 
 
 def frame(records: list[dict[str, Any]]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from scsave import keys
 from scsave.errors import UserError
 from scsave.files import write_text
 from scsave.metrics.registry import rows as registry_rows
-from scsave.results.frame import SCHEMA, TEXTS, frame, is_no_setting, parsed
+from scsave.results.frame import SCHEMA, TEXTS, fitting, frame, is_no_setting, parsed
 from scsave.results.noise import PARTS
 from scsave.results.sources import hashes_at, needed
 
@@ -38,10 +38,7 @@ def chosen(runs: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
     asked |= {f"config.{key}": value for key, value in (wanted.get("settings") or {}).items()}
     found = runs
     for key, value in asked.items():
-        patterns = ["" if one is None else str(one) for one in (value if isinstance(value, list) else [value])]
-        there = found[key].map(lambda one: "" if pd.isna(one) else str(one)) if key in found else [""] * len(found)
-        fits = [any(fnmatchcase(one, pattern) for pattern in patterns) for one in there]
-        found = found.loc[pd.Series(fits, found.index, dtype=bool)]
+        found = fitting(found, key, value if isinstance(value, list) else [value])
     return found.sort_values("written", kind="stable").drop_duplicates(["config_hash", "seed", "mode"], keep="last")
 
 

@@ -19,7 +19,7 @@ from scsave.data.splits.split import Split
 from scsave.data.splits.strategies import SavedSplit
 from scsave.data.targets import with_targets
 from scsave.errors import UserError
-from scsave.files import FOLDS, RESULTS, read_json, relative, slug, sweep, write_text
+from scsave.files import FOLDS, RESULTS, read_json, relative, slug, sweep, write_json, write_text
 from scsave.keys import Columns
 from scsave.progress import phase, rank_zero, showing
 from scsave.protocol import Context, Outcome, Task
@@ -114,7 +114,7 @@ def train(cfg: DictConfig, config: RunConfig, folder: Path) -> float | None:
     scores = naming.scores_folder(folder, cfg)
     finished = config.mode == "train" and not cfg.resume and not config.force and (scores / RESULTS).is_file()
     if finished and file_as_it_was(source, folder, cache):
-        return show_done(scores, optimised)
+        return show_done(scores, config.experiment_name, optimised)
     with phase("reading"):
         source = source.fitted(cache)
         source.keeps_unlabelled = getattr(task, "takes_unlabelled", False)
@@ -222,12 +222,15 @@ def finish(cfg: DictConfig, config: RunConfig, scores: Path, outcome: Outcome, r
     print_results(scores / RESULTS)
 
 
-def show_done(scores: Path, optimised: Any) -> float | None:
-    """A finished run is not trained again: its table, and where it is."""
+def show_done(scores: Path, experiment: str | None, optimised: Any) -> float | None:
+    """A finished run is not trained again: its table, and where it is. An `experiment` that asks for it later has it too."""
+    found = read_json(scores / RESULTS)
+    if experiment and experiment not in (names := [found["config"].get("experiment_name"), *found.get("also_for", [])]):
+        write_json(scores / RESULTS, found | {"also_for": [*names[1:], experiment]})
     print_results(scores / RESULTS)
     print(f"done before, nothing was trained: {relative(scores / RESULTS)}; force=true trains anew")
     done_in_sweep(scores / RESULTS)
-    return None if not optimised else validation_loss(read_json(scores / RESULTS).get("validation", {}), optimised)
+    return None if not optimised else validation_loss(found.get("validation", {}), optimised)
 
 
 def validation_loss(scores: dict[str, float], metric: Any) -> float:
