@@ -39,16 +39,11 @@ def log1p_normalise(counts: sp.csr_matrix, library: np.ndarray) -> sp.csr_matrix
     return sp.csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape, copy=False)
 
 
-def with_log1p(parts: Iterable[sp.csr_matrix], library: np.ndarray, folder: Path | None) -> tuple[sp.csr_matrix, ...]:
-    """Counts (N, G) that come in parts of their rows, and their log1p: in files of `folder` where they are large."""
-
-    def both() -> Iterator[tuple[sp.csr_matrix, ...]]:
-        start = 0
-        for part in parts:
-            yield part, log1p_normalise(part, library[start : start + part.shape[0]])
-            start += part.shape[0]
-
-    return stacked(both(), folder)
+def with_log1p(parts: Iterable[sp.csr_matrix], library: np.ndarray) -> Iterator[tuple[sp.csr_matrix, sp.csr_matrix]]:
+    """Counts (N, G) that come in parts of their rows, each part with its log1p."""
+    for part in parts:
+        own, library = np.split(library, [part.shape[0]])
+        yield part, log1p_normalise(part, own)
 
 
 def undo_log1p(part: sp.csr_matrix, obs: pd.DataFrame, rows: np.ndarray, column: str, where: str) -> sp.csr_matrix:
@@ -221,35 +216,29 @@ def select_genes(data: AnnData, train: np.ndarray, n_top_genes: int | None, min_
         raise UserError(f"no gene is seen in data.min_cells={min_cells} of the {len(train)} training cells; lower it")
     if len(keep) == data.n_vars:
         return data
-    counts = data.layers[keys.COUNTS]
-    chosen = counts[:, keep] if folder_of(counts) is None else (part[:, keep] for _, part in parts(counts))
-    return prepared(chosen, data.obs, data.var.iloc[keep], data.uns, folder_of(counts))
+    chosen = (part[:, keep] for _, part in parts(data.layers[keys.COUNTS]))
+    return prepared(chosen, data.obs, data.var.iloc[keep], data.uns, folder_of(data.layers[keys.COUNTS]))
 
 
 def select_cells(data: AnnData, rows: np.ndarray) -> AnnData:
     """The cells at positions `rows`, in that order, copied in two thirds of the memory of `data[rows].copy()`."""
-    counts = data.layers[keys.COUNTS]
-    chosen = counts[rows] if folder_of(counts) is None else (part for _, part in parts(counts, rows=rows))
-    return prepared(chosen, data.obs.iloc[rows], data.var, data.uns, folder_of(counts))
+    chosen = (part for _, part in parts(data.layers[keys.COUNTS], rows=rows))
+    return prepared(chosen, data.obs.iloc[rows], data.var, data.uns, folder_of(data.layers[keys.COUNTS]))
 
 
 def prepared(
-    counts: sp.csr_matrix | Iterable[sp.csr_matrix],
-    obs: pd.DataFrame,
-    var: pd.DataFrame,
-    uns: dict[str, Any],
-    folder: Path | None = None,
+    counts: Any, obs: pd.DataFrame, var: pd.DataFrame, uns: dict[str, Any], folder: Path | None = None
 ) -> AnnData:
     """Prepared cells of `counts` (N, G), whose X shares their index arrays; the numbers that X had before selecting.
 
-    Counts that come in parts of their rows are in files of `folder` where they are large (`scsave.stats.mapped`).
+    Counts that come in parts of their rows lie in files of `folder` where they are large (`scsave.stats.mapped`).
     """
     library = obs[keys.LIBRARY].to_numpy()
     if sp.issparse(counts):
         counts = sp.csr_matrix(counts)
         x = log1p_normalise(counts, library)
     else:
-        counts, x = with_log1p(counts, library, folder)
+        counts, x = stacked(with_log1p(counts, library), folder)
     data = AnnData(obs=obs.copy(), var=var.copy(), layers={keys.COUNTS: counts}, uns=dict(uns))
     data.X = x
     return data

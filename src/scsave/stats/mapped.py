@@ -6,7 +6,8 @@ The files have no name, so that the system takes them back with the last array o
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,59 +21,62 @@ MOST_INT32 = np.iinfo(np.int32).max
 
 
 def stacked(parts: Iterable[tuple[sp.csr_matrix, ...]], folder: Path | None) -> tuple[sp.csr_matrix, ...]:
-    """Rows (n, G) that come in parts, one below the other, in float32: in memory, or from `LARGE` on in files in `folder`.
+    """Rows (n, G) that come in parts, one below the other: in memory, or from `LARGE` on, read only, in files in `folder`.
 
-    The matrices of a part share their index arrays (counts and log1p), and so do those returned. They are read only where
-    they are mapped. None: always in memory. UserError where the folder has no room.
+    The matrices of a part share their index arrays (counts and log1p), and so do those returned. None: always in memory.
+    UserError where the folder has no room.
     """
-    arrays, held, lengths, width = [], [], [np.zeros(1, dtype=np.int64)], 0
-    try:
-        for part in parts:
-            lengths.append(np.diff(part[0].indptr).astype(np.int64))
-            width = part[0].shape[1]
-            held.append([part[0].indices.astype(np.int32, copy=False), *(one.data for one in part)])
-            if folder is not None and (arrays or sum(a.nbytes for piece in held for a in piece) > LARGE):
-                arrays = arrays or [_Spool(folder, array.dtype) for array in held[0]]
-                for spool, pieces in zip(arrays, zip(*held, strict=True), strict=True):
-                    spool.write(pieces)
-                held = []
-        found, indptr = [spool.array() for spool in arrays], np.cumsum(np.concatenate(lengths))
-        # both index arrays of one type, or scipy would make a copy of one
-        if indptr[-1] <= MOST_INT32:
-            indptr = indptr.astype(np.int32)
-        elif found:
-            wide = _Spool(folder, indptr.dtype)
-            wide.write(found[0][start : start + PIECE].astype(np.int64) for start in range(0, indptr[-1], PIECE))
-            found[0] = wide.array()
-    except OSError as error:
-        hint = (
-            "set paths.cache=<a folder with room>: cells that are too large for memory are kept there while a run lasts"
-        )
-        raise UserError(f"{folder}: cannot be written to ({error}); {hint}") from error
-    indices, *data = found or [np.concatenate(pieces) for pieces in zip(*held, strict=True)]
+    spools, held, lengths, width = [], [], [np.zeros(1, dtype=np.int64)], 0
+    for part in parts:
+        lengths.append(np.diff(part[0].indptr).astype(np.int64))
+        width = part[0].shape[1]
+        held.append([part[0].indices.astype(np.int32, copy=False), *(one.data for one in part)])
+        if folder is not None and (spools or sum(array.nbytes for one in held for array in one) > LARGE):
+            spools = spools or [_Spool(folder, array.dtype) for array in held[0]]
+            for spool, arrays in zip(spools, zip(*held, strict=True), strict=True):
+                spool.write(arrays)
+            held = []
+    found = [spool.array() for spool in spools] or [np.concatenate(arrays) for arrays in zip(*held, strict=True)]
+    indptr = np.cumsum(np.concatenate(lengths))
+    if indptr[-1] <= MOST_INT32:
+        indptr = indptr.astype(np.int32)
+    elif spools:  # both index arrays of one type: scipy would copy the narrower one
+        wide = _Spool(folder, indptr.dtype)
+        wide.write(found[0][start : start + PIECE].astype(np.int64) for start in range(0, indptr[-1], PIECE))
+        found[0] = wide.array()
     shape = (len(indptr) - 1, width)
-    return tuple(sp.csr_matrix((one, indices, indptr), shape=shape, copy=False) for one in data)
+    return tuple(sp.csr_matrix((data, found[0], indptr), shape=shape, copy=False) for data in found[1:])
 
 
 class _Spool:
     """An array that is written piece by piece to a file without a name."""
 
     def __init__(self, folder: Path, dtype: np.dtype):
-        there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-        number, name = tempfile.mkstemp(dir=there, prefix=".cells.")
-        os.unlink(name)
-        self.file, self.dtype, self.name = os.fdopen(number, "w+b"), dtype, name
+        self.dtype = dtype
+        self.folder = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+        with self._room():
+            number, self.name = tempfile.mkstemp(dir=self.folder, prefix=".cells.")
+            os.unlink(self.name)
+        self.file = os.fdopen(number, "w+b", buffering=0)
 
-    def write(self, pieces: Iterable[np.ndarray]) -> None:
-        for piece in pieces:
-            self.file.write(memoryview(np.ascontiguousarray(piece)))
+    def write(self, arrays: Iterable[np.ndarray]) -> None:
+        with self._room():
+            for array in arrays:
+                array.tofile(self.file)
 
     def array(self) -> np.ndarray:
-        self.file.flush()
         found = np.memmap(self.file, self.dtype, mode="r")  # has a descriptor of its own
         found.filename = self.name
         self.file.close()
         return found
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            why = f"cannot be written to ({error}); it keeps large cells while a run lasts"
+            raise UserError(f"{self.folder}: {why}: set paths.cache=<a folder with room>") from error
 
 
 def _mapped(array: np.ndarray) -> np.memmap | None:

@@ -34,7 +34,7 @@ class Moments:
 def parts(x: Matrix, size: int = BLOCK, rows: np.ndarray | None = None) -> Iterator[tuple[slice, Matrix]]:
     """Consecutive parts of `x` (N, G), or of its rows at positions `rows`, and where they are: no more is in memory."""
     n = x.shape[0] if rows is None else len(rows)
-    for start in range(0, n, size):
+    for start in range(0, max(n, 1), size):
         where = slice(start, start + size)
         yield where, x[where if rows is None else rows[where]]
         release(x)
@@ -147,7 +147,7 @@ def column_max(matrix: sp.csr_matrix, rows: int = 1024) -> np.ndarray:
     """Largest value of each column of a matrix without negative ones, (G,)."""
     largest = np.zeros(matrix.shape[1], dtype=matrix.dtype)
     for _, part in parts(matrix, rows):
-        np.maximum(largest, part.toarray().max(axis=0), out=largest)
+        np.maximum(largest, part.toarray().max(axis=0, initial=0), out=largest)
     return largest
 
 
