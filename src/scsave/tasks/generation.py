@@ -27,7 +27,7 @@ from scsave.tasks.validation import validation_split
 
 @dataclass(kw_only=True)
 class Generation(OneSplit):
-    """As many cells as there are test cells, given their condition columns and nothing else; at most `max_test_cells`.
+    """As many cells as there are test cells, given their condition columns and nothing else; at most some 10,000.
 
     `references` are methods whose rows stand in every table beside the noise floor.
     """
@@ -35,7 +35,6 @@ class Generation(OneSplit):
     name: str = "generation"
     n_top_genes: PositiveInt = 2000
     n_components: PositiveInt = 30
-    max_test_cells: PositiveInt = 10_000
     protocols: Literal["neutral", "all"] = "neutral"
     references: dict[str, Any]
     asks = "generation"
@@ -52,8 +51,8 @@ class Generation(OneSplit):
         """What holds cells against the test cells of the split."""
         data, split, columns = context.data, context.split, context.columns
         return GenerationScorer(
-            data[split.train], data[split.test], columns.conditions, columns.cell_type, n_top_genes=self.n_top_genes,
-            n_components=self.n_components, seed=context.seed, max_test_cells=self.max_test_cells, protocols=protocols,
+            data, data, columns.conditions, columns.cell_type, n_top_genes=self.n_top_genes, protocols=protocols,
+            n_components=self.n_components, seed=context.seed, rows=(split.train, split.test),
         )  # fmt: skip
 
     def run(self, context: Context) -> Outcome:

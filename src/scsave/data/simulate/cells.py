@@ -53,8 +53,7 @@ def negative_binomial(mean: np.ndarray, dispersion: float, rng: np.random.Genera
 def draw_counts(
     log_rate, library: np.ndarray, dispersion: float, rng: np.random.Generator, folder: Path | None = None
 ) -> sp.csr_matrix:
-    """Counts (N, G) float32, in files of `folder` where they are large; `log_rate(rows) -> (n, G)` is asked for a few thousand
-    cells at a time."""
+    """Counts (N, G) float32, large ones in files of `folder`; `log_rate(rows) -> (n, G)` is asked for `ROWS` cells at a time."""
     return stacked(((part,) for part in _drawn(log_rate, library, dispersion, rng)), folder)[0]
 
 
@@ -112,15 +111,10 @@ class Simulated(DataSource):
         treated = rng.random(genes) < self.effect_share
         shared = rng.normal(scale=self.effect_sd, size=genes)
         own = rng.normal(scale=self.effect_sd, size=(types, genes))
-        s, further = (
-            self.type_specific,
-            np.random.default_rng([self.seed, 2]),
-        )  # the first drug is as it is without others
+        s, further = self.type_specific, np.random.default_rng([self.seed, 2])  # the first drug is as without others
         shape = (self.n_drugs - 1, types, genes)
-        hit, common = (
-            further.random(shape[::2]) < self.effect_share,
-            further.normal(scale=self.effect_sd, size=shape[::2]),
-        )
+        hit = further.random(shape[::2]) < self.effect_share
+        common = further.normal(scale=self.effect_sd, size=shape[::2])
         others = (1 - s) * common[:, None] + s * further.normal(scale=self.effect_sd, size=shape)
         effect = np.where(treated, (1 - s) * shared + s * own, 0.0)
         return {
@@ -143,12 +137,7 @@ class Simulated(DataSource):
         }
 
     def log_rates(
-        self,
-        truth: dict[str, Any],
-        kind: np.ndarray,
-        batch: np.ndarray,
-        treated: np.ndarray,
-        drug: np.ndarray | int = 0,
+        self, truth: dict[str, Any], kind: np.ndarray, batch: np.ndarray, treated: np.ndarray, drug: Any = 0
     ) -> np.ndarray:
         """eta without the cells' own module activity, (N, G), for types, batches and drugs (int) and treatment (bool, or how
         much of the effect), (N,)."""
@@ -172,10 +161,8 @@ class Simulated(DataSource):
         rng = np.random.default_rng([self.seed, 1])
         groups = 2 * self.n_types * self.n_batches
         share = rng.dirichlet(np.full(groups, 10.0))
-        group = np.concatenate([np.arange(groups).repeat(2), rng.choice(groups, size=self.n_cells, p=share)])[
-            : self.n_cells
-        ]
-        group = rng.permutation(group)
+        group = np.concatenate([np.arange(groups).repeat(2), rng.choice(groups, size=self.n_cells, p=share)])
+        group = rng.permutation(group[: self.n_cells])
         kind, batch, treated = np.unravel_index(group, (self.n_types, self.n_batches, 2))
         library = np.exp(truth["log_library"][kind, batch] + self.library_sd * rng.normal(size=self.n_cells))
         activity = self.module_sd * rng.normal(size=(self.n_cells, self.n_modules))
