@@ -60,6 +60,9 @@ PAGES = code=$$?; [ $$code -gt 1 ] || [ -n '$(DRY)' ] || [ $(OUTPUTS)/report.htm
 reproduce-paper: $(STAMP)  ## every experiment of the paper and its ablations: resumable; DRY=1 lists them and the time
 	@$(call REPRODUCE,paper ablation correction); $(call PAGES,paper)
 
+reproduce-ablations: $(STAMP)  ## the ablations alone, three seeds each, trained as long as a default run: DRY=1 lists them
+	@$(call REPRODUCE,ablation); $(call PAGES,ablation)
+
 reproduce-small: $(STAMP)  ## every family of experiments, capped for two cores; DATA=<folder> adds the real sets there
 	@$(call REPRODUCE,small); $(call PAGES,small)
 
@@ -101,5 +104,5 @@ constraints: | $(BIN)/uv  ## resolve every dependency anew into constraints.txt
 clean:  ## remove .venv, caches and outputs
 	rm -rf .venv .pytest_cache .ruff_cache data/cache outputs/*
 
-.PHONY: help setup setup-conda demo test test-fast lint format reproduce-paper reproduce-small tables figures report record docs \
+.PHONY: help setup setup-conda demo test test-fast lint format reproduce-paper reproduce-ablations reproduce-small tables figures report record docs \
 	api tutorials bench bench-demo bench-attention constraints clean

@@ -223,6 +223,14 @@ def test_a_recording_of_one_method_keeps_the_others_and_replaces_all_seeds_of_it
         assert seeds == {"scvi": [0], "save": [0, 1] if method == "scvi" else [0]}
 
 
+def test_a_recording_of_further_seeds_of_the_same_settings_and_code_keeps_the_others(checkout):
+    shutil.copytree(checkout.root / "runs" / "1", checkout.root / "more")
+    path = checkout.root / "more" / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 2}))
+    again(checkout).record(read([path.parent]))
+    assert sorted(again(checkout).recorded["main"]["seed"]) == [0, 1, 2]
+
+
 def test_comments_and_docstrings_do_not_count_and_code_does():
     plain = 'def f(a):\n    return f"# {a}"\n'
     told = '"""A file."""\n\n\ndef f(a):  # why\n    """What."""\n    # so\n    return f"# {a}"\n'

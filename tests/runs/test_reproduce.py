@@ -59,7 +59,8 @@ if plan == "err":
     sys.exit("error: the cells are upside down")
 results = Path(job["results"])
 results.parent.mkdir(parents=True, exist_ok=True)
-results.write_text(json.dumps({"config_hash": job["hash"], "cost": {}}))
+config = {"experiment_name": job["experiment"]}
+results.write_text(json.dumps({"config_hash": job["hash"], "cost": {}, "config": config}))
 """
 
 
@@ -79,7 +80,7 @@ class Stage:
         said = {job.hash: what for job in self.jobs for word, what in (plan or {}).items() if word in job.title}
         calls = [{"hash": job.hash, "names": list(job.overrides[:2])} for job in self.jobs]
         for call, job in zip(calls, self.jobs, strict=True):
-            call |= {"folder": str(job.folder), "results": str(results_of(job))}
+            call |= {"folder": str(job.folder), "results": str(results_of(job)), "experiment": job.experiment}
         (self.root / "plan.json").write_text(json.dumps(said))
         (self.root / "jobs.json").write_text(json.dumps(calls))
         (self.root / "calls").write_text("")
@@ -98,7 +99,7 @@ def stage(tmp_path, monkeypatch):
 
 
 def write_results(job, digest=None):
-    write_json(results_of(job), {"config_hash": digest or job.hash, "cost": {}})
+    write_json(results_of(job), {"config_hash": digest or job.hash, "cost": {}, "config": {}})
 
 
 def results_of(job):
@@ -155,6 +156,8 @@ def test_experiments_that_share_a_run_make_it_once(stage):
     driver.run(workers=1)
     assert len(stage.calls) == 1
     assert {job.entry["status"] for job in same} == {DONE}
+    found = json.loads(same[0].scores.read_text())
+    assert {found["config"]["experiment_name"], *found["also_for"]} == {job.experiment for job in same}
 
 
 def test_failed_is_listed_and_only_retried_on_request(stage, capsys):

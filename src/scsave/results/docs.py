@@ -51,7 +51,7 @@ class Docs:
     def record(self, runs: pd.DataFrame) -> dict[str, int]:
         """Write the record of every table that some of `runs` belong to; table -> number of runs.
 
-        A record keeps what it has of methods that none of `runs` is of.
+        A record keeps what it has of methods that none of `runs` is of, and other seeds of the same settings and code.
         """
         counts, runs = {}, records.traced(records.named(runs, self.spec["sets"]), self.package)
         for name, table in self.spec["tables"].items():

@@ -58,10 +58,24 @@ def alike(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def others(earlier: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Earlier runs of what none of `runs` is: another data set, method or experiment."""
+    """Earlier runs that stay beside `runs`: of another data set, method or experiment, or of their code and not run again."""
     of = ["data", "method", "experiment"]
     there = set(runs[of].fillna("").itertuples(index=False, name=None))
-    return earlier[[one not in there for one in earlier[of].fillna("").itertuples(index=False, name=None)]]
+    code = {(run.data, run.method, json.dumps(code_of(run))) for run in runs.itertuples()}
+    again = {(run.seed, _setting(run)) for run in runs.itertuples()}
+
+    def stays(run: Any) -> bool:
+        other = (run.data, run.method, run.experiment or "") not in there
+        same = (run.data, run.method, json.dumps(code_of(run))) in code
+        return other or (same and (run.seed, _setting(run)) not in again)
+
+    return earlier[[stays(run) for run in earlier.itertuples()]]
+
+
+def _setting(run: Any) -> str:
+    """The experiment and the settings of a run, as a record keeps them."""
+    config = {key: _settings(run.config[key], key) for key in CONFIG if key in run.config}
+    return json.dumps([run.experiment or "", config], sort_keys=True)
 
 
 def named(runs: pd.DataFrame, sets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scsave import __version__
-from scsave.files import RESULTS, write_json
+from scsave.files import RESULTS, read_json, write_json
 from scsave.metrics.registry import rows
 from scsave.protocol import Outcome
 from scsave.results.sources import hashes
@@ -65,3 +65,13 @@ def write_results(folder: Path, outcome: Outcome, run: dict[str, Any]) -> Path:
     } | run  # fmt: skip
     write_json(folder / RESULTS, content)
     return folder / RESULTS
+
+
+def also_for(path: Path, experiment: str | None) -> dict[str, Any]:
+    """The finished run's results.json at `path`, which an `experiment` that asks for this run again stands in from now on."""
+    found = read_json(path)
+    names = [found["config"].get("experiment_name"), *found.get("also_for", [])]
+    if experiment and experiment not in names:
+        found["also_for"] = [*names[1:], experiment]
+        write_json(path, found)
+    return found

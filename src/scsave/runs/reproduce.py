@@ -35,6 +35,7 @@ from scsave.files import RESULTS, read_json, write_json
 from scsave.packages import Needs
 from scsave.runs.main import INTERRUPTED, one_line, register_resolvers
 from scsave.runs.naming import CONFIG, config_hash, run_dir, scores_folder
+from scsave.runs.record import also_for
 
 PENDING, RUNNING, DONE, FAILED, MISSING = "pending", "running", "done", "failed", "missing"
 KEPT = ("status", "reason", "seconds", "killed", "log")  # what the next call knows of this one's jobs
@@ -48,6 +49,7 @@ class Job:
     def __init__(self, experiment: str, overrides: tuple[str, ...], cfg: DictConfig):
         self.experiment, self.overrides, self.cfg = experiment, overrides, cfg
         self.hash, self.folder = config_hash(cfg), Path(cfg.paths.outputs) / run_dir(cfg)
+        self.scores = scores_folder(self.folder, cfg) / RESULTS
         own = [o for o in overrides if not o.startswith(("experiment=", "paths.", "hydra"))]
         self.title = " ".join([experiment, *own])
         names = {"task": cfg.task.name, "data": cfg.data.name, "method": cfg.method.name, "seed": cfg.seed}
@@ -57,7 +59,7 @@ class Job:
 
     def results(self) -> dict[str, Any] | None:
         """The run's results.json; None where there is none of this job's config."""
-        found = read_json(scores_folder(self.folder, self.cfg) / RESULTS)
+        found = read_json(self.scores)
         return found if found.get("config_hash") == self.hash else None
 
     def arguments(self) -> list[str]:
@@ -218,6 +220,9 @@ class Driver:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in list(self.running):
                     process.stdin.close()
+        for job in self.jobs:
+            if job.entry["status"] == DONE:
+                also_for(job.scores, job.experiment)
         failed = [job.entry for job in self.jobs if job.entry["status"] == FAILED]
         for entry in failed:
             print(f"failed: {entry['command']}\n  {entry['reason']}\n  {entry['log']}")

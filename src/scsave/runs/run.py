@@ -19,7 +19,7 @@ from scsave.data.splits.split import Split
 from scsave.data.splits.strategies import SavedSplit
 from scsave.data.targets import with_targets
 from scsave.errors import UserError
-from scsave.files import FOLDS, RESULTS, read_json, relative, slug, sweep, write_json, write_text
+from scsave.files import FOLDS, RESULTS, relative, slug, sweep, write_text
 from scsave.keys import Columns
 from scsave.progress import phase, rank_zero, showing
 from scsave.protocol import Context, Outcome, Task
@@ -30,7 +30,7 @@ from scsave.runs.folds import Fold, merged_record, read_fold, time_left, write_f
 from scsave.runs.loggers import closing
 from scsave.runs.naming import overrides
 from scsave.runs.processes import own_processes
-from scsave.runs.record import device_name, peak_rss_mb, write_results
+from scsave.runs.record import also_for, device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, use
 from scsave.runs.sweep_end import done as done_in_sweep
 from scsave.runs.weights import CHECKPOINTS, SPLIT, file_as_it_was, fit_options, fitted, job_of, restored
@@ -223,10 +223,8 @@ def finish(cfg: DictConfig, config: RunConfig, scores: Path, outcome: Outcome, r
 
 
 def show_done(scores: Path, experiment: str | None, optimised: Any) -> float | None:
-    """A finished run is not trained again: its table, and where it is. An `experiment` that asks for it later has it too."""
-    found = read_json(scores / RESULTS)
-    if experiment and experiment not in (names := [found["config"].get("experiment_name"), *found.get("also_for", [])]):
-        write_json(scores / RESULTS, found | {"also_for": [*names[1:], experiment]})
+    """A finished run is not trained again: its table, and where it is."""
+    found = also_for(scores / RESULTS, experiment)
     print_results(scores / RESULTS)
     print(f"done before, nothing was trained: {relative(scores / RESULTS)}; force=true trains anew")
     done_in_sweep(scores / RESULTS)
