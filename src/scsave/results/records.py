@@ -62,12 +62,12 @@ def others(earlier: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     of = ["data", "method", "experiment"]
     there = set(runs[of].fillna("").itertuples(index=False, name=None))
     code = {(run.data, run.method, json.dumps(code_of(run))) for run in runs.itertuples()}
-    again = {(run.seed, _setting(run)) for run in runs.itertuples()}
+    again = {(run.seed, one) for run in runs.itertuples() for one in (run.config_hash, _setting(run))}
 
     def stays(run: Any) -> bool:
         other = (run.data, run.method, run.experiment or "") not in there
         same = (run.data, run.method, json.dumps(code_of(run))) in code
-        return other or (same and (run.seed, _setting(run)) not in again)
+        return other or (same and not {(run.seed, run.config_hash), (run.seed, _setting(run))} & again)
 
     return earlier[[stays(run) for run in earlier.itertuples()]]
 
