@@ -46,15 +46,13 @@ def run(arguments: list[str]) -> None:
     if options.api:
         (docs.root / "docs" / "api.md").write_text(api_page(), encoding="utf-8")
         return
-    if options.record:
-        for name, count in docs.record(read(options.record)).items():
-            print(f"{name}: {count} runs recorded" if count else f"{name}: no fitting run, its record stays as it is")
+    for name, count in docs.record(read(options.record)).items() if options.record else ():
+        print(f"{name}: {count} runs recorded" if count else f"{name}: no fitting run, its record stays as it is")
     if options.check:
         lines = docs.differences()
         print("\n".join(lines) or "every page is as the records say")
         sys.exit(bool(lines))
-    for page in docs.write():
-        print(page.relative_to(docs.root))
+    print(*(page.relative_to(docs.root) for page in docs.write()), sep="\n")
 
 
 if __name__ == "__main__":

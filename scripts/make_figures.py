@@ -83,11 +83,8 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"--only {','.join(lost)}: no such figure; there are: {', '.join(known)}")
     with formats(".pdf"):
         for name in options.only or known:
-            written = draw(name, options.out, runs)
-            for path in written:
-                print(f"{path} (and .pdf)")
-            if not written:
-                print(f"skipped: {name}: needs {known[name]}")
+            written = [f"{path} (and .pdf)" for path in draw(name, options.out, runs)]
+            print("\n".join(written) or f"skipped: {name}: needs {known[name]}")
 
 
 if __name__ == "__main__":

@@ -82,8 +82,7 @@ def run(arguments: list[str]) -> None:
     elif len(gaps):
         written.append(options.out / "not_run.md")
         write_text(written[-1], "### Not run\n" + markdown_not_run(gaps))
-    for path in written:
-        print(path)
+    print(*written, sep="\n", end="\n" * bool(written))
 
 
 def folder_of(experiment: str) -> str:

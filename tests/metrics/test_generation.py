@@ -209,6 +209,16 @@ def test_of_many_training_cells_the_same_share_of_each_combination_is_used():
     assert whole.info == GenerationScorer(train, test, CONDITIONS, "type", n_components=10).info
 
 
+def test_of_many_test_cells_the_same_share_of_each_combination_is_asked_for():
+    train, test = population(600, seed=1), population(240, seed=2)
+    few = GenerationScorer(train, test[:], CONDITIONS, "type", n_components=10, max_test_cells=60)
+    sizes = (test.obs["type"] + test.obs["state"]).value_counts()
+    asked = (few.test.obs["type"] + few.test.obs["state"]).value_counts()
+    assert (asked == np.ceil(sizes * 60 / 240)).all()
+    assert set(few.test.obs_names) < set(test.obs_names)
+    assert few.info["test_cells"] == asked.sum()
+
+
 def test_variable_genes_are_chosen_on_training_cells():
     train, test = population(200, seed=1), population(80, seed=2)
     chosen = (
@@ -258,9 +268,8 @@ def test_mistakes_get_one_line(scorer):
         GenerationScorer(scorer.test[:0].copy(), scorer.test, CONDITIONS, None)
 
 
-def test_counts_and_columns_survive_in_the_real_row(scorer):
+def test_columns_survive_in_the_real_row(scorer):
     real = scorer.real_sample()
-    assert keys.COUNTS in real.layers
     assert {*CONDITIONS, keys.LIBRARY} <= set(real.obs)
     assert real.obs_names.is_unique
 

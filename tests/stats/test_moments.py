@@ -41,9 +41,11 @@ def test_the_rest_is_everything_outside_the_group(draw):
 
 
 def test_parts_are_all_the_rows():
-    assert [(part.start, part.stop) for part in parts(23, 5)] == [(0, 5), (5, 10), (10, 15), (15, 20), (20, 25)]
-    assert np.concatenate([np.arange(23)[part] for part in parts(23, 5)]).tolist() == list(range(23))
-    assert parts(0) == []
+    x, rows = np.arange(23)[:, None], np.array([4, 1, 9])
+    assert [(where.start, where.stop) for where, _ in parts(x, 5)] == [(0, 5), (5, 10), (10, 15), (15, 20), (20, 25)]
+    assert np.concatenate([part for _, part in parts(x, 5)]).tolist() == x.tolist()
+    assert np.concatenate([part for _, part in parts(x, 2, rows)]).tolist() == x[rows].tolist()
+    assert [len(part) for _, part in parts(x[:0])] == [0]
 
 
 def test_moments_of_some_rows_of_transformed_values_whatever_the_block(draw):

@@ -128,13 +128,14 @@ def with_genes(cells: AnnData, genes: list[str]) -> AnnData:
 
 def counts_of(cells: AnnData, genes: list[str]) -> sp.csr_matrix:
     """Counts of `genes` in prepared cells, (N, G), by name; 0 for one that they lack. UserError where they lack all."""
-    place = cells.var_names.get_indexer(genes)
+    counts, place = sp.csr_matrix(cells.layers[keys.COUNTS]), cells.var_names.get_indexer(genes)
+    if list(cells.var_names) == genes:
+        return counts  # as they are: large ones may be no more than mapped
     if (place < 0).all():
         raise UserError(
             f"none of the model's {len(place)} genes is among the cells' genes; the model's look like {genes[0]!r}, "
             f"the cells' like {cells.var_names[0]!r}"
         )
-    counts = sp.csr_matrix(cells.layers[keys.COUNTS])
     return sp.hstack([counts, sp.csr_matrix((cells.n_obs, 1), dtype=counts.dtype)], format="csr")[:, place]
 
 

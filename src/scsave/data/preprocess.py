@@ -1,5 +1,7 @@
 """Counts checked and normalised (method section 0); variable genes, chosen on training cells alone; cells and genes selected."""
 
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,8 @@ from anndata import AnnData
 from scsave import keys
 from scsave.data.obs import numbers
 from scsave.errors import UserError, listed
-from scsave.stats.moments import moments
+from scsave.stats.mapped import folder_of, stacked
+from scsave.stats.moments import moments, parts
 
 TOTALS = (
     "data.normalised_by is for a file that keeps log1p(counts per 10,000) and no counts: it names the obs column that holds "
@@ -34,6 +37,13 @@ def log1p_normalise(counts: sp.csr_matrix, library: np.ndarray) -> sp.csr_matrix
     data *= counts.data
     np.log1p(data, out=data)
     return sp.csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape, copy=False)
+
+
+def with_log1p(parts: Iterable[sp.csr_matrix], library: np.ndarray) -> Iterator[tuple[sp.csr_matrix, sp.csr_matrix]]:
+    """Counts (N, G) that come in parts of their rows, each part with its log1p."""
+    for part in parts:
+        own, library = np.split(library, [part.shape[0]])
+        yield part, log1p_normalise(part, own)
 
 
 def undo_log1p(part: sp.csr_matrix, obs: pd.DataFrame, rows: np.ndarray, column: str, where: str) -> sp.csr_matrix:
@@ -206,16 +216,29 @@ def select_genes(data: AnnData, train: np.ndarray, n_top_genes: int | None, min_
         raise UserError(f"no gene is seen in data.min_cells={min_cells} of the {len(train)} training cells; lower it")
     if len(keep) == data.n_vars:
         return data
-    return prepared(data.layers[keys.COUNTS][:, keep], data.obs, data.var.iloc[keep], data.uns)
+    chosen = (part[:, keep] for _, part in parts(data.layers[keys.COUNTS]))
+    return prepared(chosen, data.obs, data.var.iloc[keep], data.uns, folder_of(data.layers[keys.COUNTS]))
 
 
 def select_cells(data: AnnData, rows: np.ndarray) -> AnnData:
     """The cells at positions `rows`, in that order, copied in two thirds of the memory of `data[rows].copy()`."""
-    return prepared(data.layers[keys.COUNTS][rows], data.obs.iloc[rows], data.var, data.uns)
+    chosen = (part for _, part in parts(data.layers[keys.COUNTS], rows=rows))
+    return prepared(chosen, data.obs.iloc[rows], data.var, data.uns, folder_of(data.layers[keys.COUNTS]))
 
 
-def prepared(counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame, uns: dict[str, Any]) -> AnnData:
-    """Prepared cells of `counts` (N, G), whose X shares their index arrays; the numbers that X had before selecting."""
-    data = AnnData(obs=obs.copy(), var=var.copy(), layers={keys.COUNTS: sp.csr_matrix(counts)}, uns=dict(uns))
-    data.X = log1p_normalise(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy())
+def prepared(
+    counts: Any, obs: pd.DataFrame, var: pd.DataFrame, uns: dict[str, Any], folder: Path | None = None
+) -> AnnData:
+    """Prepared cells of `counts` (N, G), whose X shares their index arrays; the numbers that X had before selecting.
+
+    Counts that come in parts of their rows lie in files of `folder` where they are large (`scsave.stats.mapped`).
+    """
+    library = obs[keys.LIBRARY].to_numpy()
+    if sp.issparse(counts):
+        counts = sp.csr_matrix(counts)
+        x = log1p_normalise(counts, library)
+    else:
+        counts, x = stacked(with_log1p(counts, library), folder)
+    data = AnnData(obs=obs.copy(), var=var.copy(), layers={keys.COUNTS: counts}, uns=dict(uns))
+    data.X = x
     return data

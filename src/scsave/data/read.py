@@ -23,7 +23,7 @@ from scsave.errors import UserError
 from scsave.progress import each
 
 RAW = "raw"
-ENTRIES_AT_A_TIME = 2**27  # cells x genes of one chunk, read dense or not
+ENTRIES_AT_A_TIME = 2**25  # cells x genes of one chunk, read dense or not
 
 
 @contextmanager

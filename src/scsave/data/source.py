@@ -1,17 +1,17 @@
 """A data set: its settings, how its file is read, and `load(cache)`, which gives prepared cells: the one path of every set.
 
-Prepared cells are made a chunk of rows at a time, once, under a lock, and read back whole.
+Prepared cells are made a chunk of rows at a time, once, under a lock, and read back so: large ones lie mapped in files.
 """
 
 import glob
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import anndata
 import numpy as np
@@ -25,10 +25,11 @@ from scsave.data.files import remembered_checksum
 from scsave.data.genes import detected_most, prepare_genes
 from scsave.data.obs import check_levels, choose_cells, library_sizes, prepare_obs
 from scsave.data.perturbations import respelt
-from scsave.data.preprocess import TOTALS, as_counts, check_library, log1p_normalise, undo_log1p
+from scsave.data.preprocess import TOTALS, as_counts, check_library, prepared, select_cells, undo_log1p
 from scsave.data.read import RawCells
 from scsave.data.settings import DataSettings
 from scsave.errors import UserError
+from scsave.stats.moments import BLOCK
 from scsave.stats.resample import subsample
 
 VERSION = 4  # of the prepared files: raise it when preparing the same file gives other cells
@@ -167,17 +168,16 @@ def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, 
 
 
 def finish(data: AnnData, source: DataSettings, where: str) -> AnnData:
-    """Written cells as the package uses them: without rare levels, `X` filled in (log1p), unused levels gone."""
+    """Written cells as the package uses them: without rare levels, unused levels gone."""
     common = check_levels(data.obs, source, where)
     if not common.any():
         why = f"no cell is left without its rare levels (data.min_level_cells={source.min_level_cells})"
         raise UserError(f"{where}: {why}; name columns with fewer levels in data.conditions")
     if not common.all():
         data.uns[keys.UNS]["dropped_cells"]["rare_levels"] = int((~common).sum())
-        data = data[common].copy()
+        data = select_cells(data, np.flatnonzero(common))
     for column in data.obs.columns[data.obs.dtypes == "category"]:
         data.obs[column] = data.obs[column].cat.remove_unused_categories()
-    data.X = log1p_normalise(data.layers[keys.COUNTS], data.obs[keys.LIBRARY].to_numpy())
     return data
 
 
@@ -215,12 +215,23 @@ def build_once(path: Path, build: Callable[[Path], None], timeout: float = 6 * 3
 
 
 def read_prepared(path: Path) -> AnnData:
-    """Cells written by `CountsWriter`, in memory, without X."""
+    """Cells written by `CountsWriter`, with X (log1p); their matrices lie in files beside `path` where they are large."""
+    import h5py
+
     try:
-        data = anndata.read_h5ad(path)
-        counts = data.layers[keys.COUNTS]
-        if counts.nnz < np.iinfo(np.int32).max:  # else scipy would widen the indices too, twice the memory
-            counts.indptr = counts.indptr.astype(np.int32)
-        return data
+        with h5py.File(path, "r") as file:
+            obs, var, uns = (anndata.io.read_elem(file[name]) for name in ("obs", "var", "uns"))
+            return prepared(_stored_rows(file[_COUNTS], len(var)), obs, var, uns, path.parent)
+    except UserError:
+        raise
     except Exception as error:  # a damaged file may raise anything
         raise UserError(f"{path}: the cached cells cannot be read ({error}); delete this file and run again") from error
+
+
+def _stored_rows(group: Any, genes: int) -> Iterator[sp.csr_matrix]:
+    """Counts (N, G) of a prepared file, a few thousand cells at a time."""
+    indptr = group["indptr"][:]
+    for start in range(0, len(indptr) - 1, BLOCK):
+        place = indptr[start : start + BLOCK + 1]
+        values, indices = (group[name][place[0] : place[-1]] for name in ("data", "indices"))
+        yield sp.csr_matrix((values, indices, (place - place[0]).astype(np.int32)), shape=(len(place) - 1, genes))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData, concat
 
 from scsave import keys
@@ -14,7 +15,8 @@ from scsave.metrics.fidelity import Fidelity, Sample, fit_classifier
 from scsave.metrics.gene_level import level_tests
 from scsave.metrics.registry import NEUTRAL, checked, rows
 from scsave.stats.aggregate import mean_of
-from scsave.stats.moments import moments
+from scsave.stats.mapped import stacked
+from scsave.stats.moments import moments, parts
 from scsave.stats.pca import fit_pca
 from scsave.stats.resample import draw_like, half, proportional, resample_like
 
@@ -24,16 +26,28 @@ MIN_TEST_CELLS = 2  # a combination with fewer is not scored on its own
 GroupScores = dict[str, dict[str, float]]  # group -> metric -> value
 
 
+def without_counts(cells: AnnData, rows: np.ndarray) -> AnnData:
+    """X, obs and var of the cells at `rows`, in memory; of mapped cells a part is read at a time."""
+    x, obs = (
+        stacked(((sp.csr_matrix(part),) for _, part in parts(cells.X, rows=rows)), None)[0],
+        cells.obs.iloc[rows].copy(),
+    )
+    for name in obs.columns[obs.dtypes == "category"]:
+        obs[name] = obs[name].cat.remove_unused_categories()
+    return AnnData(x, obs, cells.var)
+
+
 class GenerationScorer:
     """Scores cells against the test cells.
 
-    `train` and `test` are prepared cells over the same genes; `conditions` are the columns that make a combination
-    (a numeric one with many values makes none). The training cells are split, within combinations, into a reference half
-    (neutral PCA, label classifier) and another half, from which `real_sample` is drawn. A combination that training lacks
-    gives half of its *test* cells to `real_sample`, before anything is scored: `scorer.test` is what remains, and what
-    methods must be asked for. `protocols` are those that `score` computes; the neutral PCA is always fitted.
-    Above `max_cells` cells a side and group, whatever needs pairs of cells or a classifier sees a random subset; above
-    `max_train_cells` training cells, a random subset of them, the same share of each combination, stands for all.
+    `train` and `test` are prepared cells over the same genes (`rows`: those at these positions of each alone); `conditions`
+    are the columns that make a combination (a numeric one with many values makes none). The training cells are split, within
+    combinations, into a reference half (neutral PCA, label classifier) and another half, from which `real_sample` is drawn. A
+    combination that training lacks gives half of its *test* cells to `real_sample`, before anything is scored: `scorer.test`
+    is what remains, and what methods must be asked for. `protocols` are those that `score` computes; the neutral PCA is always
+    fitted. Above `max_cells` cells a side and group, whatever needs pairs of cells or a classifier sees a random subset; above
+    `max_train_cells` training or `max_test_cells` test cells, a random subset of them, the same share of each combination,
+    stands for all: cells of all would not fit for large sets.
     Raises UserError for missing columns, genes that differ, NaN and empty sides.
     """
 
@@ -48,21 +62,25 @@ class GenerationScorer:
         seed: int = 0,
         max_cells: int = 2000,
         max_train_cells: int = 50_000,
+        max_test_cells: int = 10_000,
         protocols: tuple[str, ...] = (NEUTRAL,),
+        rows: tuple[np.ndarray, np.ndarray] | None = None,
     ):
-        if not train.n_obs or not test.n_obs:
-            raise UserError(f"scoring needs cells, found {train.n_obs} for training and {test.n_obs} to test")
+        rows = rows or (np.arange(train.n_obs), np.arange(test.n_obs))
+        if not all(map(len, rows)):
+            raise UserError(f"scoring needs cells, found {len(rows[0])} for training and {len(rows[1])} to test")
         self.protocols, self.genes, self.seed = tuple(protocols), list(train.var_names), seed
-        both = pd.concat([cells.obs.reindex(columns=conditions) for cells in (train, test)])
-        self.grouped_by = grouping_columns(both, conditions)
-        labels = combination_labels(train.obs, self.grouped_by, "training cells")
-        if train.n_obs > max_train_cells:  # a dense reference of all would not fit for large sets
-            chosen = proportional(labels, max_train_cells, seed)
-            train, labels = train[chosen], labels[chosen]
-        self._train = train.copy() if train.is_view else train
-        self._train_labels = labels
-        self._reference = half(labels, seed)
-        self.test, self._unseen_real = self._take_unseen(test)
+        obs = train.obs.iloc[rows[0]], test.obs.iloc[rows[1]]
+        self.grouped_by = grouping_columns(pd.concat([one.reindex(columns=conditions) for one in obs]), conditions)
+        used, labels = [], []
+        for at, one, what, most in zip(rows, obs, ("training", "test"), (max_train_cells, max_test_cells), strict=True):
+            label = combination_labels(one, self.grouped_by, f"{what} cells")
+            chosen = proportional(label, most, seed) if len(label) > most else np.arange(len(label))
+            used.append(at[chosen])
+            labels.append(label[chosen])
+        self._train, self._train_labels = without_counts(train, used[0]), labels[0]
+        self._reference = half(self._train_labels, seed)
+        self.test, self._unseen_real = self._take_unseen(test, used[1], labels[1])
         self._real = self._sample(self.test, "test cells")
         self._real_levels = level_tests(self._real.x, self._real.obs, self.grouped_by)
 
@@ -72,14 +90,13 @@ class GenerationScorer:
         self.fidelity = self._fit(label_key, n_top_genes, n_components, max_cells)
         self.info = self._describe()
 
-    def _take_unseen(self, test: AnnData) -> tuple[AnnData, AnnData]:
+    def _take_unseen(self, test: AnnData, rows: np.ndarray, labels: np.ndarray) -> tuple[AnnData, AnnData]:
         """Test cells to score against, and the half of the combinations unseen in training that `real` is made of."""
-        labels = combination_labels(test.obs, self.grouped_by, "test cells")
         unseen = np.flatnonzero(~pd.Series(labels).isin(set(self._train_labels)))
         self.unseen = sorted(set(labels[unseen]))
         second = pd.Series(labels[unseen]).groupby(labels[unseen]).cumcount().to_numpy() % 2 == 1  # odd one stays
         given = unseen[draw_like(labels[unseen], labels[unseen][second], self.seed)]
-        return test[np.setdiff1d(np.arange(test.n_obs), given)].copy(), test[given]
+        return without_counts(test, np.delete(rows, given)), without_counts(test, rows[given])
 
     def _sample(self, cells: AnnData, what: str) -> Sample:
         labels = combination_labels(cells.obs, self.grouped_by, what)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,13 +10,14 @@ import numpy as np
 import scipy.sparse as sp
 
 from scsave import keys
+from scsave.stats.mapped import release
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 Matrix = np.ndarray | sp.spmatrix | sp.sparray
 
-BLOCK = 65_536  # rows that are widened to float64 at a time
+BLOCK = 8_192  # rows that are widened to float64 at a time
 ROUNDING = 1e-12  # variance, relative to the squared mean, that rounding leaves of a constant gene
 
 
@@ -30,9 +31,13 @@ class Moments:
     positive: np.ndarray  # share of values above 0
 
 
-def parts(n: int, size: int = BLOCK) -> list[slice]:
-    """Consecutive parts of `n` rows, so that sums need a copy of no more than one part."""
-    return [slice(start, start + size) for start in range(0, n, size)]
+def parts(x: Matrix, size: int = BLOCK, rows: np.ndarray | None = None) -> Iterator[tuple[slice, Matrix]]:
+    """Consecutive parts of `x` (N, G), or of its rows at positions `rows`, and where they are: no more is in memory."""
+    n = x.shape[0] if rows is None else len(rows)
+    for start in range(0, max(n, 1), size):
+        where = slice(start, start + size)
+        yield where, x[where if rows is None else rows[where]]
+        release(x)
 
 
 def moments(x: Matrix, rows: np.ndarray | None = None, transform: Callable | None = None, size: int = BLOCK) -> Moments:
@@ -45,8 +50,7 @@ def moments(x: Matrix, rows: np.ndarray | None = None, transform: Callable | Non
         nothing = np.full(x.shape[1], np.nan)
         return Moments(0, nothing, nothing, nothing)
     sums = np.zeros((3, 1, x.shape[1]))
-    for where in parts(n, size):
-        block = x[where] if rows is None else x[rows[where]]
+    for _, block in parts(x, size, rows):
         sums += _block_sums(block, np.zeros(block.shape[0], dtype=np.int64), 1, transform)
     found = _from_sums(np.array([n]), *sums)
     return Moments(n, found.mean[0], found.variance[0], found.positive[0])
@@ -55,16 +59,16 @@ def moments(x: Matrix, rows: np.ndarray | None = None, transform: Callable | Non
 def group_moments(x: Matrix, groups: np.ndarray, n_groups: int) -> Moments:
     """Moments by group: `x` (N, G), `groups` (N,) in 0..n_groups-1. A group without cells has mean and variance 0."""
     sums = np.zeros((3, n_groups, x.shape[1]))
-    for where in parts(x.shape[0]):
-        sums += _block_sums(x[where], groups[where], n_groups)
+    for where, block in parts(x):
+        sums += _block_sums(block, groups[where], n_groups)
     return _from_sums(np.bincount(groups, minlength=n_groups).astype(np.float64), *sums)
 
 
 def group_sums(x: Matrix, codes: np.ndarray, groups: int) -> np.ndarray:
     """Sum of the rows of each group, (groups, G) float64; rows with code -1 belong to none."""
     total = np.zeros((groups, x.shape[1]))
-    for where in parts(x.shape[0]):
-        total += _dense(_members(codes[where], groups) @ x[where])
+    for where, block in parts(x):
+        total += _dense(_members(codes[where], groups) @ block)
     return total
 
 
@@ -132,8 +136,7 @@ def _dense(a: Matrix) -> np.ndarray:
 def column_sums(matrix: sp.csr_matrix, rows: int = 8192) -> tuple[np.ndarray, np.ndarray]:
     """Sum and sum of squares of each column, (G,) each, without the copies of the matrix that scipy's own make."""
     total, square = np.zeros(matrix.shape[1]), np.zeros(matrix.shape[1])
-    for where in parts(matrix.shape[0], rows):
-        part = matrix[where]
+    for _, part in parts(matrix, rows):
         values = part.data.astype(np.float64)
         total += np.bincount(part.indices, values, matrix.shape[1])
         square += np.bincount(part.indices, values**2, matrix.shape[1])
@@ -143,8 +146,8 @@ def column_sums(matrix: sp.csr_matrix, rows: int = 8192) -> tuple[np.ndarray, np
 def column_max(matrix: sp.csr_matrix, rows: int = 1024) -> np.ndarray:
     """Largest value of each column of a matrix without negative ones, (G,)."""
     largest = np.zeros(matrix.shape[1], dtype=matrix.dtype)
-    for where in parts(matrix.shape[0], rows):
-        np.maximum(largest, matrix[where].toarray().max(axis=0), out=largest)
+    for _, part in parts(matrix, rows):
+        np.maximum(largest, part.toarray().max(axis=0, initial=0), out=largest)
     return largest
 
 

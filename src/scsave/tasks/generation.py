@@ -2,7 +2,9 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -25,7 +27,7 @@ from scsave.tasks.validation import validation_split
 
 @dataclass(kw_only=True)
 class Generation(OneSplit):
-    """As many cells as there are test cells, given their condition columns and nothing else.
+    """As many cells as there are test cells, given their condition columns and nothing else; at most some 10,000.
 
     `references` are methods whose rows stand in every table beside the noise floor.
     """
@@ -49,8 +51,8 @@ class Generation(OneSplit):
         """What holds cells against the test cells of the split."""
         data, split, columns = context.data, context.split, context.columns
         return GenerationScorer(
-            data[split.train], data[split.test].copy(), columns.conditions, columns.cell_type,
-            n_top_genes=self.n_top_genes, n_components=self.n_components, seed=context.seed, protocols=protocols,
+            data, data, columns.conditions, columns.cell_type, n_top_genes=self.n_top_genes, protocols=protocols,
+            n_components=self.n_components, seed=context.seed, rows=(split.train, split.test),
         )  # fmt: skip
 
     def run(self, context: Context) -> Outcome:
@@ -66,10 +68,8 @@ class Generation(OneSplit):
         context.method.cost.update({"seconds_sample": time.perf_counter() - started, "cells_sampled": generated.n_obs})
         write_h5ad(context.folder / "generated.h5ad", generated)
 
-        cells = {context.method.name: generated} | self.reference_rows(context, scorer, asked)
-        scored = {}
-        for row in each(cells, "scoring", "rows"):
-            scored[row] = scorer.score(cells[row])
+        cells = {context.method.name: lambda: generated} | self.reference_rows(context, scorer, asked)
+        scored = {row: scorer.score(cells[row]()) for row in each(cells, "scoring", "rows")}
         protocols = {name: {row: groups[name] for row, groups in scored.items()} for name in scorer.protocols}
         info = {"scorer": scorer.info, "headline_protocol": NEUTRAL}
         return Outcome(scores=protocols.pop(NEUTRAL), protocols=protocols, info=info)
@@ -84,12 +84,14 @@ class Generation(OneSplit):
         cells = context.method.generate(scorer.test.obs[context.columns.conditions], seed=context.seed)
         return scorer.score(cells)[NEUTRAL][keys.ALL]
 
-    def reference_rows(self, context: Context, scorer: GenerationScorer, asked: pd.DataFrame) -> dict[str, AnnData]:
-        """The noise floor and the methods of `references`: what any number must be read against."""
-        cells = {"real": scorer.real_sample(), "train_resample": scorer.train_resample()}
-        for row in each(self.references, "references", "methods"):
-            method = self.references[row]
-            if row != context.method.name:
-                method.fit(context.data, context.split, context.columns, context.seed)
-                cells[row] = method.generate(asked, seed=context.seed)
-        return cells
+    def reference_rows(
+        self, context: Context, scorer: GenerationScorer, asked: pd.DataFrame
+    ) -> dict[str, Callable[[], AnnData]]:
+        """The noise floor and the methods of `references`, what any number must be read against; each made when called."""
+
+        def cells(method: Method) -> AnnData:
+            method.fit(context.data, context.split, context.columns, context.seed)
+            return method.generate(asked, seed=context.seed)
+
+        further = {row: partial(cells, one) for row, one in self.references.items() if row != context.method.name}
+        return {"real": scorer.real_sample, "train_resample": scorer.train_resample} | further

@@ -6,6 +6,7 @@ For cell i of type k, batch b, treatment a, and gene g of module m:
     p_i    = softmax(eta_i),   L_i ~ LogNormal(log median_kb, library_sd),   x_ig ~ NB(L_i p_ig, dispersion)
 """
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from scsave.data.files import file_checksum
 from scsave.data.read import RawCells, in_memory
 from scsave.data.source import DataSource
 from scsave.errors import UserError
+from scsave.stats.mapped import stacked
 
 ROWS = 2048  # cells drawn at a time
 VECTOR_SIZE = 32
@@ -48,16 +50,20 @@ def negative_binomial(mean: np.ndarray, dispersion: float, rng: np.random.Genera
     return rng.poisson(rng.gamma(dispersion, mean / dispersion))
 
 
-def draw_counts(log_rate, library: np.ndarray, dispersion: float, rng: np.random.Generator) -> sp.csr_matrix:
-    """Counts (N, G) float32; `log_rate(rows) -> (n, G)` is asked for a few thousand cells at a time."""
-    parts = []
+def draw_counts(
+    log_rate, library: np.ndarray, dispersion: float, rng: np.random.Generator, folder: Path | None = None
+) -> sp.csr_matrix:
+    """Counts (N, G) float32, large ones in files of `folder`; `log_rate(rows) -> (n, G)` is asked for `ROWS` cells at a time."""
+    return stacked(((part,) for part in _drawn(log_rate, library, dispersion, rng)), folder)[0]
+
+
+def _drawn(log_rate, library: np.ndarray, dispersion: float, rng: np.random.Generator) -> Iterator[sp.csr_matrix]:
     for start in range(0, len(library), ROWS):
         rows = np.arange(start, min(start + ROWS, len(library)))
         rate = log_rate(rows)
         rate = np.exp(rate - rate.max(axis=1, keepdims=True))
         rate *= (library[rows] / rate.sum(axis=1))[:, None]
-        parts.append(sp.csr_matrix(negative_binomial(rate, dispersion, rng).astype(np.float32)))
-    return sp.vstack(parts, format="csr")
+        yield sp.csr_matrix(negative_binomial(rate, dispersion, rng).astype(np.float32))
 
 
 @dataclass(kw_only=True)
@@ -105,15 +111,10 @@ class Simulated(DataSource):
         treated = rng.random(genes) < self.effect_share
         shared = rng.normal(scale=self.effect_sd, size=genes)
         own = rng.normal(scale=self.effect_sd, size=(types, genes))
-        s, further = (
-            self.type_specific,
-            np.random.default_rng([self.seed, 2]),
-        )  # the first drug is as it is without others
+        s, further = self.type_specific, np.random.default_rng([self.seed, 2])  # the first drug is as without others
         shape = (self.n_drugs - 1, types, genes)
-        hit, common = (
-            further.random(shape[::2]) < self.effect_share,
-            further.normal(scale=self.effect_sd, size=shape[::2]),
-        )
+        hit = further.random(shape[::2]) < self.effect_share
+        common = further.normal(scale=self.effect_sd, size=shape[::2])
         others = (1 - s) * common[:, None] + s * further.normal(scale=self.effect_sd, size=shape)
         effect = np.where(treated, (1 - s) * shared + s * own, 0.0)
         return {
@@ -136,12 +137,7 @@ class Simulated(DataSource):
         }
 
     def log_rates(
-        self,
-        truth: dict[str, Any],
-        kind: np.ndarray,
-        batch: np.ndarray,
-        treated: np.ndarray,
-        drug: np.ndarray | int = 0,
+        self, truth: dict[str, Any], kind: np.ndarray, batch: np.ndarray, treated: np.ndarray, drug: Any = 0
     ) -> np.ndarray:
         """eta without the cells' own module activity, (N, G), for types, batches and drugs (int) and treatment (bool, or how
         much of the effect), (N,)."""
@@ -154,21 +150,19 @@ class Simulated(DataSource):
         )
 
     def read(self, cache: Path) -> AbstractContextManager[RawCells]:
-        return in_memory(self.draw)
+        return in_memory(lambda: self.draw(cache))
 
     def checksum(self, cache: Path) -> str:
         return file_checksum(Path(__file__))  # the model is its code: other code, other cells
 
-    def draw(self) -> AnnData:
-        """The cells, counts in X, the truth in `uns`."""
+    def draw(self, folder: Path | None = None) -> AnnData:
+        """The cells, counts in X (large ones in files of `folder`), the truth in `uns`."""
         truth = self.truth()
         rng = np.random.default_rng([self.seed, 1])
         groups = 2 * self.n_types * self.n_batches
         share = rng.dirichlet(np.full(groups, 10.0))
-        group = np.concatenate([np.arange(groups).repeat(2), rng.choice(groups, size=self.n_cells, p=share)])[
-            : self.n_cells
-        ]
-        group = rng.permutation(group)
+        group = np.concatenate([np.arange(groups).repeat(2), rng.choice(groups, size=self.n_cells, p=share)])
+        group = rng.permutation(group[: self.n_cells])
         kind, batch, treated = np.unravel_index(group, (self.n_types, self.n_batches, 2))
         library = np.exp(truth["log_library"][kind, batch] + self.library_sd * rng.normal(size=self.n_cells))
         activity = self.module_sd * rng.normal(size=(self.n_cells, self.n_modules))
@@ -182,7 +176,7 @@ class Simulated(DataSource):
             own = activity[rows][:, truth["module"]] * truth["loading"]
             return self.log_rates(truth, kind[rows], batch[rows], strength[rows], drug[rows]) + own
 
-        counts = draw_counts(log_rate, library, self.dispersion, rng)
+        counts = draw_counts(log_rate, library, self.dispersion, rng, folder)
         names = np.array([f"drug_{n + 1}" for n in range(self.n_drugs)] if self.n_drugs > 1 else ["stimulated"])
         obs = pd.DataFrame(
             {

@@ -123,13 +123,13 @@ class SimulatedPerturbSeq(DataSource):
         return np.array([self.control, *names, *pairs], dtype=object)
 
     def read(self, cache: Path) -> AbstractContextManager[RawCells]:
-        return in_memory(self.draw)
+        return in_memory(lambda: self.draw(cache))
 
     def checksum(self, cache: Path) -> str:
         return " ".join(file_checksum(Path(module)) for module in (__file__, cells.__file__))
 
-    def draw(self) -> AnnData:
-        """The cells, counts in X, the truth in `uns`."""
+    def draw(self, folder: Path | None = None) -> AnnData:
+        """The cells, counts in X (large ones in files of `folder`), the truth in `uns`."""
         truth, rng = self.truth(), np.random.default_rng([self.seed, 1])
         perturbed = self.n_targets + self.n_doubles
         n_control = round(self.n_cells * self.control_share)
@@ -154,5 +154,5 @@ class SimulatedPerturbSeq(DataSource):
             index=[f"cell_{i}" for i in range(self.n_cells)],
         )
         var = pd.DataFrame(index=truth["genes"])
-        counts = draw_counts(log_rate, library, self.dispersion, rng)
+        counts = draw_counts(log_rate, library, self.dispersion, rng, folder)
         return AnnData(X=counts, obs=obs, var=var, uns={keys.SIMULATED: truth})
