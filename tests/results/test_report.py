@@ -168,7 +168,7 @@ def test_contrast_of_every_text_in_light_and_dark():
 def test_prose_and_numbers():
     assert prose("a `b<c` d") == "a <code>b&lt;c</code> d"
     assert [number(x) for x in (1234, 1234.5, 0.12345, None, float("nan"))] == ["1,234", "1,234", "0.123", "–", "–"]
-    assert [duration(x) for x in (95.0, 3700.0, 0.2, None)] == ["1 min 35 s", "1 h 1 min", "0 s", "–"]
+    assert [duration(x) for x in (95.0, 3700.0, 0.2, None)] == ["1 min 35 s", "1 h 1 min", "0.2 s", "–"]
 
 
 def test_a_damaged_state_is_named(tmp_path):
