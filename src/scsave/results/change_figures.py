@@ -1,6 +1,5 @@
 """Pictures of predicted changes: a response type by type, sets of perturbed genes by group, each against the real change."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,14 +169,13 @@ def draw_perturbations(path: Path, changes: Mapping[str, np.ndarray], quality: p
         ranked = list(quality[members.index].sort_values(ascending=False).index)
         places = {0: "best", len(ranked) - 1: "worst", len(ranked) // 2: "median"}
         places |= {0: "best"} | ({1: "worst"} if len(ranked) == 2 else {})  # a group of two has no median
-        for ax, (at, what) in itertools.zip_longest(line, sorted(places.items()), fillvalue=(None, None)):
-            if at is None:
-                ax.axis("off")
-                continue
+        for ax, (at, what) in zip(line, sorted(places.items()), strict=False):
             x, y = (changes[key][names.index(ranked[at])] for key in ("truth", "change"))
             agreement(ax, x, y, changes["panel"], np.argsort(-np.abs(x))[:3])
             ax.set(xlabel="real change of log1p", ylabel="" if at else "predicted")
             ax.set_title(f"{group}, {what} of {len(ranked)}\n{ranked[at]} (r {quality[ranked[at]]:.2f})", fontsize=8)
+        for ax in line[len(places) :]:
+            ax.axis("off")
     return style.save(fig, path)
 
 
