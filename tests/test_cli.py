@@ -92,6 +92,7 @@ def test_control_cells_of_a_file_are_predicted_under_a_drug_and_its_dose(tmp_pat
     written = [f"paths.outputs={tmp_path}", f"paths.cache={tmp_path}/cache", "figures=false"]
     done = train("task=perturbation", "method=type_process", "task.hold_out=type_A", *cells, *written)
     assert done.returncode == 0, done.stderr
+    assert "storing" not in done.stderr  # anndata, of its columns
     (ckpt,) = tmp_path.glob("perturbation/*/*/*/folds/type_A")
     rng = np.random.default_rng(0)
     control = AnnData(rng.poisson(2.0, (30, 40)).astype(np.float32))

@@ -16,9 +16,10 @@ from scsave.components import build
 from scsave.data.preprocess import select_genes
 from scsave.files import slug, write_h5ad
 from scsave.results.cell_figures import joint_umap, marker_genes, scatter
-from scsave.results.change_figures import agreement
-from scsave.results.figures import draw_run
+from scsave.results.change_figures import agreement, draw_trust
+from scsave.results.figures import HALVES, draw_attention, draw_run
 from scsave.results.style import level_colors, panels
+from scsave.runs.attention import long_table
 
 from ..conftest import CELLS, ROOT
 from .test_make_figures import inked
@@ -104,6 +105,46 @@ def test_levels_have_colours_of_their_own():
         assert distances.min() > 0.05
     near = np.array(level_colors(12))
     assert np.linalg.norm(np.diff(near, axis=0), axis=1).min() > 0.25  # no pale twin stands beside its dark one
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """Figures that are drawn, in place of their files."""
+    found = []
+    for module in ("figures", "style"):
+        monkeypatch.setattr(f"scsave.results.{module}.save", lambda fig, path: found.append(fig) or path)
+    yield found
+    for fig in found:
+        fig.clf()
+
+
+def test_attention_of_networks_with_and_without_the_library_size(tmp_path, kept):
+    labels, rng = ["a", *HALVES, "a level of a long name"], np.random.default_rng(0)
+    weights = {"encoder/0": rng.dirichlet(np.ones(2), (4, 2)), "velocity/0": rng.dirichlet(np.ones(3), (4, 3))}
+    for stack in weights.values():
+        stack[1:] = stack[0]
+        stack[3, 0, :2] += [0.1, -0.1]
+    draw_attention(tmp_path / "a.png", long_table(labels, weights), 6, ["0 blood", "1 bone"])
+    panels = [ax for ax in kept[0].axes if ax.images]
+    shapes = [ax.images[0].get_array().shape for ax in panels]
+    assert shapes == [(2, 2)] * 3 + [(3, 3)] * 3
+    assert all(np.isfinite(ax.images[0].get_array()).all() for ax in panels)
+    assert panels[2].get_title() == "a level of a long\nname\nlargest 0.100"
+    assert [text.get_text() for text in panels[2].texts] == ["+", "-"]  # a print without colours can be read
+    assert [text.get_text() for text in panels[3].get_yticklabels()] == ["0 blood", "1 bone", "library size"]
+    assert len(kept[0].axes) == 10  # six panels, and two bars a network
+
+
+def test_what_trust_missed_has_a_marker_of_its_own(tmp_path, kept):
+    one = {"expected_pcc": 0.8, "low": 0.7, "high": 0.9}
+    run = pd.Series(
+        {"method": "save", "info": {"trust": {"in": one | {"reached": 0.75}, "out": one | {"reached": 0.2}}}}
+    )
+    draw_trust(tmp_path / "trust.png", run)
+    marks = {part.get_label(): part for part in kept[0].axes[0].collections}
+    paths = [marks[name].get_paths()[0].vertices for name in ("reached", "outside")]
+    assert paths[0].shape != paths[1].shape
+    assert marks["outside"].get_offsets()[:, 0].tolist() == [0.2]
 
 
 class Run:

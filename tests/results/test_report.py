@@ -4,6 +4,7 @@ import re
 import runpy
 import subprocess
 import sys
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from scsave.errors import UserError
 from scsave.results.frame import read
 from scsave.results.plans import read_jobs
-from scsave.results.report import duration, number, page, prose
+from scsave.results.report import Content, duration, number, page, prose
 
 from ..conftest import ROOT, clean_environment
 from .report_page import NASTY, Page, content
@@ -168,7 +169,7 @@ def test_contrast_of_every_text_in_light_and_dark():
 def test_prose_and_numbers():
     assert prose("a `b<c` d") == "a <code>b&lt;c</code> d"
     assert [number(x) for x in (1234, 1234.5, 0.12345, None, float("nan"))] == ["1,234", "1,234", "0.123", "–", "–"]
-    assert [duration(x) for x in (95.0, 3700.0, 0.2, None)] == ["1 min 35 s", "1 h 1 min", "0 s", "–"]
+    assert [duration(x) for x in (95.0, 3700.0, 0.2, None)] == ["1 min 35 s", "1 h 1 min", "0.2 s", "–"]
 
 
 def test_a_damaged_state_is_named(tmp_path):
@@ -196,3 +197,16 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_interval_stands_below_its_value_and_a_verdict_does_not_repeat_the_title(tmp_path):
+    values = {"energy": 2.0, "pcc_delta_centroid": 0.5, "l2_top1000": 3.0, "discrimination": 0.7}
+    ends = {group: {name: [value - 0.1, value + 0.1] for name, value in values.items()} for group in ("all", "seen")}
+    info = {"intervals": dict.fromkeys(("save", "ceiling"), ends), "counts": {"all": 3, "seen": 2}}
+    same, groups = {"save": values, "ceiling": values}, {row: {"seen": values} for row in ("save", "ceiling")}
+    write(tmp_path / "a", same, groups=groups, task="perturbation", registry="genetic", info=info)
+    text = page(Content(read([tmp_path]), read_jobs([], []), datetime(2026, 1, 2, tzinfo=UTC), tmp_path))
+    assert "2.00<small>[1.90, 2.10]</small>" in text.replace("<b>", "").replace("</b>", "")
+    said = re.findall(r'<ul class="verdict"><li>(.*?)</li>', text)
+    assert len(said) == 2
+    assert all(one.startswith("L2") for one in said)

@@ -12,7 +12,7 @@ from scsave.files import relative
 from scsave.results.frame import read
 from scsave.results.table_text import in_short
 from scsave.results.tables import make_table
-from scsave.runs.console import print_trust
+from scsave.runs.console import made, print_trust
 from scsave.runs.run import run
 from scsave.runs.serve import reached_before
 from scsave.runs.sweep_end import OneTable, done
@@ -64,6 +64,13 @@ def test_a_run_says_what_it_made_and_where_relative(tiny, tmp_path, monkeypatch,
     run(tiny("method=pca_gaussian", "experiment_name=ablation/x"), tmp_path / "runs" / "one")
     assert "done before, nothing was trained: runs/one/scores/" in capsys.readouterr().out
     assert list(read([tmp_path], experiment="ablation/x")["method"]) == ["pca_gaussian"]
+
+
+def test_of_models_of_folds_the_first_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for part in ("folds/A/checkpoints", "folds/B/checkpoints", "scores/task-0"):
+        (tmp_path / "run" / part).mkdir(parents=True)
+    assert made(tmp_path / "run" / "scores" / "task-0").endswith("\nmodel: ckpt=run/folds/A (of 2 folds)")
 
 
 def test_paths_elsewhere_stay_whole(tmp_path, monkeypatch):

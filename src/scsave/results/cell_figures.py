@@ -30,7 +30,6 @@ def there(run: pd.Series, path: Path) -> Path:
 
 
 def read_cells(run: pd.Series, path: Path) -> AnnData:
-
     return anndata.read_h5ad(there(run, path))
 
 
@@ -111,10 +110,8 @@ def level_legend(ax: Any, colors: Mapping[str, Any], where: str, marker: Mapping
     from matplotlib.lines import Line2D
 
     marker = markers_of(colors) if marker is None else marker
-    handles = [
-        Line2D([], [], ls="", color=color, marker=marker.get(level, "o"), ms=5, mew=0, label=level)
-        for level, color in colors.items()
-    ]
+    point = {"ls": "", "ms": 5, "mew": 0}
+    handles = [Line2D([], [], color=colors[one], marker=marker.get(one, "o"), label=one, **point) for one in colors]
     look = {"right": ("center left", (1.0, 0.5), 1), "below": ("upper center", (0.5, -0.02), 3)}[where]
     if len(handles) <= MAX_LEVELS:
         ax.legend(

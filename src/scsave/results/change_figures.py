@@ -1,6 +1,5 @@
 """Pictures of predicted changes: a response type by type, sets of perturbed genes by group, each against the real change."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,8 +57,8 @@ def draw_trust(path: Path, run: pd.Series) -> list[Path]:
     fig, (ax,) = style.panels(1, width=5.2, height=1.4 + (0.2 if few else 0.06) * len(found))
     ax.hlines(at, found["low"], found["high"], color=style.OTHER, lw=2 if few else 1, label=f"{SHARE:.0%} interval")
     ax.scatter(found["expected_pcc"], at, marker="|", s=40, color="black", label="expected")
-    for here, color, what in ((inside, style.REAL, "reached"), (~inside, style.GENERATED, "reached, outside")):
-        ax.scatter(found["reached"][here], at[here], s=16, color=color, label=what, zorder=3)
+    for here, color, shape, what in ((inside, style.REAL, "o", "reached"), (~inside, style.GENERATED, "X", "outside")):
+        ax.scatter(found["reached"][here], at[here], s=20, color=color, marker=shape, label=what, zorder=3)
     ax.set_yticks(at if few else [], found.index if few else [], fontsize=7)
     ax.set(xlabel="change-PCC", title=f"{run['method']}: the interval holds {inside.sum()} of {len(found)}")
     style.legend_below(fig, [ax])
@@ -109,7 +108,7 @@ def agreement(ax: Any, x: np.ndarray, y: np.ndarray, names: Sequence[str], named
             height = 0.97 - 0.075 * number if falls else 0.03 + 0.075 * number
             ax.annotate(
                 names[gene], (x[gene], y[gene]), (at, height), textcoords="axes fraction", fontsize=7, ha=ha, va="center",
-                arrowprops=line,
+                arrowprops=line, bbox={"fc": "white", "ec": "none", "pad": 0.3},
             )  # fmt: skip
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     edge = 0.08 * ((high - low) or 1.0)
@@ -152,9 +151,11 @@ def genetic(run: pd.Series, folder: Path, out: Path) -> list[Path]:
     if (r := info["interactions"].get(row)) is not None:
         known = ~np.isnan(changes["additive"]).any(axis=1) & ["+" in str(name) for name in changes["perturbations"]]
         x, y = ((changes[key] - changes["additive"])[known].ravel() for key in ("truth", "change"))
-        fig, (ax,) = style.panels(1, width=3.8, height=3.6)
-        agreement(ax, x, y, [], [])
-        ax.set(xlabel="real change minus additive", ylabel="predicted minus additive", title=f"interactions, r {r:.2f}")
+        names = [f"{gene} in {pair}" for pair in changes["perturbations"][known] for gene in changes["panel"]]
+        fig, (ax,) = style.panels(1, width=4.6, height=4.2)
+        agreement(ax, x, y, names, np.argsort(-np.abs(x))[:6])
+        ax.axhline(0, color="black", lw=0.5, ls=":")
+        ax.set(xlabel="real change minus additive", ylabel="predicted", title=f"interactions, r {r:.2f}; dotted: none")
         written.append(style.save(fig, out / "interactions.png"))
     return [*written, *draw_trust(out / "trust.png", run)]
 
@@ -168,14 +169,13 @@ def draw_perturbations(path: Path, changes: Mapping[str, np.ndarray], quality: p
         ranked = list(quality[members.index].sort_values(ascending=False).index)
         places = {0: "best", len(ranked) - 1: "worst", len(ranked) // 2: "median"}
         places |= {0: "best"} | ({1: "worst"} if len(ranked) == 2 else {})  # a group of two has no median
-        for ax, (at, what) in itertools.zip_longest(line, sorted(places.items()), fillvalue=(None, None)):
-            if at is None:
-                ax.axis("off")
-                continue
+        for ax, (at, what) in zip(line, sorted(places.items()), strict=False):
             x, y = (changes[key][names.index(ranked[at])] for key in ("truth", "change"))
             agreement(ax, x, y, changes["panel"], np.argsort(-np.abs(x))[:3])
             ax.set(xlabel="real change of log1p", ylabel="" if at else "predicted")
             ax.set_title(f"{group}, {what} of {len(ranked)}\n{ranked[at]} (r {quality[ranked[at]]:.2f})", fontsize=8)
+        for ax in line[len(places) :]:
+            ax.axis("off")
     return style.save(fig, path)
 
 
@@ -193,8 +193,9 @@ def draw_groups(path: Path, info: Mapping[str, Any], scores: Mapping[str, Any]) 
             at = np.arange(len(rows)) + 0.7 * ((n + 0.5) / len(names) - 0.5)
             spread = np.nan_to_num(np.abs(bounds.T - value))
             ax.errorbar(value, at, xerr=spread, color=color, marker=style.MARKERS[n], ms=3, lw=1, ls="", label=group)
-        ax.set_yticks(range(len(rows)), labels if ax.get_subplotspec().is_first_col() else [], fontsize=7)
-        ax.set(title=f"{known[metric].label} {known[metric].arrow}")
-        ax.invert_yaxis()
+        for n in range(0, len(rows), 2):
+            ax.axhspan(n - 0.5, n + 0.5, color="0.96", zorder=0)
+        ax.set_yticks(range(len(rows)), labels if ax.get_subplotspec().is_first_col() else [], fontsize=8)
+        ax.set(title=f"{known[metric].label} {known[metric].arrow}", ylim=(len(rows) - 0.5, -0.5))
     style.legend_below(fig, axes, UNDER_CEILING if CEILING in rows else "")
     return style.save(fig, path)

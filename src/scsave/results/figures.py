@@ -1,7 +1,9 @@
 """Pictures of one run, drawn from the files that it left: `draw_run(folder)`. Real cells come again from the prepared cache."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -113,9 +115,9 @@ def losses(folder: Path, out: Path) -> list[Path]:
     stages = sorted({name.split("/")[0] for name in names})
     fig, axes = panels(len(stages)) if stages else (None, [])
     for ax, stage in zip(axes, stages, strict=True):
-        for part, color, dash, said in (("train", REAL, "-", "training"), ("val", GENERATED, "--", "validation")):
+        for part, color, alpha, said in (("train", GENERATED, 0.5, "training"), ("val", REAL, 1, "validation")):
             if (name := f"{stage}/{part}_loss") in names:
-                ax.plot(*frame[["step", name]].dropna().to_numpy().T, color=color, lw=1.2, ls=dash, label=said)
+                ax.plot(*frame[["step", name]].dropna().to_numpy().T, color=color, alpha=alpha, lw=1.2, label=said)
         ax.set(xlabel="step", ylabel="loss", title=stage)
     if fig:
         legend_below(fig, axes)
@@ -125,41 +127,42 @@ def losses(folder: Path, out: Path) -> list[Path]:
 def attention(run: pd.Series, folder: Path, out: Path) -> list[Path]:
     """`attention.png` from the attention.csv that `analysis=attention` writes; nothing where there is none."""
     most = (run["config"].get("analysis") or {}).get("max_levels", 6)
-    path = folder / "attention.csv"
-    blocks = folder / "blocks.csv"
+    path, blocks = folder / "attention.csv", folder / "blocks.csv"
     names = list(pd.read_csv(blocks, dtype=str)["name"]) if blocks.is_file() else []
     return [draw_attention(out / "attention.png", pd.read_csv(path), most, names)] if path.is_file() else []
 
 
 def draw_attention(path: Path, table: pd.DataFrame, most: int, names: Sequence[str] = ()) -> Path:
-    """A row a network (layers averaged): the reference, the noise between its halves, the `most` levels that change most.
+    """For each network (layers averaged): the reference, the noise between its halves, the `most` levels that change most.
 
-    `names` of the blocks stand where there is room for them; the token behind them is the library size.
+    `names` of the blocks stand where there is room for them; the token behind them, of some networks, is the library size.
     """
-    import seaborn as sns
-
     mean = table.groupby(["network", "level", "block", "looks_at"], sort=False)["weight"].mean().unstack("looks_at")
     networks, (reference, *levels) = list(table["network"].unique()), table["level"].unique()
-    change = {(n, level): mean.loc[n, level] - mean.loc[n, reference] for n in networks for level in levels}
-    size = {at: np.abs(values).to_numpy().max() for at, values in change.items()}
+    of = {at: mean.loc[at].dropna(axis="columns").to_numpy() for at in product(networks, [reference, *levels])}
+    change = {(network, level): values - of[network, reference] for (network, level), values in of.items()}
+    size = {at: np.abs(values).max() for at, values in change.items()}
     levels = sorted(set(levels) - {*HALVES}, key=lambda level: -max(size[n, level] for n in networks))[:most]
-    fig, axes = figure(len(networks) * -(-(2 + len(levels)) // 3), 3, width=2.4, height=2.2)
+    fig, axes = figure(len(networks) * -(-(2 + len(levels)) // 3), 3, width=2.5, height=2.0)
     for line, network in zip(axes.reshape(len(networks), -1), networks, strict=True):
-        shown = {"noise: half - half": change[network, HALVES[0]] - change[network, HALVES[1]]}
-        shown |= {f"{level}\nmax {size[network, level]:.3f}": change[network, level] for level in levels}
-        limit = max(np.abs(values).to_numpy().max() for values in shown.values()) or 1.0
-        sns.heatmap(mean.loc[network, reference], cmap="viridis", vmin=0, square=True, ax=line[0])
-        line[0].set(title=f"{network}: {reference}", ylabel="block", xlabel="looks at")
-        tokens = mean.loc[network, reference].shape[0]
-        if names and tokens <= MOST_NAMED:
-            told = [*names, "library size"][:tokens]
-            line[0].set_yticks(np.arange(tokens) + 0.5, told, rotation=0, fontsize=7)
-            short = [name.split(" ")[0] if name in names else name for name in told]
-            line[0].set_xticks(np.arange(tokens) + 0.5, short)
-        for ax, (title, values) in zip(line[1:], shown.items(), strict=False):
-            sns.heatmap(values, cmap="RdBu_r", vmin=-limit, vmax=limit, square=True, ax=ax)
-            ax.set(title=title, ylabel="", xlabel="")
-        for ax in line[1 + len(shown) :]:
+        noise = of[network, HALVES[0]] - of[network, HALVES[1]]
+        shown = {f"{fill(level, 18)}\nlargest {size[network, level]:.3f}": change[network, level] for level in levels}
+        limit = max(np.abs(values).max() for values in (noise, *shown.values())) or 1.0
+        sure, tokens = max(np.abs(noise).max(), limit / 4), len(noise)
+        told = [*names, "library size"][:tokens] if names and tokens <= MOST_NAMED else []
+        whole = line[0].imshow(of[network, reference], cmap="viridis", vmin=0)
+        line[0].set(title=f"{network}\n{fill(reference, 18)}", ylabel="block", xlabel="looks at")
+        for ax, (title, values) in zip(line[1:], {"noise: half - half": noise, **shown}.items(), strict=False):
+            ax.set_title(title, fontsize=8)
+            moved = ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
+            for block, other in np.argwhere(np.abs(values) > sure) if told else ():  # for a print without colours
+                ax.text(other, block, f"{values[block, other]:+.0g}"[0], ha="center", va="center", fontsize=7)
+        for number, ax in enumerate(line if told else ()):
+            ax.set_yticks(range(tokens), [""] * tokens if number % 3 else told, fontsize=7)
+            ax.set_xticks(range(tokens), [*map(str, range(len(names))), "lib."][:tokens], fontsize=7)
+        for ax in line[2 + len(shown) :]:
             ax.axis("off")
-    fig.suptitle("attention between gene blocks: the reference, then changes from it", fontsize=9)
+        fig.colorbar(moved, ax=list(line[2::3]), label="change", shrink=0.8, aspect=25)
+        fig.colorbar(whole, ax=line[0], label="attention", shrink=0.8)
+    fig.suptitle("attention between gene blocks; changes from the first panel, + and - beyond noise", fontsize=9)
     return save(fig, path)

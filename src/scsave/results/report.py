@@ -14,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from scsave import keys
+from scsave import keys, progress
 from scsave.files import slug
 from scsave.metrics.registry import REGISTRY
 from scsave.results.frame import weights_folder
@@ -86,11 +86,7 @@ def number(value: Any) -> str:
 
 def duration(seconds: float | None) -> str:
     """`95.0` is "1 min 35 s"."""
-    if not seconds or seconds != seconds:
-        return MISSING
-    minutes, seconds = divmod(round(seconds), 60)
-    found = [(minutes // 60, "h"), (minutes % 60, "min"), (seconds, "s")]
-    return " ".join([f"{n} {unit}" for n, unit in found if n][:2]) or "0 s"
+    return progress.duration(seconds) if seconds and seconds == seconds else MISSING
 
 
 def tables(runs: pd.DataFrame) -> list[dict[str, Any]]:
@@ -107,10 +103,11 @@ def _part(table: Table, label: str, group: str, numbers: list[int]) -> dict[str,
     more = {n: table.columns[n].metric.name not in shown_metrics(table.registry) for n in numbers}
 
     def cell(row: str, n: int) -> dict[str, Any]:
-        text, paper = entry_text(table, row, n).replace(" (1)", ""), paper_text(table, row, n)
-        found = {"text": text, "value": table.entry(row, n).mean, "mark": mark(table, row, n)}
+        text, paper = entry_text(table, row, n).replace(" (1)", "").split(" ["), paper_text(table, row, n)
+        found = {"text": text[0], "interval": text[1:], "value": table.entry(row, n).mean, "mark": mark(table, row, n)}
         return found | {"paper": paper, "more": more[n]}
 
+    verdicts = [said for n in numbers if not more[n] and (said := verdict(table, n))]
     rows = [
         {
             "name": row_label(table, row),
@@ -128,7 +125,7 @@ def _part(table: Table, label: str, group: str, numbers: list[int]) -> dict[str,
         "about": data_text(runs) + f", protocol {table.protocol}" * bool(runs["scores"].map(len).max() > 1),
         "heads": [(table.columns[n].metric, more[n]) for n in numbers],
         "rows": rows,
-        "verdict": [said for n in numbers if not more[n] and (said := verdict(table, n))],
+        "verdict": [told.removeprefix(f"{label}, ").removeprefix(f"{group}, ") for told in verdicts],
         "notes": [*passed_line(table, numbers), *table.notes],
     }
 

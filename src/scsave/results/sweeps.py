@@ -154,7 +154,7 @@ def draw_time(folder: Path, runs: pd.DataFrame) -> list[Path]:
                     ax.set_xscale("log")
                     ax.xaxis.set_major_formatter("{x:g}")
             legend_below(fig, axes)
-            devices = ", ".join(sorted(filter(None, set(same["device"]))))
-            fig.suptitle(f"{label}, mean over seeds; {devices}", fontsize=9)
+            devices = sorted(filter(None, set(same["device"])))
+            fig.suptitle("; ".join([f"{label}, mean over seeds", *devices]), fontsize=9)
             written.append(save(fig, folder / f"training_time_{registry}_{slug(label)}.png"))
     return written

@@ -60,8 +60,7 @@ class BlockAttention:
         """Writes `attention.csv`, `blocks.csv` (what the blocks are called) and `attention.png` below the run's folder."""
         column, reference = self.chosen(context.method.fitted.conditions.names, context.columns, context.data)
         labels, weights = self.weights(context, column, reference)
-        path = context.folder / "attention.csv"
-        table = long_table(labels, weights)
+        path, table = context.folder / "attention.csv", long_table(labels, weights)
         write_text(path, table.to_csv(index=False))
         names = pd.Series(named_blocks(context), name="name").rename_axis("block")
         write_text(path.with_name("blocks.csv"), names.to_csv())

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scsave import keys
-from scsave.files import RESULTS, numbers, relative
+from scsave.files import FOLDS, RESULTS, numbers, relative
 from scsave.metrics.registry import rows
 from scsave.progress import BARS, PLAIN, SILENT, terminal
 from scsave.protocol import Scores
@@ -50,12 +50,14 @@ def print_scores(scores: Scores, task: str, title: str, group: str = "all") -> N
 
 
 def made(folder: Path) -> str:
-    """What a run has left in the folder of its scores, and where that is."""
+    """What a run has left in the folder of its scores, where that is, and how its model, or that of its first fold, is named."""
     files = sorted(path.name for path in folder.iterdir() if path.is_file())
     for part in sorted(part for part in folder.iterdir() if part.is_dir()):
         count = len([path for path in part.rglob("*") if path.is_file()])
         files.append(f"{part.name}/ ({count} file{'s' * (count != 1)})")
-    return f"made: {', '.join(files)}\nwhere: {relative(folder)}"
+    models = [path.parent for at in ("", f"{FOLDS}/*/") for path in sorted(folder.parents[1].glob(f"{at}checkpoints"))]
+    use = [f"model: ckpt={relative(models[0])}" + f" (of {len(models)} folds)" * (len(models) > 1)] if models else []
+    return "\n".join([f"made: {', '.join(files)}", f"where: {relative(folder)}", *use])
 
 
 def print_results(results: Path) -> None:

@@ -224,7 +224,8 @@ def run_fold(cfg: DictConfig, config: RunConfig, task: Task, context: Context, f
         return None
     outcome = task.run(context)
     if analysis:
-        analysis.run(context)
+        with phase("analysis"):
+            analysis.run(context)
     if config.sweep_metric:
         outcome.validation = task.validate(context)
     record = {"method": method.name, "split": split.name, "split_hash": split.hash}
