@@ -1,13 +1,10 @@
-"""Keep the code small (`make lint`): lines of src and of scripts in all, of every file, and of docs written by hand.
-
-The sums are what there is, not what is aimed at (13,000 lines of src): who takes lines away lowers the number with them.
-"""
+"""Keep the code small (`make lint`): lines of src (what is there; the aim is 13,000), scripts, docs by hand, and of each file."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST = {"src": 22_900, "scripts": 900, "docs": 1_500}  # *.py; and *.md outside of what `make docs` and `make api` write
+MOST = {"src": 22_814, "scripts": 900, "docs": 1_500}  # *.py; and *.md outside of what `make docs` and `make api` write
 A_FILE = 300
 LONGER = {"src/scsave/models/networks.py": 400}  # reads from top to bottom: attention, encoder, decoder, velocity
 

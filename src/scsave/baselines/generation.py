@@ -13,6 +13,7 @@ from scsave import keys
 from scsave.baselines.base import Baseline
 from scsave.baselines.combinations import CombinationMeans
 from scsave.baselines.predicted import as_obs, predicted_cells
+from scsave.data.preprocess import select_cells
 from scsave.data.splits.split import Split
 from scsave.data.splits.strata import combinations
 from scsave.keys import Columns
@@ -40,7 +41,7 @@ class Mean(Generation):
     name: str = "mean"
 
     def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:
-        train = data[split.train]
+        train = select_cells(data, split.train)
         self.means = self._by_combination(train.X, train, columns)
         self.library = self._by_combination(train.obs[[keys.LIBRARY]].to_numpy(np.float64), train, columns)
         self.var = data.var
@@ -100,7 +101,7 @@ class PcaGaussian(Generation):
     name: str = "pca_gaussian"
 
     def fit(self, data: AnnData, split: Split, columns: Columns, seed: int, options: Any = None) -> None:
-        train = data[split.train]
+        train = select_cells(data, split.train)
         self.pca = fit_pca(train.X, self.n_components, seed)
         library = np.log(train.obs[keys.LIBRARY].to_numpy(np.float64))
         values = np.column_stack([self.pca.transform(train.X), library])  # (N, P + 1)

@@ -12,6 +12,8 @@ from anndata import AnnData
 
 from scsave import keys
 
+CELLS = 1024  # whose counts are computed at a time
+
 
 def predicted_cells(
     expression: np.ndarray | sp.spmatrix, obs: pd.DataFrame, library: np.ndarray, var: pd.DataFrame, made_by: str
@@ -22,9 +24,12 @@ def predicted_cells(
     counts `expm1(max(X, 0)) * library / 1e4`, not integers.
     """
     x = sp.csr_matrix(expression, dtype=np.float32)
-    per_cell = np.repeat(np.asarray(library, dtype=np.float64) / keys.TARGET_SUM, np.diff(x.indptr))
     counts = x.copy()  # its own index arrays: dropping zeros rewrites them
-    counts.data = (np.expm1(np.maximum(x.data, 0)) * per_cell).astype(np.float32)
+    for start in range(0, x.shape[0], CELLS):
+        edges = x.indptr[start : start + CELLS + 1]
+        part = slice(edges[0], edges[-1])
+        per_cell = np.asarray(library[start : start + CELLS], dtype=np.float64) / keys.TARGET_SUM
+        counts.data[part] = np.expm1(np.maximum(x.data[part], 0)) * np.repeat(per_cell, np.diff(edges))
     counts.eliminate_zeros()
     uns: dict[str, Any] = {keys.UNS: {"made_by": made_by}}
     return AnnData(X=x, obs=as_obs(obs, library), var=var.copy(), layers={keys.COUNTS: counts}, uns=uns)

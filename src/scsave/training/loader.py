@@ -79,15 +79,19 @@ class LatentRows(Dataset):
         model.eval()
         pairs = getattr(cells, "pairs", None)
         self.pairs = pairs and pairs.to(device)
-        parts: list[tuple[Values, Values]] = []
+        self.tensors: Values = {}
+        self.values: Values = {}
+        start = 0
         for batch in each(in_order(cells), "encoding", "cells", ORDERED, len(cells)):
             library, group = batch["library"].to(device), batch["group"].to(device)
             q = model.encode(model.scaled(batch["counts"].to(device), library))
-            tensors = {"mu": q.mu, "logvar": q.logvar, "library": library, "group": group}
-            parts.append((tensors, {name: v.to(device) for name, v in batch["values"].items()}))
-        self.tensors, self.values = (
-            {name: torch.cat([part[k][name] for part in parts]) for name in parts[0][k]} for k in (0, 1)
-        )
+            part = slice(start, start := start + len(library))
+            found = {"mu": q.mu, "logvar": q.logvar, "library": library, "group": group}
+            for whole, own in ((self.tensors, found), (self.values, batch["values"])):
+                for name, value in own.items():
+                    if name not in whole:  # filled in place: parts and their sum would be twice the memory
+                        whole[name] = torch.empty(len(cells), *value.shape[1:], dtype=value.dtype, device=device)
+                    whole[name][part] = value
 
     def __len__(self) -> int:
         return len(self.tensors["library"])

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     import torch
     from lightning.pytorch.callbacks import Callback
 
+# Of lightning.Trainer, what this class and `scsave.training.fitting` give it themselves.
+_GIVEN = {
+    "accelerator", "devices", "num_nodes", "strategy", "precision", "max_epochs", "max_steps", "check_val_every_n_epoch",
+    "num_sanity_val_steps", "callbacks", "log_every_n_steps", "enable_progress_bar", "enable_model_summary",
+    "enable_checkpointing", "use_distributed_sampler", "detect_anomaly", "profiler", "val_check_interval",
+    "gradient_clip_val", "logger", "default_root_dir",
+}  # fmt: skip
+
 
 @dataclass(kw_only=True)
 class TrainerOptions:
@@ -70,6 +78,10 @@ class TrainerOptions:
         for key in self.options or {}:
             if key not in known:
                 raise UserError(f"trainer.options.{key}: lightning.Trainer takes no such option{nearest(key, known)}")
+            if key in _GIVEN:
+                raise UserError(
+                    f"trainer.options.{key}: scsave gives it to lightning.Trainer itself, by trainer.* and training.*"
+                )
 
     def _most_devices(self) -> tuple[int, str]:
         """How many processes can be started here, one a device: on CPUs two, how a distributed run is tried, or one a core."""
