@@ -45,9 +45,10 @@ def test_every_type_with_both_levels_is_held_out_in_turn(data):
     [
         (
             {"hold_out": "C"},
-            "task.hold_out=C: has 0 cells with state=y, 2 are needed; types that can be held out: A, B",
+            r"task.hold_out=C: has 0 cells with state=y, 2 are needed to score it \(mode=predict needs none, with a model of "
+            r"other types\); types that can be held out: A, B",
         ),
-        ({"hold_out": "D"}, "task.hold_out=D: has 1 cells with state=x"),
+        ({"hold_out": "D"}, "task.hold_out=D: has 1 cells with state=x, 2 are needed to score it; types"),
         ({"hold_out": "Q"}, "task.hold_out=Q: no such cell type"),
         ({"target": "z"}, "task.target=z: not a level of state; levels: y"),
     ],

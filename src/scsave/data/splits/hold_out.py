@@ -156,8 +156,7 @@ def scorable_types(data: AnnData, columns: Columns, targets: list[str]) -> tuple
     """Targets of each cell type with two cells there and under control, and what is wrong with each type that has none."""
     kind = data.obs[columns.cell_type].astype(str).to_numpy()
     table = pd.crosstab(kind, labels(data.obs, columns)).reindex(columns=[columns.control, *targets], fill_value=0)
-    fit: dict[str, list[str]] = {}
-    unfit: dict[str, str] = {}
+    fit, unfit = dict[str, list[str]](), dict[str, str]()
     for name, counts in table.iterrows():
         good = [target for target in targets if counts[target] >= FEWEST]
         if good and counts[columns.control] >= FEWEST:
@@ -165,5 +164,6 @@ def scorable_types(data: AnnData, columns: Columns, targets: list[str]) -> tuple
             continue
         wanted = [columns.control, *([] if good else targets[:1])]
         short = [f"{counts[w]} cells with {columns.perturbation}={w}" for w in wanted if counts[w] < FEWEST]
-        unfit[str(name)] = f"has {' and '.join(short)}, {FEWEST} are needed"
+        known = " (mode=predict needs none, with a model of other types)" * (wanted[1:] != [] and len(short) == 1)
+        unfit[str(name)] = f"has {' and '.join(short)}, {FEWEST} are needed to score it{known}"
     return fit, unfit
