@@ -129,3 +129,8 @@ def test_rows_of_another_setting_need_their_experiment():
     assert not fits(block, "paper/block_size", {})
     (plain,) = [one for one in reported() if (one.data, one.method, one.metric) == ("heart", "SAVE", "w1")]
     assert fits(plain, None, {})
+
+
+def test_guidance_weights_of_columns_are_one_setting(tmp_path):
+    write(tmp_path / "a", config={"sampling.guidance": {"type": 1.5, "batch": 1.0}})
+    assert read([tmp_path])["config.method.sampling.guidance"].tolist() == ["type:1.5+batch:1"]

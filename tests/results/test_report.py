@@ -98,7 +98,7 @@ def test_floors_stand_in_the_table_of_the_methods_and_no_skill_rows_are_not_bold
     assert "real (noise floor)" in lines[3]
     assert "<b>" in lines[0]  # the best C2ST; the best W1 is that of the row without skill, so nothing is bold there
     assert "<b>" not in lines[1] + lines[2] + lines[3]
-    assert "no better than no skill, mean (0.90)" in made[1]
+    assert "within noise of no skill, mean (0.90)" in made[1]
 
 
 def test_rows_are_named_by_what_differs(tmp_path):

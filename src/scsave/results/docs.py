@@ -19,14 +19,14 @@ from scsave.results import records
 from scsave.results.paper import paper_text
 from scsave.results.sources import hashes, needed
 from scsave.results.table_formats import escaped, grids
-from scsave.results.table_text import verdict
+from scsave.results.table_text import passed_line, verdict
 from scsave.results.tables import make_table
 
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 SPEC, PAPER = "tables.yaml", "paper-"
 SEEN = "†"  # choices were made with these cells in view
 SEEN_LINE = f"{SEEN} choices of this project were made with these cells in view"
-UNSEEN_LINE = "no choice of this project was made on these cells"
+UNSEEN_LINE = "no choice of this project was made on what is scored here"
 
 
 class Docs:
@@ -96,6 +96,7 @@ class Docs:
         marks = any(SEEN in text for text in [*titled["data"].unique(), *groups])
         head = f"**{table['title']}**" + f": {made.columns[0].label}" * one
         lines = [said for number in range(len(made.columns)) if (said := verdict(made, number))]
+        lines += passed_line(made, range(len(made.columns)))
         lines += [SEEN_LINE if marks else UNSEEN_LINE, *made.notes, *(table.get("notes") or [])]
         lines.append("in results.json: " + ", ".join(f"`{name}`" for name in table["metrics"]))
         lines += [*self.origin(name, runs, link), *self.missing(table, runs)]
@@ -115,7 +116,8 @@ class Docs:
         """Seeds, size, commit, device, record, a command; and whether the sources have changed since."""
         seeds = _several("seed", sorted(runs["seed"].unique()))
         sizes = " or ".join(dict.fromkeys(f"{one.cells:,} cells x {one.genes:,} genes" for one in runs.itertuples()))
-        commits = ", ".join(sorted({str(one)[:8] for one in runs["git_commit"] if one})) or "no known commit"
+        known = sorted({str(one)[:8] + " with changes" * str(one).endswith("+") for one in runs["git_commit"] if one})
+        commits = ", ".join(known) or "no known commit"
         where = ", ".join(sorted({one for one in runs["device"] if one}))
         first = runs.assign(other=runs["method"] != "save").sort_values(["other", "seed"], kind="stable").iloc[0]
         lines = [

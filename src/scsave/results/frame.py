@@ -69,9 +69,18 @@ def frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     runs = pd.DataFrame(records, columns=list(records[0]) if records else [*TEXTS, "experiment", "seed"], dtype=object)
     if not records:
         return runs
-    flat = pd.json_normalize([{"config": record["config"]} for record in records])
+    flat = pd.json_normalize([{"config": _whole_guidance(record["config"])} for record in records])
     plain = {key: map(_plain, flat[key]) for key in flat if not is_no_setting(key)}
     return pd.concat([runs, pd.DataFrame(plain, dtype=object)], axis=1).set_index("path", drop=False)
+
+
+def _whole_guidance(node: Any) -> Any:
+    """A config in which guidance weights of columns are one setting, `cell_type:1.5+batch:1`."""
+    if not isinstance(node, dict):
+        return node
+    given = node.get("guidance")
+    one = {"guidance": "+".join(f"{k}:{v:g}" for k, v in given.items())} if isinstance(given, dict) else {}
+    return {key: _whole_guidance(value) for key, value in (node | one).items()}
 
 
 def is_no_setting(key: str) -> bool:

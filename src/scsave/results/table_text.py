@@ -106,16 +106,16 @@ def verdict(table: Table, number: int) -> str:
         parts.append(f"within noise of it: {near}" if near else "no other method is within noise of it")
     skills = column.metric.ranked(of.get(NO_SKILL, {}))[:1]
     for row in skills:
-        how = "better" if column.metric.better(shown[best], shown[row]) else "no better"
-        parts.append(f"{how} than no skill, {said[row]}" + ", within noise" * bool(noise[row].within))
+        how = "better than" if column.metric.better(shown[best], shown[row]) else "no better than"
+        parts.append(f"{'within noise of' if noise[row].within else how} no skill, {said[row]}")
     for row, role in [(row, kind) for kind in (FLOOR, CEILING) for row in of.get(kind, {})]:
         name = said[row] if row == role else f"{role} {said[row]}"
         gap = abs(column.metric.sort_key(shown[best]) - column.metric.sort_key(shown[row]))
         side = "beyond" if column.metric.better(shown[best], shown[row]) else "short of"
         ways = [column.metric.dynamic_range(shown[best], shown[skill], shown[row]) for skill in skills]
         way = "".join(f", {way:.0%} of the way from no skill" for way in ways if 0 <= way <= 1)
-        far = f"{_rounded(gap, column.digits)} {side} the {name}{way}"
-        parts.append(far + ", within noise" * bool(noise[row].within))
+        far = "within noise of" if noise[row].within else f"{_rounded(gap, column.digits)} {side}"
+        parts.append(f"{far} the {name}{way}")
     lost = {one.by for one in noise.values() if one.within is None}
     used = {one.by for one in noise.values() if one.within is not None}
     unknown = [f"noise is not known ({one})" for one in sorted(lost)]
