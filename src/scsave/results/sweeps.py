@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from scsave import keys
@@ -142,12 +143,18 @@ def draw_time(folder: Path, runs: pd.DataFrame) -> list[Path]:
             minutes = {row: value for row, value in minutes.items() if value > 0}
             if len(minutes) < 2:
                 continue
+            series: dict[str, list[str]] = {}  # a method, by its settings: minutes, epochs
+            for row in sorted(minutes, key=minutes.get):
+                series.setdefault(row.partition(" (")[0], []).append(row)
             fig, axes = panels(len(names))
             for ax, name in zip(axes, names, strict=True):
-                for n, ((row, x), color) in enumerate(zip(minutes.items(), level_colors(len(minutes)), strict=True)):
-                    entry = table.entry(row, at[name])
-                    sd = entry.sd if entry.n > 1 else None
-                    ax.errorbar(x, entry.mean, sd, color=color, marker=MARKERS[n % len(MARKERS)], ls="", label=row)
+                for n, (color, (method, ones)) in enumerate(
+                    zip(level_colors(len(series)), series.items(), strict=True)
+                ):
+                    x, points = zip(*((minutes[row], table.entry(row, at[name])) for row in ones), strict=True)
+                    sd = [one.sd if one.n > 1 else np.nan for one in points]
+                    look = {"color": color, "marker": MARKERS[n % len(MARKERS)], "ls": "-", "label": method}
+                    ax.errorbar(x, [one.mean for one in points], sd, **look)
                 _floors(ax, {row: table.entry(row, at[name]).mean for row in FLOORS if table.entry(row, at[name]).n})
                 ax.set(xlabel="minutes of training", title=_title(table.columns[at[name]].metric))
                 if max(minutes.values()) > 5 * min(minutes.values()):
