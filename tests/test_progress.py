@@ -140,7 +140,7 @@ def test_a_run_says_each_phase_or_nothing(tiny, tmp_path, capfd, monkeypatch):
     monkeypatch.setitem(progress.EVERY, PLAIN, 1e6)  # on a busy machine a phase may take longer than ten seconds
     run(tiny(), tmp_path / "run")
     said = capfd.readouterr().err
-    phases = ("reading", "blocks", "autoencoder", "latents", "flow", "sampling", "references", "scoring")
+    phases = ("reading", "blocks", "autoencoder", "latents", "flow", "sampling", "scoring")
     found = [re.sub(r"^\[.*?\] ", "", line).partition(":")[0] for line in said.splitlines()]
     assert [name for name in found if name in phases] == list(phases)
     assert "autoencoder: 4 of 4 steps, loss " in said

@@ -216,14 +216,16 @@ def select_genes(data: AnnData, train: np.ndarray, n_top_genes: int | None, min_
         raise UserError(f"no gene is seen in data.min_cells={min_cells} of the {len(train)} training cells; lower it")
     if len(keep) == data.n_vars:
         return data
-    chosen = (part[:, keep] for _, part in parts(data.layers[keys.COUNTS]))
-    return prepared(chosen, data.obs, data.var.iloc[keep], data.uns, folder_of(data.layers[keys.COUNTS]))
+    counts = data.layers[keys.COUNTS]
+    chosen = (part[:, keep] for _, part in parts(counts)) if (folder := folder_of(counts)) else counts[:, keep]
+    return prepared(chosen, data.obs, data.var.iloc[keep], data.uns, folder)
 
 
 def select_cells(data: AnnData, rows: np.ndarray) -> AnnData:
     """The cells at positions `rows`, in that order, copied in two thirds of the memory of `data[rows].copy()`."""
-    chosen = (part for _, part in parts(data.layers[keys.COUNTS], rows=rows))
-    return prepared(chosen, data.obs.iloc[rows], data.var, data.uns, folder_of(data.layers[keys.COUNTS]))
+    counts = data.layers[keys.COUNTS]
+    chosen = (part for _, part in parts(counts, rows=rows)) if (folder := folder_of(counts)) else counts[rows]
+    return prepared(chosen, data.obs.iloc[rows], data.var, data.uns, folder)
 
 
 def prepared(

@@ -29,6 +29,7 @@ from scsave.data.preprocess import TOTALS, as_counts, check_library, prepared, s
 from scsave.data.read import RawCells
 from scsave.data.settings import DataSettings
 from scsave.errors import UserError
+from scsave.stats import mapped
 from scsave.stats.moments import BLOCK
 from scsave.stats.resample import subsample
 
@@ -221,17 +222,19 @@ def read_prepared(path: Path) -> AnnData:
     try:
         with h5py.File(path, "r") as file:
             obs, var, uns = (anndata.io.read_elem(file[name]) for name in ("obs", "var", "uns"))
-            return prepared(_stored_rows(file[_COUNTS], len(var)), obs, var, uns, path.parent)
+            small = 3 * file[_COUNTS]["data"].nbytes < mapped.LARGE  # values, indices and log1p
+            counts = _stored_rows(file[_COUNTS], len(var), len(obs) if small else BLOCK)
+            return prepared(next(counts) if small else counts, obs, var, uns, path.parent)
     except UserError:
         raise
     except Exception as error:  # a damaged file may raise anything
         raise UserError(f"{path}: the cached cells cannot be read ({error}); delete this file and run again") from error
 
 
-def _stored_rows(group: Any, genes: int) -> Iterator[sp.csr_matrix]:
-    """Counts (N, G) of a prepared file, a few thousand cells at a time."""
+def _stored_rows(group: Any, genes: int, size: int) -> Iterator[sp.csr_matrix]:
+    """Counts (N, G) of a prepared file, `size` cells at a time."""
     indptr = group["indptr"][:]
-    for start in range(0, len(indptr) - 1, BLOCK):
-        place = indptr[start : start + BLOCK + 1]
+    for start in range(0, len(indptr) - 1, size):
+        place = indptr[start : start + size + 1]
         values, indices = (group[name][place[0] : place[-1]] for name in ("data", "indices"))
         yield sp.csr_matrix((values, indices, (place - place[0]).astype(np.int32)), shape=(len(place) - 1, genes))

@@ -1,6 +1,6 @@
 """Gene vectors as points of a small space (their principal components), and how a perturbed gene's vector is looked up."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
@@ -41,7 +41,7 @@ class Elsewhere:
 def place_of(source: Any) -> str:
     """The first place, `vectors.path=...`, that a source of vectors or of their texts has and the packaged one has not."""
     for where, one in (("vectors", source), ("vectors.text", getattr(source, "text", None))):
-        for option in fields(one) if one is not None else ():
+        for option in fields(one) if is_dataclass(one) else ():
             value = getattr(one, option.name)
             if option.name in PLACES and value is not None and value != option.default:
                 return f"{where}.{option.name}={value}"

@@ -82,8 +82,9 @@ def check_keys(mode: str, given: list[str]) -> None:
 def name_vectors(config: RunConfig, *holders: Any) -> None:
     """Gene vectors of a model that the command line names are looked up there: a checkpoint's own place is not gone to."""
     for space in filter(None, (getattr(holder, "space", None) for holder in holders)):
-        if named_on_command_line("vectors"):
-            space.vectors = build(config.vectors, "vectors")
+        named = build(config.vectors, "vectors") if named_on_command_line("vectors") else None
+        if named is not None and not getattr(named, "in_data", False):
+            space.vectors = named
         elif hasattr(space.vectors, "cache"):
             space.vectors.cache = config.paths.cache
 

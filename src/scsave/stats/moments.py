@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scsave import keys
-from scsave.stats.mapped import release
+from scsave.stats.mapped import folder_of, release
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -34,9 +34,14 @@ class Moments:
 def parts(x: Matrix, size: int = BLOCK, rows: np.ndarray | None = None) -> Iterator[tuple[slice, Matrix]]:
     """Consecutive parts of `x` (N, G), or of its rows at positions `rows`, and where they are: no more is in memory."""
     n = x.shape[0] if rows is None else len(rows)
-    for start in range(0, max(n, 1), size):
-        where = slice(start, start + size)
-        yield where, x[where if rows is None else rows[where]]
+    places = [slice(start, start + size) for start in range(0, max(n, 1), size)]
+    found = zip(places, map(x.__getitem__, places if rows is None else (rows[where] for where in places)), strict=True)
+    return found if folder_of(x) is None else _let_go(found, x)
+
+
+def _let_go(found: Iterator[tuple[slice, Matrix]], x: Matrix) -> Iterator[tuple[slice, Matrix]]:
+    for one in found:
+        yield one
         release(x)
 
 
