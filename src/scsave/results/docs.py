@@ -59,7 +59,7 @@ class Docs:
             both = pd.concat([records.chosen(runs, wanted) for wanted in table["runs"]])
             if len(both):
                 both = both if earlier is None else pd.concat([both, records.others(earlier, both)])
-                both = records.alike(both[~both.index.duplicated()])
+                both = records.alike(both[~both.index.duplicated()], self.led_on)
                 records.write(self.record_of(name), records.record(both, table))
             counts[name] = len(both)
         self.__dict__.pop("recorded", None)

@@ -3,7 +3,7 @@
 import json
 import math
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,12 @@ def code_of(run: Any) -> dict[str, str]:
     return needed(run.sources or {}, bool(run.config["method"].get("training")))
 
 
-def alike(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of each method, seed, data set and experiment the runs that were made with the code of the newest: others are replaced."""
+def alike(runs: pd.DataFrame, led_on: Callable[[dict[str, str]], dict[str, str]]) -> pd.DataFrame:
+    """Of each method, seed, data set and experiment the runs that were made with the code of the newest (`led_on` to what is
+    the same): others are replaced."""
     kept = []
     for _, same in runs.groupby(["data", "method", "seed", runs["experiment"].fillna("")], sort=False):
-        code = [code_of(run) for run in same.itertuples()]
+        code = [led_on(code_of(run)) for run in same.itertuples()]
         newest = code[same["written"].argmax()]
         kept += [path for path, one in zip(same.index, code, strict=True) if one == newest]
     return runs.loc[kept]
