@@ -52,7 +52,8 @@ def run(arguments: list[str]) -> None:
         lines = docs.differences()
         print("\n".join(lines) or "every page is as the records say")
         sys.exit(bool(lines))
-    print(*(page.relative_to(docs.root) for page in docs.write()), sep="\n")
+    for page in docs.write():
+        print(page.relative_to(docs.root))
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="as for train.py, or a file")
     parser.add_argument("--info", action="store_true", help="print what is in it")
-    asked = parser.parse_intermixed_args()
-    overrides, info = asked.overrides, asked.info
+    options = parser.parse_intermixed_args()
+    overrides, info = options.overrides, options.info
     if files := [arg for arg in overrides if "=" not in arg]:
         overrides = ["data=h5ad", f"data.path='{files[0]}'", *(arg for arg in overrides if "=" in arg)]
     if ALL not in overrides:

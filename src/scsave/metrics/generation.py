@@ -28,10 +28,8 @@ GroupScores = dict[str, dict[str, float]]  # group -> metric -> value
 
 def without_counts(cells: AnnData, rows: np.ndarray) -> AnnData:
     """X, obs and var of the cells at `rows`, in memory; of mapped cells a part is read at a time."""
-    x, obs = (
-        stacked(((sp.csr_matrix(part),) for _, part in parts(cells.X, rows=rows)), None)[0],
-        cells.obs.iloc[rows].copy(),
-    )
+    (x,) = stacked(((sp.csr_matrix(part),) for _, part in parts(cells.X, rows=rows)), None)
+    obs = cells.obs.iloc[rows].copy()
     for name in obs.columns[obs.dtypes == "category"]:
         obs[name] = obs[name].cat.remove_unused_categories()
     return AnnData(x, obs, cells.var)

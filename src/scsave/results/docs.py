@@ -58,7 +58,7 @@ class Docs:
             earlier = self.recorded.get(name)
             both = pd.concat([records.chosen(runs, wanted) for wanted in table["runs"]])
             if len(both):
-                both = both if earlier is None else pd.concat([both, records.others(earlier, both)])
+                both = both if earlier is None else pd.concat([both, records.others(earlier, both, self.led_on)])
                 both = records.alike(both[~both.index.duplicated()], self.led_on)
                 records.write(self.record_of(name), records.record(both, table))
             counts[name] = len(both)

@@ -78,9 +78,9 @@ def _whole_guidance(node: Any) -> Any:
     """A config in which guidance weights of columns are one setting, `cell_type:1.5+batch:1`."""
     if not isinstance(node, dict):
         return node
-    given = node.get("guidance")
-    one = {"guidance": "+".join(f"{k}:{v:g}" for k, v in given.items())} if isinstance(given, dict) else {}
-    return {key: _whole_guidance(value) for key, value in (node | one).items()}
+    if isinstance(given := node.get("guidance"), dict):
+        node = node | {"guidance": "+".join(f"{name}:{weight:g}" for name, weight in given.items())}
+    return {key: _whole_guidance(value) for key, value in node.items()}
 
 
 def is_no_setting(key: str) -> bool:

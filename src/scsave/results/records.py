@@ -48,8 +48,7 @@ def code_of(run: Any) -> dict[str, str]:
 
 
 def alike(runs: pd.DataFrame, led_on: Callable[[dict[str, str]], dict[str, str]]) -> pd.DataFrame:
-    """Of each method, seed, data set and experiment the runs that were made with the code of the newest (`led_on` to what is
-    the same): others are replaced."""
+    """Of each method, seed, data set and experiment the runs of the newest's code (`led_on` to what is the same)."""
     kept = []
     for _, same in runs.groupby(["data", "method", "seed", runs["experiment"].fillna("")], sort=False):
         code = [led_on(code_of(run)) for run in same.itertuples()]
@@ -58,17 +57,21 @@ def alike(runs: pd.DataFrame, led_on: Callable[[dict[str, str]], dict[str, str]]
     return runs.loc[kept]
 
 
-def others(earlier: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+def others(
+    earlier: pd.DataFrame, runs: pd.DataFrame, led_on: Callable[[dict[str, str]], dict[str, str]]
+) -> pd.DataFrame:
     """Earlier runs that stay beside `runs`: of another data set, method or experiment, or of their code and not run again."""
-    of = ["data", "method", "experiment"]
-    there = set(runs[of].fillna("").itertuples(index=False, name=None))
-    code = {(run.data, run.method, json.dumps(code_of(run))) for run in runs.itertuples()}
+    there = set(runs[["data", "method", "experiment"]].fillna("").itertuples(index=False, name=None))
+
+    def code(run: Any) -> tuple:
+        return run.data, run.method, *sorted(led_on(code_of(run)).items())
+
+    codes = set(map(code, runs.itertuples()))
     again = {(run.seed, one) for run in runs.itertuples() for one in (run.config_hash, _setting(run))}
 
     def stays(run: Any) -> bool:
         other = (run.data, run.method, run.experiment or "") not in there
-        same = (run.data, run.method, json.dumps(code_of(run))) in code
-        return other or (same and not {(run.seed, run.config_hash), (run.seed, _setting(run))} & again)
+        return other or (code(run) in codes and not {(run.seed, run.config_hash), (run.seed, _setting(run))} & again)
 
     return earlier[[stays(run) for run in earlier.itertuples()]]
 

@@ -148,13 +148,12 @@ def draw_time(folder: Path, runs: pd.DataFrame) -> list[Path]:
                 series.setdefault(row.partition(" (")[0], []).append(row)
             fig, axes = panels(len(names))
             for ax, name in zip(axes, names, strict=True):
-                for n, (color, (method, ones)) in enumerate(
-                    zip(level_colors(len(series)), series.items(), strict=True)
+                for n, ((method, ones), color) in enumerate(
+                    zip(series.items(), level_colors(len(series)), strict=True)
                 ):
                     x, points = zip(*((minutes[row], table.entry(row, at[name])) for row in ones), strict=True)
-                    sd = [one.sd if one.n > 1 else np.nan for one in points]
-                    look = {"color": color, "marker": MARKERS[n % len(MARKERS)], "ls": "-", "label": method}
-                    ax.errorbar(x, [one.mean for one in points], sd, **look)
+                    mean, sd = zip(*((one.mean, one.sd if one.n > 1 else np.nan) for one in points), strict=True)
+                    ax.errorbar(x, mean, sd, color=color, marker=MARKERS[n % len(MARKERS)], ls="-", label=method)
                 _floors(ax, {row: table.entry(row, at[name]).mean for row in FLOORS if table.entry(row, at[name]).n})
                 ax.set(xlabel="minutes of training", title=_title(table.columns[at[name]].metric))
                 if max(minutes.values()) > 5 * min(minutes.values()):
