@@ -11,7 +11,7 @@ from scsave.errors import UserError
 from scsave.results import sources
 from scsave.results.docs import BLOCK, Docs
 from scsave.results.frame import read
-from scsave.results.noise import between
+from scsave.results.noise import ONE_SEED, between
 from scsave.results.paper import paper_text, reported
 from scsave.results.records import plain_command
 from scsave.results.table_text import verdict
@@ -199,6 +199,12 @@ def test_numbers_from_before_an_exact_change_are_not_of_older_sources(checkout):
         known += f"- {{part: training, before: {before}, after: {after}, compared: two results.json}}\n"
         (checkout.folder / "tables.yaml").write_text(SPEC + known)
         assert again(checkout).differences() == []
+    (checkout.folder / "tables.yaml").write_text(
+        SPEC + known.replace("compared:", "tasks: [batch_correction], compared:")
+    )
+    assert again(checkout).differences()  # the runs are of another task
+    (checkout.folder / "tables.yaml").write_text(SPEC + known.replace("compared:", "tasks: [generation], compared:"))
+    assert again(checkout).differences() == []
     path.write_text(path.read_text() + "\nCHANGED = 3\n")
     assert again(checkout).differences()
 
@@ -266,7 +272,7 @@ def compared(folder: Path, one: list[dict[str, float]], other: list[dict[str, fl
 def test_groups_tell_a_steady_difference_from_a_chance_one(tmp_path):
     base = {name: float(10 * n) for n, name in enumerate("abcdef")}
     steady = compared(tmp_path / "a", [base], [{name: value + 1 for name, value in base.items()}])
-    assert between(steady, 0, "save", "scvi") == (False, "bootstrap over 6 groups")
+    assert between(steady, 0, "save", "scvi") == (False, f"bootstrap over 6 groups {ONE_SEED}")
     swings = {name: value + (5 if n % 2 else -4) for n, (name, value) in enumerate(base.items())}
     chance = compared(tmp_path / "b", [base], [swings])
     assert between(chance, 0, "save", "scvi").within is True

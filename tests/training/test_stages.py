@@ -92,6 +92,19 @@ def test_columns_are_masked_each_for_itself_and_all_together():
     assert torch.equal(together[:, 0], together[:, 1])
 
 
+def test_a_single_column_is_masked_by_the_joint_rate_alone():
+    """It has no combinations, and whatever more is masked is training that its levels go without."""
+    model, _ = model_of()
+    model.conditions = model.conditions.subset(model.conditions.names[:1])
+    n = 20_000
+    assert masked(step_of(model, mask_rate=0.6, joint_mask_rate=0.1), n).float().mean().item() == pytest.approx(
+        0.1, abs=0.01
+    )
+    assert masked(step_of(model, mask_rate=0.6, joint_mask_rate=0.0), n).float().mean().item() == pytest.approx(
+        0.6, abs=0.01
+    )
+
+
 def test_guidance_needs_a_field_that_is_trained():
     TwoStage(mask_rate=0.0).check_guidance(1.0)
     TwoStage(mask_rate=0.0, joint_mask_rate=0.1).check_guidance(2.0)

@@ -100,7 +100,6 @@ def between(
 
     `also(cells, change)` is what is made of the change of a group (G,).
 
-
     Cells are the control cells moved by the decoded change of their group. (Cells drawn from the decoder lose what the
     autoencoder loses of a type that it saw under control only: docs/response.md.)
     """

@@ -73,11 +73,6 @@ def weight_of(model: Fitted) -> float:
     return model.info[COMBINED]["weight"]
 
 
-def closed_change(model: Fitted, cells: AnnData, target: str) -> np.ndarray:
-    """Change, (G,), of the mean of control cells of one type by the closed form."""
-    return model.closed.change_of(cells, target)
-
-
 def trust_entries(found: Mapping[str, Mapping[str, float]], network: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """As `info["trust"]`, of the weighted changes; distances are those of the network's entries."""
     return {

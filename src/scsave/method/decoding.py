@@ -61,19 +61,35 @@ def matrices(
     model: SAVEModel, z: Tensor, library: Tensor, values: Values, rng: torch.Generator | None
 ) -> tuple[sp.csr_matrix, sp.csr_matrix]:
     """Counts and log1p expression, (N, G) each, of latents (N, L, d); drawn with `rng`, the likelihood's mean without."""
-    drawn, log1p = [], []
+    drawn, log1p, genes = [], [], len(model.blocks.genes)
     with inference(model):
         for start in range(0, len(z), CHUNK):
             part = slice(start, start + CHUNK)
             size = library[part]
             out = model.decode(z[part], {name: v[part] for name, v in values.items()})
             cells = model.likelihood(out, size)
-            sample = cells.mean() if rng is None else cells.sample(rng)
-            expression = model.to_log1p(sample, size)
-            counts = sample if cells.space == "counts" else expression.expm1() * (size / keys.TARGET_SUM)[:, None]
-            drawn.append(sp.csr_matrix((counts if rng is None else counts.round()).cpu().numpy()))
-            log1p.append(sp.csr_matrix(expression.cpu().numpy()))
+            if rng is None:
+                mean = cells.mean().flatten()
+                place, value = torch.arange(len(mean), device=mean.device), mean
+            else:
+                place, value = cells.drawn(rng)  # (M,) each
+            row = place // genes
+            if cells.space == "counts":
+                counts, expression = value, torch.log1p(value * (keys.TARGET_SUM / size).index_select(0, row))
+            else:
+                expression = value * model.likelihood.scale.index_select(0, place % genes)
+                counts = expression.expm1() * (size / keys.TARGET_SUM).index_select(0, row)
+            drawn.append(_sparse(place, counts if rng is None else counts.round(), (len(size), genes)))
+            log1p.append(_sparse(place, expression, (len(size), genes)))
     return sp.vstack(drawn, format="csr"), sp.vstack(log1p, format="csr")
+
+
+def _sparse(place: Tensor, value: Tensor, shape: tuple[int, int]) -> sp.csr_matrix:
+    """`value` (M,) at ascending places of the flattened matrix; zeros are left out."""
+    place, starts = place.cpu().numpy(), np.arange(shape[0] + 1) * shape[1]
+    found = sp.csr_matrix((value.cpu().numpy(), place % shape[1], np.searchsorted(place, starts)), shape=shape)
+    found.eliminate_zeros()
+    return found
 
 
 def as_cells(

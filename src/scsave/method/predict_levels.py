@@ -18,7 +18,7 @@ from scsave.data.from_anndata import as_prepared, with_genes
 from scsave.data.targets import SEEN, Targets
 from scsave.errors import UserError
 from scsave.method.between import decoded_change, move
-from scsave.method.combined import closed_change, mixed, weight_of
+from scsave.method.combined import mixed, weight_of
 from scsave.method.fitted import Fitted
 from scsave.method.respond import counterfactual, respond
 from scsave.method.trust import trust_of
@@ -57,7 +57,7 @@ class Predictor:
             moved = move(model, cells, obs, model.info.get("leave", 1.0), target)
             found = decoded_change(model, moved, np.arange(cells.n_obs))
             if route == keys.COMBINED:
-                found = mixed(weight_of(model), found, closed_change(model, cells, target))
+                found = mixed(weight_of(model), found, model.closed.change_of(cells, target))
             return np.maximum(found, -mean_expression(cells))
 
         return cls(

@@ -22,7 +22,7 @@ from scsave.baselines.carry import carried_groups
 from scsave.data.targets import SEEN, parsed
 from scsave.errors import UserError
 from scsave.method.between import between
-from scsave.method.combined import closed_change, mixed, weight_of
+from scsave.method.combined import mixed, weight_of
 from scsave.method.fitted import METHOD, Fitted
 from scsave.method.sample import generate, translate
 from scsave.method.trust import trust_of
@@ -104,7 +104,7 @@ def combined(model: Fitted, control: AnnData, target: str, seed: int) -> AnnData
     obs, weight = counterfactual(model, control.obs, target), weight_of(model)
 
     def both(cells: AnnData, change: np.ndarray) -> np.ndarray:
-        return mixed(weight, change, closed_change(model, cells, target))
+        return mixed(weight, change, model.closed.change_of(cells, target))
 
     return aligned(between(model, control, obs, same_type(model, control), target, seed, both), control)
 

@@ -25,6 +25,7 @@ class Metric:
     version: int = 1
     cite: str = ""
     protocols: tuple[str, ...] = (NEUTRAL,)
+    skilled: bool = True  # whether being better than a row without skill says anything
 
     @property
     def key(self) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scsave.keys import TARGET_SUM
 from scsave.models.closed_forms import LibraryLogSoftmax, NegativeBinomialLogProb
+from scsave.models.draws import negative_binomial
 from scsave.stats.moments import GeneMoments
 
 Space, Draw = Literal["counts", "scaled"], Literal["mean", "sample"]
@@ -32,6 +33,12 @@ class Distribution(Protocol):
 
     def sample(self, rng: torch.Generator) -> Tensor:
         """One draw of each cell, (N, G)."""
+
+    def drawn(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One draw of each cell, sparse: places in the flattened (N, G), ascending, and the values there, (M,) each."""
+        flat = self.sample(rng).flatten()
+        place = flat.nonzero()[:, 0]
+        return place, flat.index_select(0, place)
 
     def expected_log1p(self) -> Tensor:
         """Mean over draws of log1p expression, (N, G): not log1p of the mean, which is larger."""
@@ -116,6 +123,9 @@ class NegativeBinomialCounts(Distribution):
         # torch's gamma sampler takes a generator, the Gamma distribution object does not
         return torch.poisson(torch._standard_gamma(theta, generator=rng) / theta * self.log_mean.exp(), generator=rng)
 
+    def drawn(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        return negative_binomial(self.log_mean, self.log_theta, rng)
+
     def expected_log1p(self) -> Tensor:
         """E log1p(c X), c = 10^4 / library, by quadrature; the error is below 1e-4 (the tests compare with the sum).
 
@@ -151,6 +161,11 @@ class ZeroInflatedCounts(NegativeBinomialCounts):
 
     def sample(self, rng: torch.Generator) -> Tensor:
         return super().sample(rng) * torch.bernoulli(torch.sigmoid(-self.dropout), generator=rng)
+
+    def drawn(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        place, count = super().drawn(rng)
+        kept = torch.bernoulli(torch.sigmoid(-self.dropout.flatten().index_select(0, place)), generator=rng) > 0
+        return place[kept], count[kept]
 
     def expected_log1p(self) -> Tensor:
         return super().expected_log1p() * torch.sigmoid(-self.dropout)  # a lost count adds log1p(0) = 0

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from scsave.blocking.blocks import GeneBlocks
 from scsave.data.conditions import Conditions, Values
 from scsave.keys import TARGET_SUM
+from scsave.models.closed_forms import Pick
 from scsave.models.conditions import ConditionEncoder, Vectors, level_shift, set_shift
 from scsave.models.integration import IntegrationHead
 from scsave.models.likelihoods import Head, Likelihood
@@ -85,7 +86,11 @@ class SAVEModel(nn.Module):
 
     def unpad(self, out: Tensor) -> Tensor:
         """Blocks (N, L, K, n) to genes (N, G, n); what the pad slots hold never leaves the model."""
-        return out.flatten(1, 2).index_select(1, self.position)
+        flat, last = out.flatten(1, 2), len(self.position) - 1  # (N, L * K, n)
+        if flat.shape[-1] > 1:
+            return flat.index_select(1, self.position)
+        back, held = self.gather.clamp(max=last), self.gather <= last  # (L * K,) each
+        return Pick.apply(flat[..., 0], self.position, back, held)[..., None]
 
     def encode(self, scaled: Tensor) -> Posterior:
         return self.encoder(self.pad(scaled))  # (N, L, d) each
@@ -96,7 +101,8 @@ class SAVEModel(nn.Module):
         out = self.unpad(self.decoder(z, s)) + self.likelihood.average  # (N, L, K, n_outputs) -> (N, G, n_outputs)
         for shift in (self.shift, self.levels):
             if shift is not None:  # the first number of every likelihood is the gene's level
-                out = out + nn.functional.pad(shift(values)[..., None], (0, out.shape[-1] - 1))
+                by = shift(values)[..., None]  # (N, G, 1)
+                out = out + (by if out.shape[-1] == 1 else nn.functional.pad(by, (0, out.shape[-1] - 1)))
         return out
 
     def to_flow(self, z: Tensor, library: Tensor) -> Tensor:

@@ -124,18 +124,20 @@ class Docs:
             f"{seeds}; {sizes}; commit {commits}; {where}; settings, hashes, costs and commands of {len(runs)} "
             f"run{'s' * (len(runs) > 1)}: [{name}.json]({link}/{name}.json), the first by `{first['command']}`"
         ]
-        pairs = [(records.code_of(run), bool(run.config["method"].get("training"))) for run in runs.itertuples()]
-        unknown = sum(not code for code, _ in pairs)
-        if old := sum(self.led_on(code) != needed(self.sources, train) for code, train in pairs) - unknown:
+        codes = [(self.led_on(run), bool(run.config["method"].get("training"))) for run in runs.itertuples()]
+        unknown = sum(not code for code, _ in codes)
+        if old := sum(code != needed(self.sources, train) for code, train in codes) - unknown:
             what = "networks, flow, training, method, blocks or baselines"
-            lines.append(f"**older sources**: the code of {what} has changed since {old} of {len(pairs)} runs")
+            lines.append(f"**older sources**: the code of {what} has changed since {old} of {len(codes)} runs")
         if unknown:
-            lines.append(f"**older sources?** it is not known with which {unknown} of {len(pairs)} runs were made")
+            lines.append(f"**older sources?** it is not known with which {unknown} of {len(codes)} runs were made")
         return lines
 
-    def led_on(self, code: Mapping[str, str]) -> dict[str, str]:
-        """Hashes of sources, each followed through the changes that are known to be `exact` (of the spec)."""
-        steps, code = {(one["part"], one["before"]): one["after"] for one in self.spec.get("exact", [])}, dict(code)
+    def led_on(self, run: Any) -> dict[str, str]:
+        """A run's hashes of sources, each followed through the changes that are known to be `exact` (of the spec) for its
+        task."""
+        exact = [one for one in self.spec.get("exact", []) if run.task in one.get("tasks", [run.task])]
+        steps, code = {(one["part"], one["before"]): one["after"] for one in exact}, records.code_of(run)
         while more := {part: steps[part, one] for part, one in code.items() if (part, one) in steps}:
             code |= more
         return code

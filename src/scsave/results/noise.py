@@ -11,6 +11,7 @@ from scsave.results.tables import Table
 FEWEST_GROUPS = 5  # fewer say next to nothing of their spread
 DRAWS = 2000
 SEED = 0  # of the bootstrap: a verdict is the same each time
+ONE_SEED = "of one seed, which leaves out how trainings differ"
 PARTS = "parts"  # info: the groups that a group made for a page is the mean of
 
 
@@ -34,7 +35,8 @@ def between(table: Table, number: int, one: str, other: str) -> Noise:
         apart = (groups[0][both] - groups[1][both]).to_numpy()
         draws = np.random.default_rng(SEED).integers(len(apart), size=(DRAWS, len(apart)))
         low, high = np.quantile(apart[draws].mean(axis=1), [0.025, 0.975])
-        return Noise(bool(low <= 0 <= high), f"bootstrap over {len(both)} groups")
+        single = {len(_values(table, number, row)["seed"].unique()) for row in (one, other)} == {1}
+        return Noise(bool(low <= 0 <= high), f"bootstrap over {len(both)} groups" + f" {ONE_SEED}" * single)
     seeds = [_seeds(table, number, row) for row in (one, other)]
     both = seeds[0].index.intersection(seeds[1].index)
     if len(both) < 2:
@@ -43,7 +45,7 @@ def between(table: Table, number: int, one: str, other: str) -> Noise:
 
     apart = (seeds[0][both] - seeds[1][both]).to_numpy()
     half = stdtrit(len(apart) - 1, 0.975) * apart.std(ddof=1) / np.sqrt(len(apart))
-    return Noise(bool(abs(apart.mean()) <= half), f"sd over {len(both)} seeds")
+    return Noise(bool(abs(apart.mean()) <= half), f"sd over {len(both)} seeds{', which is little' * (len(both) < 3)}")
 
 
 def _values(table: Table, number: int, row: str) -> pd.DataFrame:

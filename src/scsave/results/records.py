@@ -47,24 +47,22 @@ def code_of(run: Any) -> dict[str, str]:
     return needed(run.sources or {}, bool(run.config["method"].get("training")))
 
 
-def alike(runs: pd.DataFrame, led_on: Callable[[dict[str, str]], dict[str, str]]) -> pd.DataFrame:
+def alike(runs: pd.DataFrame, led_on: Callable[[Any], dict[str, str]]) -> pd.DataFrame:
     """Of each method, seed, data set and experiment the runs of the newest's code (`led_on` to what is the same)."""
     kept = []
     for _, same in runs.groupby(["data", "method", "seed", runs["experiment"].fillna("")], sort=False):
-        code = [led_on(code_of(run)) for run in same.itertuples()]
+        code = [led_on(run) for run in same.itertuples()]
         newest = code[same["written"].argmax()]
         kept += [path for path, one in zip(same.index, code, strict=True) if one == newest]
     return runs.loc[kept]
 
 
-def others(
-    earlier: pd.DataFrame, runs: pd.DataFrame, led_on: Callable[[dict[str, str]], dict[str, str]]
-) -> pd.DataFrame:
+def others(earlier: pd.DataFrame, runs: pd.DataFrame, led_on: Callable[[Any], dict[str, str]]) -> pd.DataFrame:
     """Earlier runs that stay beside `runs`: of another data set, method or experiment, or of their code and not run again."""
     there = set(runs[["data", "method", "experiment"]].fillna("").itertuples(index=False, name=None))
 
     def code(run: Any) -> tuple:
-        return run.data, run.method, *sorted(led_on(code_of(run)).items())
+        return run.data, run.method, *sorted(led_on(run).items())
 
     codes = set(map(code, runs.itertuples()))
     again = {(run.seed, one) for run in runs.itertuples() for one in (run.config_hash, _setting(run))}

@@ -3,12 +3,14 @@
 import pandas as pd
 
 from scsave import keys
+from scsave.errors import listed
 from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, Metric
 from scsave.results.costs import UNRANKED_COLUMNS
 from scsave.results.noise import between
 from scsave.results.tables import CEILING, FLOOR, NO_SKILL, REPORTED, Column, Table
 
 MISSING, PASSED = "–", "‡"
+NEAR = 4  # rows within noise that a verdict names
 PROTOCOLS = {
     NEUTRAL: "PCA fitted on a reference half of the training cells, of which neither side of a comparison is",
     CFGEN: "PCA fitted on the real test cells, as in CFGen's code since its fix of 2026-07-26",
@@ -102,16 +104,19 @@ def verdict(table: Table, number: int) -> str:
     parts = [f"best is {said[best]}" if others else f"{said[best]} is the only method"]
     noise = {row: between(table, number, best, row) for row in shown if row != best}
     if known := [row for row in others if noise[row].within is not None]:
-        near = ", ".join(said[row] for row in known if noise[row].within)
-        parts.append(f"within noise of it: {near}" if near else "no other method is within noise of it")
-    skills = column.metric.ranked(of.get(NO_SKILL, {}))[:1]
+        near = [said[row] for row in known if noise[row].within]
+        parts.append(f"within noise of it: {listed(near, NEAR)}" if near else "no other method is within noise of it")
+    skills = column.metric.ranked(of.get(NO_SKILL, {}))[: int(column.metric.skilled)]
     for row in skills:
         how = "better than" if column.metric.better(shown[best], shown[row]) else "no better than"
         parts.append(f"{'within noise of' if noise[row].within else how} no skill, {said[row]}")
     for row, role in [(row, kind) for kind in (FLOOR, CEILING) for row in of.get(kind, {})]:
         name = said[row] if row == role else f"{role} {said[row]}"
         gap = abs(column.metric.sort_key(shown[best]) - column.metric.sort_key(shown[row]))
-        side = "beyond" if column.metric.better(shown[best], shown[row]) else "short of"
+        nearer = column.metric.better(shown[best], shown[row])
+        side = "beyond" if nearer else "short of"
+        if not isinstance(column.metric.best, str):
+            side = f"{'nearer to' if nearer else 'farther from'} {column.metric.best:g} than"
         ways = [column.metric.dynamic_range(shown[best], shown[skill], shown[row]) for skill in skills]
         way = "".join(f", {way:.0%} of the way from no skill" for way in ways if 0 <= way <= 1)
         far = "within noise of" if noise[row].within else f"{_rounded(gap, column.digits)} {side}"
@@ -134,7 +139,8 @@ def in_short(table: Table, method: str) -> str:
             continue
         better, own, label = column.metric.better, table.shown(method, number), column.metric.label
         known = [row for row in table.rows if table.entry(row, number).n]
-        if values := {row: table.shown(row, number) for row in known if table.rows[row] == NO_SKILL}:
+        values = {row: table.shown(row, number) for row in known if table.rows[row] == NO_SKILL}
+        if values and column.metric.skilled:
             skill = values[column.metric.ranked(values)[0]]
             (skilled if better(own, skill) else without).append(label)
         for row in (row for row in known if table.rows[row] in (FLOOR, CEILING)):

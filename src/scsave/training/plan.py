@@ -35,7 +35,7 @@ class Plan:
     kl_warmup: Share = 0.5
     calibrate_dispersion: bool = True
     thinning: Annotated[float, Field(gt=0, le=1)] = 0.3
-    mask_rate: Share = 0.1
+    mask_rate: Share = 0.6
     joint_mask_rate: Share = 0.1
     decoder_mask_rate: Share = 0.1
     input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -271,8 +271,13 @@ def cells_loss(step: Step) -> Tensor:
 
 
 def masked(step: Step, n: int) -> Tensor:
-    """Which conditions of which cells the flow sees as [MASK], (N, C): each by itself, and all of a cell together."""
-    where = step.noise.uniform(n, len(step.model.conditions.columns)) < step.weights.mask_rate
+    """Which conditions of which cells the flow sees as [MASK], (N, C): each by itself, and all of a cell together.
+
+    A single column has no combinations to learn from its parts: the joint rate alone masks it, where there is one.
+    """
+    columns = len(step.model.conditions.columns)
+    each = step.weights.mask_rate if columns > 1 or not step.weights.joint_mask_rate else 0.0
+    where = step.noise.uniform(n, columns) < each
     if step.weights.joint_mask_rate:
         where = where | (step.noise.uniform(n, 1) < step.weights.joint_mask_rate)
     return where

@@ -51,7 +51,7 @@ ROWS = (
             "share of generated cells nearer to a training cell than to a test cell, as many of one as of the other "
             "in each combination; the training cells are of the half that the PCA has not seen, and not in `real`",
             "above that of `real`, training cells are copied; compare with `train_resample`, which is all copies",
-            best=0.5, min_cells=None, cite="Alaa et al. 2022"),
+            best=0.5, min_cells=None, cite="Alaa et al. 2022", skilled=False),
     _POOLED("gene_mean_pearson", "gene mean r", "Pearson of gene means", "gene means, agreement up to a line"),
     _POOLED("gene_mean_r2", "gene mean R²", "sklearn r2_score of gene means", "gene means, agreement in value"),
     _POOLED("gene_variance_pearson", "gene variance r", "Pearson of gene variances",
