@@ -175,3 +175,19 @@ def test_sparse_and_dense_cells_are_the_same(cells, model):
     dense = cells.copy()
     dense.X = sp.csc_matrix(cells.X).toarray()
     assert np.array_equal(model.encode(dense), model.encode(cells))
+
+
+def test_a_combination_that_training_never_showed_is_generated_with_a_warning(cells, caplog):
+    torch.set_num_threads(1)
+    obs = cells.obs.astype(str)
+    (drug,) = set(obs["treatment"]) - {"control"}
+    known = cells[~((obs["cell_type"] == "type_A") & (obs["treatment"] != "control"))]
+    model = SAVE.fit(known, ["cell_type", "treatment"], overrides=OVERRIDES, **ROLES)
+    asked = pd.DataFrame({"cell_type": ["type_A", "type_B"] * 2, "treatment": ["control", drug, drug, "[MASK]"]})
+    with caplog.at_level("WARNING", logger="scsave"):
+        model.generate(asked.drop(2))
+        assert not caplog.records
+        model.generate(asked)
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.startswith(f"1 of the combinations asked for were not in training (cell_type=type_A, treatment={drug})")
+    assert "mode=predict" not in said  # this model knows no control cells

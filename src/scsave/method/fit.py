@@ -156,7 +156,8 @@ def _train(
     if model.network.head is not None and "head" in options.parts:
         fit_axes(model, train, seed)
     if "cells" in options.parts:
-        fit_closed(model, train, columns, seed)
+        with phase("closed form beside the network"):
+            fit_closed(model, train, columns, seed)
         model.info |= settle(model, plan, rows, train, seed)
 
 

@@ -38,7 +38,7 @@ def generate(
     keep_freed()
     asked = requested(model, cells, condition)
     obs = with_technical(model, asked, seed)
-    for warning in model.conditions.outside(obs):
+    for warning in [*model.conditions.outside(obs), *never_seen(model, asked)]:
         log.warning(warning)
     values, started = model.conditions.encode(obs), time.perf_counter()
     shown = each(range(0, len(obs), UNIT), "sampling", "cells", UNIT, len(obs))
@@ -61,6 +61,26 @@ def told_of(asked: pd.DataFrame, obs: pd.DataFrame) -> dict[str, list[str]]:
     blank = [name for name in obs if (obs[name].isna() | (obs[name].astype(str) == keys.MASK)).any()]
     drawn = [name for name in obs if name not in asked or not asked[name].equals(obs[name])]
     return {what: names for what, names in (("drawn", drawn), ("not_told", blank)) if names}
+
+
+def never_seen(model: Fitted, asked: pd.DataFrame) -> list[str]:
+    """A warning, if cells are asked of combinations of levels that no training cell has, each of the levels being known."""
+    seen = pd.DataFrame(model.info["levels"])
+    names = [name for name in asked if name in seen and not (asked[name].astype(str) == keys.MASK).all()]
+    if len(names) < 2:
+        return []
+    combinations = asked[names].astype(str).drop_duplicates()
+    combinations = combinations[(combinations != keys.MASK).all(axis=1)]
+    new = combinations.merge(seen[names].drop_duplicates(), how="left", indicator=True)
+    new = new.loc[new.pop("_merge") == "left_only"]
+    if new.empty:
+        return []
+    first = ", ".join(f"{name}={level}" for name, level in new.iloc[0].items())
+    other = "" if model.info["perturbation"] not in names else (
+        "; with control cells of the type at hand, mode=predict (task=perturbation) comes nearer"
+    )  # fmt: skip
+    return [f"{len(new)} of the combinations asked for were not in training ({first}): these cells are an extrapolation, "
+            f"which a classifier may tell from real ones (docs/choices.md, unseen combinations){other}"]  # fmt: skip
 
 
 def _unit(
