@@ -16,7 +16,7 @@ from scsave.components import build
 from scsave.data.preprocess import select_genes
 from scsave.files import slug, write_h5ad
 from scsave.results.cell_figures import joint_umap, marker_genes, scatter
-from scsave.results.change_figures import agreement, draw_trust
+from scsave.results.change_figures import agreement, draw_predicted, draw_trust
 from scsave.results.figures import HALVES, draw_attention, draw_run
 from scsave.results.style import level_colors, panels
 from scsave.runs.attention import long_table
@@ -145,6 +145,27 @@ def test_what_trust_missed_has_a_marker_of_its_own(tmp_path, kept):
     paths = [marks[name].get_paths()[0].vertices for name in ("reached", "outside")]
     assert paths[0].shape != paths[1].shape
     assert marks["outside"].get_offsets()[:, 0].tolist() == [0.2]
+
+
+def test_a_prediction_s_picture_has_the_genes_that_change_most_and_what_to_expect(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr("scsave.results.style.save", lambda fig, path: kept.append(fig))
+    rows = [
+        {"target": target, "gene": f"g{n}", "change": sign * n, "low": sign * n - 1.5, "high": sign * n + 1.5,
+         "direction": "unclear" if n < 2 else "up", "interval_over": "2 donors", "in_file": n != 19}
+        for target, sign in (("A", 1.0), ("B+C", -1.0)) for n in range(20)
+    ]  # fmt: skip
+    trust = pd.DataFrame(
+        {"expected_pcc": [0.8, np.nan], "low": [0.7, np.nan], "high": [0.9, np.nan]}, index=["A", "B+C"]
+    )
+    draw_predicted(tmp_path / "per_gene.png", pd.DataFrame(rows), trust)
+    first, second = kept[0].axes
+    assert [label.get_text() for label in first.get_yticklabels()] == [
+        f"g{n}" for n in range(4, 19)
+    ]  # g19 is not in the file
+    assert first.get_title() == "A\nexpected change-PCC 0.80 (0.70 to 0.90)"
+    assert second.get_title() == "B+C\nexpected change-PCC not known"
+    assert (second.collections[-1].get_offsets()[:, 0] < 0).all()
 
 
 class Run:

@@ -198,6 +198,13 @@ def test_genes_never_seen_are_predicted_from_the_checkpoint_alone(tiny, whole, t
     assert list(table["unseen_genes"]) == [new[0], new[1], ""]
     assert table.loc[known, "in_training"]
     assert (tmp_path / "predict" / "predictions.h5ad").exists()
+    genes = pd.read_csv(tmp_path / "predict" / "per_gene.csv")
+    assert len(genes) == 3 * cells.n_vars
+    change = genes[genes["target"] == known].set_index("gene")["change"][cells.var_names]
+    rows = cells[cells.obs["condition"] == known].X.mean(axis=0) - model.model.control.X.mean(axis=0)
+    np.testing.assert_allclose(change, np.asarray(rows).ravel(), atol=2e-3)  # the mean of donors, not of cells
+    assert np.corrcoef(change, np.asarray(rows).ravel())[0, 1] > 0.99
+    assert genes["interval_over"].str.endswith("donors").all()
     said = capsys.readouterr().out
     assert f"{new[0]}: nearest training gene" in said
     assert "expected change-PCC" in said

@@ -18,6 +18,7 @@ from scsave.errors import UserError
 from scsave.genes.space import TextSpace
 from scsave.method.fitted import Fitted
 from scsave.method.gene_sets import add_genes
+from scsave.method.predict_levels import GENES, gene_table
 from scsave.method.respond import respond
 from scsave.method.trust import trust_of
 from scsave.progress import each
@@ -67,6 +68,7 @@ def predict(
     control: AnnData | None = None,
     seed: int = 0,
     route: str = "between",
+    donor: str | None = None,
 ) -> AnnData:
     """`predict_sets` by the networks of a fitted SAVE, along `route`."""
     known = vocabulary(model)
@@ -76,7 +78,10 @@ def predict(
         return respond(model, start, name, seed, route)
 
     start = model.control if control is None else control
-    return predict_sets(known, cells_under, perturbations, start, seed, lambda name: trust_of(model, None, name, route))
+    donor = model.info["batch"] if donor is None else donor
+    return predict_sets(
+        known, cells_under, perturbations, start, seed, lambda n: trust_of(model, None, n, route), donor
+    )
 
 
 def predict_sets(
@@ -86,11 +91,13 @@ def predict_sets(
     control: AnnData | None,
     seed: int = 0,
     trust: Callable[[str], dict[str, float] | None] | None = None,
+    donor: str | None = None,
 ) -> AnnData:
     """Control cells under each perturbation (`KLF1+BAK1`, any usual spelling), stacked, and how much to trust each.
 
     `cells_under(name, control cells, seed)` predicts one, `trust(name)` says what accuracy to expect (`uns["trust"]`).
-    The table `uns["per_perturbation"]` has a row for each perturbation, see `familiarity`. UserError for a gene that
+    The table `uns["per_perturbation"]` has a row for each perturbation, see `familiarity`; `uns["per_gene"]` one for each
+    perturbation and gene (`gene_table`, its intervals over the levels of the column `donor`). UserError for a gene that
     nothing is known of, and without control cells.
     """
     listed = [perturbations] if isinstance(perturbations, str) else perturbations
@@ -119,6 +126,8 @@ def predict_sets(
         table.loc[name, "change"] = float(np.linalg.norm(change[~absent]))
         table.loc[name, "strongest"] = ", ".join(f"{known.genes[g]} {change[g]:+.2f}" for g in order)
     cells.uns[SUMMARY] = table.astype({"cells": int})
+    tables = [gene_table({"target": name}, known.genes, start, part, donor) for name, part in parts.items()]
+    cells.uns[GENES] = pd.concat([one.assign(in_file=~absent) for one in tables], ignore_index=True)
     return cells
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anndata as ad
@@ -96,7 +97,9 @@ def predict_levels(
             parts[label] = made
             trust[label] = predictor.trust(cells, target) or unknown()
             notes |= {} if status == SEEN else {label: status}
-            tables.append(gene_table(predictor, name, target, cells, made, donor).assign(in_file=in_file))
+            about = {"cell_type": name, "target": target}
+            change = partial(predictor.change, target=target)
+            tables.append(gene_table(about, predictor.genes, cells, made, donor, change).assign(in_file=in_file))
     cells = ad.concat(
         list(parts.values()), merge="same", uns_merge="first", index_unique="-" if len(parts) > 1 else None
     )
@@ -107,29 +110,36 @@ def predict_levels(
 
 
 def gene_table(
-    predictor: Predictor, name: str, target: str, cells: AnnData, made: AnnData, donor: str | None
+    about: dict[str, str],
+    genes: list[str],
+    cells: AnnData,
+    made: AnnData,
+    donor: str | None,
+    change_of: Callable[[AnnData], np.ndarray] | None = None,
 ) -> pd.DataFrame:
-    """One row a gene for the control `cells` of a type: `change` of mean log1p expression with its 80% interval `low` to
-    `high`, the same as `log2_fold_change` of expression in 10,000 counts, and the `direction` (`unclear` where the interval
-    holds 0).
+    """One row a gene for control `cells` and what was `made` of them: `change` of mean log1p expression with its 80% interval
+    `low` to `high`, the same as `log2_fold_change` of expression in 10,000 counts, and the `direction` (`unclear` where the
+    interval holds 0). `about` stands in every row.
 
-    The interval is over donors, each predicted by itself, where two or more have `DONOR_CELLS` control cells; else over
-    cells, which is too narrow: it knows nothing of how donors differ. Neither knows how wrong the model is.
+    The interval is over donors where two or more have `DONOR_CELLS` control cells, each predicted by itself with `change_of`
+    (without it, what was made of its cells); else over cells, which is too narrow: it knows nothing of how donors differ.
+    Neither knows how wrong the model is.
     """
     from scipy import stats
 
     before = mean_expression(cells)
     levels = cells.obs[donor].astype(str).to_numpy() if donor in cells.obs else np.full(cells.n_obs, keys.ALL)
     donors = [d for d in sorted(set(levels)) if (levels == d).sum() >= DONOR_CELLS]
+    if len(donors) > 1 and change_of is not None:
+        each = np.array([change_of(cells[levels == d].copy()) for d in donors])  # (D, G)
+    else:
+        starts = _starts(cells, made)
+        moved = sp.csr_matrix(made.X, dtype=np.float64) - sp.csr_matrix(cells.X, dtype=np.float64)[starts]  # (N, G)
+        each = np.array([np.asarray(moved[levels[starts] == d].mean(axis=0)).ravel() for d in donors])
     if len(donors) > 1:
-        each = np.array([predictor.change(cells[levels == d].copy(), target) for d in donors])  # (D, G)
         n, change, spread, over = len(donors), each.mean(axis=0), each.std(axis=0, ddof=1), f"{len(donors)} donors"
     else:
-        n = observed(made)
-        moved = sp.csr_matrix(made.X, dtype=np.float64) - sp.csr_matrix(
-            _starts(cells, made).X, dtype=np.float64
-        )  # (N, G)
-        change = np.asarray(moved.mean(axis=0)).ravel()
+        n, change = observed(made), np.asarray(moved.mean(axis=0)).ravel()
         square = np.asarray(moved.multiply(moved).mean(axis=0)).ravel()
         spread, over = np.sqrt(np.maximum(square - change**2, 0)), f"{n} cells (too narrow)"
     reach = stats.t.ppf(0.5 + SHARE / 2, n - 1) * spread / np.sqrt(n) if n > 1 else np.full(len(change), np.nan)
@@ -140,10 +150,9 @@ def gene_table(
         return np.log2((after + PSEUDO) / (np.expm1(np.maximum(before, 0)) + PSEUDO))
 
     return pd.DataFrame(
-        {
-            "cell_type": name,
-            "target": target,
-            "gene": predictor.genes,
+        about
+        | {
+            "gene": genes,
             "control_mean": before,
             "change": change,
             "low": low,
@@ -157,7 +166,7 @@ def gene_table(
     )
 
 
-def _starts(cells: AnnData, made: AnnData) -> AnnData:
-    """The control cell of each row of `made`."""
+def _starts(cells: AnnData, made: AnnData) -> np.ndarray:
+    """The place of the control cell of each row of `made`, (N,)."""
     names = made.obs[keys.CONTROL_CELL].astype(str) if keys.CONTROL_CELL in made.obs else made.obs_names
-    return cells[cells.obs_names.get_indexer(names)]
+    return cells.obs_names.get_indexer(names)

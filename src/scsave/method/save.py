@@ -217,12 +217,14 @@ class SAVE:
         Levels: `predict(adata, "stimulated")`, cell types that training never saw included; `{"drug": "X", "dose": 10}` or a
         list of such, None is all of training; `uns["per_gene"]` has changes with intervals over the levels of `donor_key` (by
         default the batch): `scsave.method.predict_levels`. Sets of genes: `predict(adata, ["KLF1", "KLF1+CEBPA"])`, or the
-        sets alone, from the control cells of the checkpoint: `scsave.method.predict`. UserError for what training can't say.
+        sets alone, from the control cells of the checkpoint, with the same tables: `scsave.method.predict`. UserError for what
+        training can't say.
         """
         if control is not None and not isinstance(control, AnnData):
             control, target = None, control
         if self.model.space is not None or self.model.targets is None:
-            return predict(self._for_route(route), [] if target is None else target, control, seed, route)
+            sets = [] if target is None else target
+            return predict(self._for_route(route), sets, control, seed, route, donor_key)
         check_route(self._for_route(route), route)
         donor = self.model.info["batch"] if donor_key is None else donor_key
         return predict_levels(Predictor.of(self._for_route(route), route), target, control, seed, donor)

@@ -20,6 +20,7 @@ from scsave.stats.expected import SHARE, TRUST
 
 SHOWN_CELLS = 600  # of a part of a cell type
 CHANGES = "changes.npz"  # of a run on sets of genes: changes of gene means by perturbation
+SHOWN_GENES = 15  # of a prediction
 SHOWN_GROUPS = 20  # types (and targets) that have pictures of their own, at most
 NAMED = 40  # predictions of the picture of trust, at most, that bear their names
 TYPES = ("pcc_delta", "r2", "w1", "energy")
@@ -63,6 +64,29 @@ def draw_trust(path: Path, run: pd.Series) -> list[Path]:
     ax.set(xlabel="change-PCC", title=f"{run['method']}: the interval holds {inside.sum()} of {len(found)}")
     style.legend_below(fig, [ax])
     return [style.save(fig, path)]
+
+
+def draw_predicted(path: Path, genes: pd.DataFrame, trust: pd.DataFrame) -> Path:
+    """A panel a prediction (a row of `trust`): the genes of a table of genes that change most, with their intervals, and the
+    accuracy to expect. Genes that the file lacks are left out."""
+    shown = list(genes[genes["in_file"]].groupby([c for c in ("cell_type", "target") if c in genes], sort=False))
+    fig, axes = style.panels(min(len(shown), SHOWN_GROUPS), width=2.9, height=2.9, wrap=min(len(shown), 3))
+    for ax, (_, own), (name, row) in zip(axes, shown, trust.iterrows(), strict=False):
+        own = own.loc[own["change"].abs().sort_values(ascending=False, kind="stable").index[:SHOWN_GENES][::-1]]
+        spread = np.nan_to_num(np.abs(own[["low", "high"]].to_numpy().T - own["change"].to_numpy()))
+        color, at = [style.OTHER if one == "unclear" else style.GENERATED for one in own["direction"]], range(len(own))
+        ax.errorbar(own["change"], at, xerr=spread, ecolor=color, fmt="none", lw=1.5)
+        ax.scatter(own["change"], at, c=color, s=14, zorder=3)
+        ax.axvline(0, color="black", lw=0.5)
+        ax.set_yticks(at, own["gene"], fontsize=7)
+        known = np.isfinite(row["expected_pcc"])
+        reach = f"{row['expected_pcc']:.2f} ({row['low']:.2f} to {row['high']:.2f})" if known else "not known"
+        ax.set_title(f"{name}\nexpected change-PCC {reach}", fontsize=8)
+        ax.set_xlabel(f"change of log1p, {own['interval_over'].iloc[0]}", fontsize=8)
+        ax.locator_params(axis="x", nbins=4)
+    more = f", {len(axes)} of {len(shown)} predictions" if len(shown) > len(axes) else ""
+    fig.suptitle(f"genes that change most, with {SHARE:.0%} intervals{more}", fontsize=9)
+    return style.save(fig, path)
 
 
 def draw_type(

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from anndata import AnnData
 from omegaconf import OmegaConf
 
@@ -154,7 +155,8 @@ def predict_by(config: RunConfig, folder: Path, method: Any) -> None:
         def respond(name: str, start: AnnData, seed: int) -> AnnData:
             return method.respond(start, name, seed)
 
-        return write_sets(folder, predict_sets(known, respond, asked, control, config.seed, trust))
+        donor = override_values("data").get("batch_key")
+        return write_sets(config, folder, predict_sets(known, respond, asked, control, config.seed, trust, donor))
     check_kind(config, method.key, sets=False)
     predictor = Predictor(method.genes, method.targets, method.type_key, method.respond, method.change_of, method.trust)
     roles = Roles(method.key, method.control, method.type_key, unread=tuple(method.further))
@@ -173,7 +175,10 @@ def predict(config: RunConfig, folder: Path, model: Fitted) -> None:
     known = vocabulary(model)
     roles = Roles(info["perturbation"], known.control, None, info["batch"], model.conditions, sets=True)
     control = control_cells(config, roles)
-    return write_sets(folder, predict_each(model, config.perturbations or [], control, config.seed, route))
+    donor = override_values("data").get("batch_key")
+    return write_sets(
+        config, folder, predict_each(model, config.perturbations or [], control, config.seed, route, donor)
+    )
 
 
 def check_kind(config: RunConfig, key: str, sets: bool) -> None:
@@ -206,15 +211,15 @@ def reached_before(config: RunConfig) -> str:
 
 
 def levels(config: RunConfig, folder: Path, predictor: Predictor, roles: Roles) -> None:
-    """The cells of `data.path` under `target`: `predictions.h5ad`, `per_gene.csv`, `trust.csv`, and in words."""
+    """The cells of `data.path` under `target`: `predictions.h5ad`, `per_gene.csv`, its picture, `trust.csv`, and in words."""
     predictor.targets.asked(config.target)  # before a file is read
     control = control_cells(config, roles)
     donor = roles.batch or override_values("data").get("batch_key")
     cells = predict_levels(predictor, config.target, control, config.seed, donor)
     genes, trust, about = cells.uns[GENES], cells.uns[TRUST], cells.uns[keys.UNS]
     path = written(folder / "predictions.h5ad", cells)
-    write_text(folder / f"{GENES}.csv", genes.to_csv(index=False))
     write_text(folder / f"{TRUST}.csv", trust.to_csv())
+    write_genes(config, folder, genes, trust)
     groups = genes[genes["in_file"]].groupby(["cell_type", "target"], sort=False)
     for (name, row), ((_, target), one) in zip(trust.iterrows(), groups, strict=True):
         strongest = one.loc[one["change"].abs().sort_values(ascending=False).index[:5]]
@@ -231,11 +236,21 @@ def levels(config: RunConfig, folder: Path, predictor: Predictor, roles: Roles) 
     print(f"{cells.n_obs} cells, {len(trust)} predictions: {path}")
 
 
-def write_sets(folder: Path, cells: AnnData) -> None:
-    """Predicted sets of genes: `predictions.h5ad`, `per_perturbation.csv`, and in words."""
+def write_genes(config: RunConfig, folder: Path, genes: pd.DataFrame, trust: pd.DataFrame) -> None:
+    """The table of genes, and a picture of those that change most."""
+    write_text(folder / f"{GENES}.csv", genes.to_csv(index=False))
+    if config.figures:
+        from scsave.results.change_figures import draw_predicted  # heavy
+
+        draw_predicted(folder / f"{GENES}.png", genes, trust)
+
+
+def write_sets(config: RunConfig, folder: Path, cells: AnnData) -> None:
+    """Predicted sets of genes: `predictions.h5ad`, `per_perturbation.csv`, `per_gene.csv`, and in words."""
     table = cells.uns[SUMMARY]
     path = written(folder / "predictions.h5ad", cells)
     write_text(folder / f"{SUMMARY}.csv", table.to_csv())
+    write_genes(config, folder, cells.uns[GENES], cells.uns[TRUST])
     for name, row in table.iterrows():
         how = "seen in training" if row["in_training"] else "all of its genes seen in training"
         if row["unseen_genes"]:
