@@ -1,4 +1,4 @@
-"""What the project's own work costs, in ratios within one run, with a JSON record: `make bench` (docs/scaling.md).
+"""What the project's own work costs, in ratios within one run, with a JSON record (`make bench`, docs/scaling.md).
 
 python scripts/bench.py [--only step sampling] [--device cuda] [--out outputs/bench.json] [backbone=save ...]
   attention  an autoencoder step with one token a gene against blocks, at 19,112 genes (the paper's table 7: 191 times)
@@ -37,6 +37,7 @@ from scsave.files import write_json
 from scsave.flow.solver import Solver
 from scsave.method.fitted import Fitted
 from scsave.method.sample import generate
+from scsave.results.sources import hashes
 from scsave.runs.record import device_name, git_commit, versions
 from scsave.threads import keep_freed
 from scsave.training.loader import CellRows, LatentRows, StepNoise
@@ -197,8 +198,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/bench.json"))
     asked = parser.parse_intermixed_args()
     torch.set_num_threads(1)
-    machine = device_name("cpu" if asked.device == "cpu" else "gpu")
-    record = {"device": machine, "overrides": asked.overrides, "git_commit": git_commit(), "versions": versions()}
+    record = {"device": device_name("cpu" if asked.device == "cpu" else "gpu"), "overrides": asked.overrides}
+    record |= {"git_commit": git_commit(), "versions": versions(), "sources": hashes()}
     for section in asked.only:
         for name, row in SECTIONS[section](asked.overrides, asked.device):
             record.setdefault(section, {})[name] = row

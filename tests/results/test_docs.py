@@ -142,6 +142,29 @@ def test_a_number_changed_by_hand_is_named(checkout):
     assert line.startswith("docs/page.md: table main is not what docs/results/main.json says")
 
 
+def test_what_the_code_costs_is_shown_section_by_section(checkout):
+    page = checkout.root / "docs" / "page.md"
+    page.write_text(page.read_text() + "\n<!-- table: bench -->\n<!-- end -->\n")
+    again(checkout).write()
+    assert "**What it costs**: not run." in block(checkout, "bench")
+    record = {
+        "device": "cpu",
+        "git_commit": "0123456789",
+        "sources": again(checkout).sources,
+        "versions": {"torch": "2"},
+    }
+    record |= {"step": {"flow": {"ratio": 1.61803, "met": True}}, "sampling": {"euler": {"cells a second": 2000.0}}}
+    (checkout.folder / "bench.json").write_text(json.dumps(record))
+    assert again(checkout).differences()
+    again(checkout).write()
+    assert again(checkout).differences() == []
+    text = block(checkout, "bench")
+    assert "| step | ratio | met |\n| --- | ---: | ---: |\n| flow | 1.618 | True |" in text
+    assert "| euler | 2000 |" in text
+    assert "commit 01234567; cpu" in text
+    assert "older sources" not in text
+
+
 def test_a_missing_record_is_named(checkout):
     (checkout.folder / "main.json").unlink()
     (line,) = again(checkout).differences()

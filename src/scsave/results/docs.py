@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from scsave import keys
 from scsave.errors import UserError
-from scsave.files import write_text
+from scsave.files import read_json, write_text
 from scsave.results import records
 from scsave.results.paper import paper_text
 from scsave.results.sources import hashes, needed
@@ -23,7 +23,7 @@ from scsave.results.table_text import passed_line, verdict
 from scsave.results.tables import make_table
 
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-SPEC, PAPER = "tables.yaml", "paper-"
+SPEC, PAPER, BENCH = "tables.yaml", "paper-", "bench"
 SEEN = "†"  # choices were made with these cells in view
 SEEN_LINE = f"{SEEN} choices of this project were made with these cells in view"
 UNSEEN_LINE = "no choice of this project was made on what is scored here"
@@ -72,11 +72,32 @@ class Docs:
         return BLOCK.sub(lambda block: block[1] + self.block(block[2], link, page) + block[4], text)
 
     def block(self, name: str, link: str, page: Path) -> str:
+        if name == BENCH:
+            return self.bench(link)
         if name.startswith(PAPER):
             return paper_text(int(name.removeprefix(PAPER)), self.spec, self.recorded, link)
         if name not in self.spec["tables"]:
             raise UserError(f"{page}: table {name}: docs/results/{SPEC} has no such table")
         return self.table(name, link)
+
+    def bench(self, link: str) -> str:
+        """What `scripts/bench.py` measured last, a grid for each of its sections."""
+        path, command = self.record_of(BENCH), f"`python scripts/bench.py --out docs/results/{BENCH}.json`"
+        if not path.is_file():
+            return f"**What it costs**: not run.\n\n- not run: {command}\n"
+        found, parts = read_json(path), []
+        for section, rows in found.items():
+            if section in ("versions", "sources") or not isinstance(rows, dict):
+                continue
+            frame = pd.DataFrame(rows).T
+            texts = frame.map(lambda one: f"{one:.4g}" if isinstance(one, float) else str(one)).reset_index()
+            lines = [[section, *frame], ["---", *["---:"] * frame.shape[1]], *texts.to_numpy().tolist()]
+            parts.append("\n".join("| " + " | ".join(map(escaped, line)) + " |" for line in lines))
+        old = found["sources"] != self.sources
+        about = f"commit {str(found['git_commit'])[:8]}; {found['device']}, one thread; seconds of that thread"
+        lines = [f"{about}; [{BENCH}.json]({link}/{BENCH}.json), by {command}"]
+        lines += ["**older sources**: the code has changed since"] * old
+        return "\n\n".join([*parts, _bullets(lines)])
 
     def table(self, name: str, link: str) -> str:
         """The table, a verdict on each of its columns, and where its numbers are from."""
@@ -167,12 +188,12 @@ class Docs:
                 if there != self.block(name, link, page):
                     path = self.record_of(name)
                     why = f"is not what {path.relative_to(self.root)} says"
-                    if not name.startswith(PAPER) and not path.is_file():
+                    if not name.startswith(PAPER) and not path.is_file() and name != BENCH:
                         why = f"shows numbers, and its record {path.relative_to(self.root)} is missing"
                     found.append(f"{page.relative_to(self.root)}: table {name} {why}; make docs")
         unseen = [name for name in self.spec["tables"] if name not in shown]
         found += [f"docs/results/{SPEC}: no page shows table {name}" for name in unseen]
-        known = {self.record_of(name) for name in self.spec["tables"]}
+        known = {self.record_of(name) for name in (*self.spec["tables"], BENCH)}
         lost = [path for path in sorted(self.folder.glob("*.json")) if path not in known]
         return found + [f"{path.relative_to(self.root)}: docs/results/{SPEC} has no such table" for path in lost]
 
