@@ -18,8 +18,7 @@ from scsave.metrics.cells import Space, check_columns, expression
 from scsave.metrics.differential import overlap, typical_error, welch_t
 from scsave.metrics.distribution import energy_distance, squared
 from scsave.metrics.registry import checked, rows
-from scsave.stats.aggregate import NAN, bootstrap_interval, mean_of
-from scsave.stats.agreement import pearson
+from scsave.stats.agreement import NAN, bootstrap_interval, mean_of, pearson
 from scsave.stats.moments import Moments, group_moments, moments
 from scsave.stats.resample import half
 

@@ -15,10 +15,10 @@ from scsave import keys
 from scsave.errors import UserError
 from scsave.keys import Columns
 from scsave.metrics.cells import check_columns, expression
-from scsave.metrics.corrected import FoldChanges, corrected_scores, fold_changes
+from scsave.metrics.differential import FoldChanges, corrected_scores, fold_changes
 from scsave.metrics.registry import checked
 from scsave.progress import each
-from scsave.stats.aggregate import NAN
+from scsave.stats.agreement import NAN
 from scsave.stats.pca import fit_pca, softened, sphered_half
 from scsave.stats.resample import subsample
 from scsave.threads import own_threads

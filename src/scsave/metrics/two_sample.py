@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from scsave.stats.aggregate import NAN, mean_of
+from scsave.stats.agreement import NAN, mean_of
 from scsave.stats.resample import subsample
 
 FOLDS = 5

@@ -35,7 +35,7 @@ from scsave.runs.record import also_for, device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, check_keys, use
 from scsave.runs.sweep_end import done as done_in_sweep
 from scsave.runs.weights import CHECKPOINTS, SPLIT, file_as_it_was, fit_options, fitted, job_of, restored
-from scsave.stats.aggregate import means_of
+from scsave.stats.agreement import means_of
 from scsave.tasks.validation import check_sweep_metric, loss
 
 log = logging.getLogger("scsave")
