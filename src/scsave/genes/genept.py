@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scsave.data.download import Mirror, fetch
+from scsave.data.downloaded import Mirror, fetch
 from scsave.errors import UserError
 from scsave.genes.vectors import GeneVectors, VectorSource
 

@@ -20,8 +20,7 @@ from scsave.progress import each
 from scsave.protocol import Context, Method, Outcome
 from scsave.stats.agreement import means_of
 from scsave.stats.expected import METRIC, TRUST, trust_table
-from scsave.tasks.base import CounterfactualTask, Positive, Rows, reached
-from scsave.tasks.held_cells import enough, held_cells, held_pairs, joined
+from scsave.tasks.base import CounterfactualTask, Positive, Rows, enough, held_cells, held_pairs, joined, reached
 from scsave.tasks.validation import held_type_scores
 
 log = logging.getLogger("scsave")
