@@ -113,11 +113,6 @@ class GeneticScorer:
         return self.truth.names
 
     @property
-    def delta_truth(self) -> np.ndarray:
-        """Real changes of gene means from control, (P, G)."""
-        return self.truth.change
-
-    @property
     def info(self) -> dict[str, Any]:
         counts = zip(self.perturbations, self.truth.real.n, strict=True)
         return {
