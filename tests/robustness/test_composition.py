@@ -14,7 +14,7 @@ from scsave.data.splits.split import make_split
 from scsave.keys import Columns
 from scsave.metrics.response import ResponseScorer
 from scsave.metrics.technical import DEPTH, apart, balanced, depth_factor
-from scsave.results.costs import depth_of
+from scsave.results.frame import depth_of
 from scsave.tasks.base import held_cells
 
 

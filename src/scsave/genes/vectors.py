@@ -3,9 +3,10 @@
 What a method needs for a condition column of perturbed genes is `source.bind(data).lookup(genes, organism, gene_ids)`.
 """
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -124,6 +125,13 @@ class VectorSource(ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `GeneVectors.lookup`."""
         return self.load().lookup(genes, organism, gene_ids)
+
+    def _kept(self, key: str, make: Callable[[], GeneVectors]) -> GeneVectors:
+        """What `make` gives, made once and kept in the cache; `key` tells it from others of this source."""
+        path = self._cache_folder / f"{self.name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+        if not path.is_file():
+            make().save(path)
+        return GeneVectors.load(path, self.name, **self._tables)
 
     @property
     def _tables(self) -> dict[str, str | None]:
