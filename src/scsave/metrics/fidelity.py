@@ -14,9 +14,8 @@ from scsave.metrics.cells import Space
 from scsave.metrics.distribution import POOLED_CELLS, POOLED_FEWEST, c2st_auc, c2st_auc_genes, c2st_pooled
 from scsave.metrics.gene_level import LevelTests, corr_frobenius, de_overlap, library_w1, moment_scores
 from scsave.metrics.registry import CFGEN_LEGACY, NEUTRAL, rows
+from scsave.stats.agreement import NAN
 from scsave.stats.moments import moments
-
-NAN = float("nan")
 
 
 @dataclass(frozen=True)

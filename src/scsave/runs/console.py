@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -18,14 +17,13 @@ from scsave.protocol import Scores
 from scsave.results.frame import read
 from scsave.results.table_text import in_short, title
 from scsave.results.tables import make_table, scores_of
+from scsave.runs.naming import in_sweep
 from scsave.stats.expected import SHARE, TRUST, said
 
 
 def progress_of(cfg: DictConfig) -> tuple[str, str]:
     """How this job shows its progress, and what its plain lines begin with: its number where others run beside it."""
-    beside = False
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        beside = not str(HydraConfig.get().launcher["_target_"]).endswith(".BasicLauncher")
+    beside = in_sweep() and not str(HydraConfig.get().launcher["_target_"]).endswith(".BasicLauncher")
     said = f"job {HydraConfig.get().job.num}: " if beside else ""
     return SILENT if cfg.progress is False else PLAIN if beside or not terminal() else BARS, said
 

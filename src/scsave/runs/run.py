@@ -81,7 +81,7 @@ def started(cfg: DictConfig, folder: Path) -> float | None:
         log.setLevel(logging.WARNING)
     processes = config.trainer["devices"] * config.trainer["num_nodes"]
     logger, job = build(config.logger, "logger"), job_of(cfg, folder)
-    with own_processes(naming.sweep_arguments(), processes), closing(logger, job):
+    with own_processes(overrides() if naming.in_sweep() else None, processes), closing(logger, job):
         return train(cfg, config, folder)
 
 
