@@ -11,8 +11,8 @@ from scsave.components import build
 from scsave.data.preprocess import select_genes
 from scsave.errors import UserError
 from scsave.runs.config import validated
+from scsave.runs.folds import fit_options
 from scsave.runs.reproduce import expand, experiments
-from scsave.runs.weights import fit_options
 
 from .conftest import CELLS, ROOT
 

@@ -6,8 +6,8 @@ import zipfile
 
 import pytest
 
-from scsave.data import download
-from scsave.data.download import Mirror, fetch
+from scsave.data import downloaded as download
+from scsave.data.downloaded import Mirror, fetch
 from scsave.errors import UserError
 
 from .server import serve
@@ -145,7 +145,7 @@ def test_the_member_of_an_archive(content, tmp_path):
 PROCESS = """
 import sys
 from pathlib import Path
-from scsave.data.download import Mirror, fetch
+from scsave.data.downloaded import Mirror, fetch
 print(fetch([Mirror(file="a.h5ad", url=sys.argv[1])], Path(sys.argv[2]), "toy")[0].stat().st_size)
 """
 

@@ -84,7 +84,7 @@ def test_page_in_place_of_the_file_and_wrong_archive(tmp_path):
 
 
 def test_no_network_says_where_to_put_the_archive(tmp_path, monkeypatch):
-    from scsave.data import download
+    from scsave.data import downloaded as download
 
     def nothing(url, beside):
         raise download.Broken("no connection")

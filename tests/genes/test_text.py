@@ -103,7 +103,7 @@ def test_packaged_text_names_gene_and_terms(tmp_path):
 
 
 def test_no_network_says_where_to_put_the_file(tmp_path, monkeypatch):
-    from scsave.data import download
+    from scsave.data import downloaded as download
 
     def nothing(url, beside):
         raise download.Broken("no connection")

@@ -3,7 +3,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import pearsonr, ttest_ind
 
-from scsave.metrics.corrected import batch_agreement, corrected_scores, fold_changes, marker_scores
+from scsave.metrics.differential import batch_agreement, corrected_scores, fold_changes, marker_scores
 
 
 @pytest.fixture(scope="module")

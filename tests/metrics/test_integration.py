@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from scsave.errors import UserError
-from scsave.keys import Columns
-from scsave.metrics.integration import BATCH, BIO, IntegrationScorer, exact_neighbours, totals
+from scsave.metrics.integration import BATCH, BIO, IntegrationScorer, checked_labels, exact_neighbours, totals
 from scsave.metrics.registry import rows
 from tests.metrics.cells import population
 
@@ -185,18 +184,18 @@ def test_mistakes_get_one_line():
 
 def test_what_data_alone_decide_is_checked_before_a_method_is_trained():
     obs = batches()[0].obs
-    IntegrationScorer.check(obs, Columns("toy", batch="batch", cell_type="type"))
-    IntegrationScorer.check(obs, Columns("toy", batch="batch"), [])
+    checked_labels(obs, "batch", "type")
+    checked_labels(obs, "batch", None, [])
     with pytest.raises(UserError, match="no column donor in obs"):
-        IntegrationScorer.check(obs, Columns("toy", batch="donor", cell_type="type"))
+        checked_labels(obs, "donor", "type")
     nested = obs.assign(type=obs["batch"])
     with pytest.raises(UserError, match="no level of type is in two levels of batch"):
-        IntegrationScorer.check(nested, Columns("toy", batch="batch", cell_type="type"))
+        checked_labels(nested, "batch", "type")
     with pytest.raises(UserError, match="needs two levels of batch among labelled cells, found b1"):
-        IntegrationScorer.check(obs, Columns("toy", batch="batch", cell_type="type"), ["b2", "b3"])
+        checked_labels(obs, "batch", "type", ["b2", "b3"])
     few = obs.assign(type=obs["type"].where(np.arange(len(obs)) % 4 == 0))
     with pytest.raises(UserError, match="need 100 labelled cells, found 90"):
-        IntegrationScorer.check(few, Columns("toy", batch="batch", cell_type="type"))
+        checked_labels(few, "batch", "type")
 
 
 def test_cells_without_a_label_are_left_out_of_what_needs_one():

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from scsave.metrics.registry import PROTOCOLS, REGISTRY, Metric, checked, collect, metric, rows
+from scsave.metrics.registry import PROTOCOLS, REGISTRY, Metric, checked, collect, rows
 
 TASKS = {"generation", "batch_correction", "response", "genetic"}
 
@@ -66,10 +66,10 @@ def test_unknown_and_missing_metrics_are_refused():
 
 
 def test_a_name_has_one_row_in_a_task():
-    assert metric("response", "w1").task == "response"
-    assert metric("generation", "w1").task == "generation"
+    assert REGISTRY["response/w1"].task == "response"
+    assert REGISTRY["generation/w1"].task == "generation"
     with pytest.raises(KeyError):
-        metric("response", "c2st_auc")
+        REGISTRY["response/c2st_auc"]
     with pytest.raises(ValueError, match="response/m has two rows"):
         collect([row("max"), row("min")])
 

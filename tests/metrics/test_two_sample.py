@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scsave.metrics.two_sample import POOLED_CELLS, c2st_auc, c2st_auc_genes, c2st_pooled, folds_of
+from scsave.metrics.distribution import POOLED_CELLS, c2st_auc, c2st_auc_genes, c2st_pooled, folds_of
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from scsave.errors import UserError
-from scsave.metrics.registry import metric
-from scsave.results.costs import cost_rows
+from scsave.metrics.registry import REGISTRY
 from scsave.results.figures import draw_run
-from scsave.results.frame import read
+from scsave.results.frame import cost_rows, read
 from scsave.results.style import formats
 from scsave.results.sweeps import SWEEPS, curves, draw_sweep, draw_time, metrics_of
 
@@ -18,7 +17,7 @@ from .written import write
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-W1 = metric("generation", "w1")
+W1 = REGISTRY["generation/w1"]
 
 
 def guided(folder, weights=(1.0, 2.0), seeds=(0, 1), **config):

@@ -14,8 +14,8 @@ from scsave.data.splits.split import make_split
 from scsave.keys import Columns
 from scsave.metrics.response import ResponseScorer
 from scsave.metrics.technical import DEPTH, apart, balanced, depth_factor
-from scsave.results.costs import depth_of
-from scsave.tasks.held_cells import held_cells
+from scsave.results.frame import depth_of
+from scsave.tasks.base import held_cells
 
 
 def some(n: int, library: float = 1000.0, batches: dict[str, int] | None = None, seed: int = 0) -> AnnData:

@@ -23,10 +23,10 @@ from scsave.errors import UserError
 from scsave.metrics.registry import rows
 from scsave.protocol import Context
 from scsave.runs.config import validated
+from scsave.runs.folds import fit_options
 from scsave.runs.main import one_line, register_resolvers
 from scsave.runs.run import run
 from scsave.runs.search import study_name, study_storage, tpe, trials_left
-from scsave.runs.weights import fit_options
 
 from ..conftest import CELLS, NETWORK, ROOT, clean_environment
 from ..test_cli import train

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from scsave.stats.aggregate import bootstrap_interval, mean_of
+from scsave.stats.agreement import bootstrap_interval, mean_of
 
 
 def test_mean_leaves_out_what_is_missing():

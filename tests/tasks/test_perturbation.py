@@ -16,7 +16,7 @@ from scsave.keys import Columns
 from scsave.method.method import SaveMethod
 from scsave.method.respond import ROUTES
 from scsave.runs.run import run
-from scsave.tasks.held_cells import held_pairs
+from scsave.tasks.base import held_pairs
 
 from ..conftest import results, scores
 

@@ -50,7 +50,8 @@ def text(column: pd.Series) -> pd.Series:
 def prepare_obs(obs: pd.DataFrame, source: DataSettings, where: str) -> pd.DataFrame:
     """The columns of `obs_keys` under their own names, categories of str or float, unique cell names.
 
-    Raises UserError for a column that is not there, for a number that is text, and for a label that means something else here.
+    Raises UserError for a column that is not there, for a number that is text, for a label that means something else here,
+    and for a `control` that is no level.
     """
     if not source.conditions:
         there = listed(obs.columns, 40)
@@ -73,7 +74,10 @@ def prepare_obs(obs: pd.DataFrame, source: DataSettings, where: str) -> pd.DataF
             out[name] = filled.to_numpy()
         else:
             out[name] = pd.Series(labels(text(found).rename(name), source, where).array, index=out.index)
-    check_control(out, source, where)
+    key = source.perturbation_key
+    if source.control is not None and source.control not in out[key].cat.categories:
+        there = listed(out[key].cat.categories) + perturbations.unlabelled(out[key], source.control)
+        raise UserError(f"{where}: data.control={source.control} is no level of '{key}'; levels: {there}")
     return out
 
 
@@ -106,15 +110,6 @@ def labels(column: pd.Series, source: DataSettings, where: str) -> pd.Series:
         alike = levels[plain == plain[plain.duplicated()][0]]
         log.warning("%s: levels of '%s' that differ by blanks or case alone: %s", where, name, list(alike))
     return column
-
-
-def check_control(obs: pd.DataFrame, source: DataSettings, where: str) -> None:
-    """Raises UserError where `control` is no level of the perturbation column."""
-    key = source.perturbation_key
-    if source.control is None or source.control in obs[key].cat.categories:
-        return
-    there = listed(obs[key].cat.categories) + perturbations.unlabelled(obs[key], source.control)
-    raise UserError(f"{where}: data.control={source.control} is no level of '{key}'; levels: {there}")
 
 
 def choose_cells(obs: pd.DataFrame, source: DataSettings, where: str) -> np.ndarray:

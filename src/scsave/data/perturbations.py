@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 import pandas as pd
@@ -94,11 +95,9 @@ def respelt(labels: pd.Series, panel: Iterable[str], control: str, where: str) -
 
     Otherwise `stat1` would be a perturbation of its own, held out while STAT1 is trained on. Logs what was respelt.
     """
-    cells = labels.value_counts()
-    genes = {gene: 0 for level in labels.cat.categories for gene in parse(level, control)}
-    for level, n in cells.items():
-        for gene in parse(level, control):
-            genes[gene] += int(n)
+    cells, genes = labels.value_counts(), Counter[str]()
+    for level in labels.cat.categories:
+        genes.update(dict.fromkeys(parse(level, control), int(cells[level])))
     spelled = {gene.casefold(): gene for gene in sorted(genes, key=genes.get)}
     exact = set(panel)
     spelled |= {gene.casefold(): gene for gene in sorted(exact, reverse=True) if gene.casefold() in spelled}

@@ -20,16 +20,6 @@ _NOT_PREPARATION = {
 }  # fmt: skip
 
 
-def check_pattern(option: str, pattern: str, groups: int) -> None:
-    """UserError where a regular expression can't be read, or lacks the group whose text is taken."""
-    try:
-        found = re.compile(pattern).groups
-    except re.error as error:
-        raise UserError(f"data.{option}: '{pattern}' is no regular expression ({error})") from None
-    if found < groups:
-        raise UserError(f"data.{option}: '{pattern}' has no group; write brackets around what is taken: '({pattern})'")
-
-
 @dataclass(kw_only=True)
 class DataSettings:
     """What every data set can be told; `configs/data/base/source.yaml` says it key by key.
@@ -113,7 +103,13 @@ class DataSettings:
                     )
         for option, patterns in (("drop_genes", [self.drop_genes]), ("from_names", self.from_names.values())):
             for pattern in filter(None, patterns):
-                check_pattern(option, pattern, groups=int(option == "from_names"))
+                try:
+                    groups = re.compile(pattern).groups
+                except re.error as error:
+                    raise UserError(f"data.{option}: '{pattern}' is no regular expression ({error})") from None
+                if option == "from_names" and not groups:
+                    taken = f"write brackets around what is taken: '({pattern})'"
+                    raise UserError(f"data.{option}: '{pattern}' has no group; {taken}")
         for name in self.obs_keys:
             if name in RESERVED:
                 raise UserError(

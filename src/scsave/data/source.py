@@ -122,7 +122,8 @@ def write_prepared(path: Path, raw: RawCells, source: DataSettings, where: str, 
         obs[key] = respelt(obs[key], var.index, source.control, where)
     keep = choose_cells(obs, source, where)
     dropped = {"excluded_or_missing": int(len(obs) - keep.sum()), "few_genes": 0}
-    keep = sample_cells(keep, source.max_cells)
+    rows = np.flatnonzero(keep)  # of these at most `max_cells`, drawn with the fixed seed 0 so that the data set is one
+    keep = np.isin(np.arange(len(keep)), rows[subsample(len(rows), source.max_cells or len(rows), 0)])
     given = library_sizes(raw.obs, source, where)
     if source.max_genes is not None and source.max_genes < len(var):
         chosen = detected_most(raw, matrix, keep, mapper, source.max_genes)
@@ -180,13 +181,6 @@ def finish(data: AnnData, source: DataSettings, where: str) -> AnnData:
     for column in data.obs.columns[data.obs.dtypes == "category"]:
         data.obs[column] = data.obs[column].cat.remove_unused_categories()
     return data
-
-
-def sample_cells(keep: np.ndarray, max_cells: int | None) -> np.ndarray:
-    """At most `max_cells` of the cells to keep, drawn with the fixed seed 0 so that the data set is one, (N,) bool."""
-    rows, out = np.flatnonzero(keep), np.zeros_like(keep)
-    out[rows[subsample(len(rows), max_cells or len(rows), 0)]] = True
-    return out
 
 
 def build_once(path: Path, build: Callable[[Path], None], timeout: float = 6 * 3600) -> Path:

@@ -1,6 +1,5 @@
 """Gene vectors that GenePT publishes: a pickle of plain lists, read without running what a pickle could hold."""
 
-import hashlib
 import pickle
 import zipfile
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scsave.data.download import Mirror, fetch
+from scsave.data.downloaded import Mirror, fetch
 from scsave.errors import UserError
 from scsave.genes.vectors import GeneVectors, VectorSource
 
@@ -69,11 +68,8 @@ class GenePT(VectorSource):
         if path.suffix == ".npz":
             return GeneVectors.load(path, self.name, **self._tables)
         stat = path.stat()
-        key = hashlib.sha256(f"{path.resolve()}{stat.st_size}{stat.st_mtime_ns}{self.member}".encode()).hexdigest()[:16]
-        kept = self._cache_folder / f"genept_{key}.npz"
-        if not kept.is_file():
-            self._convert(path).save(kept)
-        return GeneVectors.load(kept, self.name, **self._tables)
+        key = f"{path.resolve()}{stat.st_size}{stat.st_mtime_ns}{self.member}"
+        return self._kept(key, lambda: self._convert(path))
 
     def _convert(self, path: Path) -> GeneVectors:
         if not zipfile.is_zipfile(path):

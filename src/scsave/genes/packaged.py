@@ -44,11 +44,6 @@ def info_array(info: dict[str, Any]) -> np.ndarray:
     return text_array([json.dumps(info)])
 
 
-def info_of(array: np.ndarray) -> dict[str, Any]:
-    """Inverse of `info_array`."""
-    return json.loads(words_of(array)[0])
-
-
 def read_text(path: Path, what: str) -> str:
     """Text of a file that may be gzipped; UserError, beginning with `what`, where it can't be had."""
     try:

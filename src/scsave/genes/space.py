@@ -77,19 +77,16 @@ class GeneLookup:
         array, found = self.find(genes)
         absent = [gene for gene, has in zip(genes, found, strict=True) if not has]
         if absent and self.missing == "error":
-            raise UserError(self._unknown(absent, near or []))
+            known = self.vectors.load().genes if hasattr(self.vectors, "load") else ()
+            spelled = {name.casefold(): name for name in sorted({*(near or ()), *known})}
+            like = [spelled[name] for name in get_close_matches(absent[0].casefold(), spelled, 4, 0.7)]
+            meant = f" (names like {absent[0]}: {', '.join(like)})" if like else ""
+            raise UserError(
+                f"no gene vector for {', '.join(absent[:8])}{meant}; correct the name, or give other vectors (vectors=...), "
+                "or train a method with missing=mean, which takes the average vector"
+            )
         self.without = sorted({*self.without, *absent})
         return array, found
-
-    def _unknown(self, genes: list[str], names: list[str]) -> str:
-        listed = self.vectors.load().genes if hasattr(self.vectors, "load") else ()
-        spelled = {name.casefold(): name for name in sorted({*names, *listed})}
-        near = [spelled[name] for name in get_close_matches(genes[0].casefold(), spelled, 4, 0.7)]
-        meant = f" (names like {genes[0]}: {', '.join(near)})" if near else ""
-        return (
-            f"no gene vector for {', '.join(genes[:8])}{meant}; correct the name, or give other vectors (vectors=...), or "
-            "train a method with missing=mean, which takes the average vector"
-        )
 
 
 @dataclass(kw_only=True)

@@ -20,7 +20,7 @@ from typing import Literal
 
 import pandas as pd
 
-from scsave.data.download import Mirror, fetch
+from scsave.data.downloaded import Mirror, fetch
 from scsave.errors import UserError
 from scsave.genes.names import read_names
 from scsave.genes.packaged import read_text

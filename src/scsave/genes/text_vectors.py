@@ -40,12 +40,12 @@ class TextVectors(VectorSource):
 
     def read(self) -> GeneVectors:
         text = self.text.read(Path(self.cache))
-        key = hashlib.sha256(f"{self.model_name}\n{text_hash(text)}".encode()).hexdigest()[:16]
-        path = self._cache_folder / f"{self.name}_{key}.npz"
-        if not path.is_file():
-            info = {"model": self.model_name, "text": type(self.text).__name__, "genes": len(text)}
-            GeneVectors(tuple(text.index), self.encode(text.tolist()), self.name, info).save(path)
-        return GeneVectors.load(path, self.name, **self._tables)
+        info = {"model": self.model_name, "text": type(self.text).__name__, "genes": len(text)}
+
+        def make() -> GeneVectors:
+            return GeneVectors(tuple(text.index), self.encode(text.tolist()), self.name, info)
+
+        return self._kept(f"{self.model_name}\n{text_hash(text)}", make)
 
 
 @dataclass(kw_only=True)

@@ -3,8 +3,10 @@
 What a method needs for a condition column of perturbed genes is `source.bind(data).lookup(genes, organism, gene_ids)`.
 """
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +21,7 @@ from scsave import keys
 from scsave.errors import UserError
 from scsave.files import write_npz
 from scsave.genes.names import Match, kind_of, match_genes, read_names, read_orthologs
-from scsave.genes.packaged import VECTORS, info_array, info_of, packaged_file, read_npz, text_array, words_of
+from scsave.genes.packaged import VECTORS, info_array, packaged_file, read_npz, text_array, words_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,7 @@ class GeneVectors:
         if missing := {"genes", "vectors", "info"} - set(arrays):
             raise UserError(f"{path}: no array {', '.join(sorted(missing))}; it does not hold gene vectors")
         vectors = arrays["vectors"].astype(np.float32)
-        return cls(tuple(words_of(arrays["genes"])), vectors, source, info_of(arrays["info"]), **more)
+        return cls(tuple(words_of(arrays["genes"])), vectors, source, json.loads(words_of(arrays["info"])[0]), **more)
 
 
 def enough(match: Match, genes: Sequence[str], what: str, least: float) -> None:
@@ -123,6 +125,13 @@ class VectorSource(ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `GeneVectors.lookup`."""
         return self.load().lookup(genes, organism, gene_ids)
+
+    def _kept(self, key: str, make: Callable[[], GeneVectors]) -> GeneVectors:
+        """What `make` gives, made once and kept in the cache; `key` tells it from others of this source."""
+        path = self._cache_folder / f"{self.name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+        if not path.is_file():
+            make().save(path)
+        return GeneVectors.load(path, self.name, **self._tables)
 
     @property
     def _tables(self) -> dict[str, str | None]:

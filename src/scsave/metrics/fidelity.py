@@ -11,12 +11,11 @@ import scipy.sparse as sp
 
 from scsave.metrics import distribution
 from scsave.metrics.cells import Space
+from scsave.metrics.distribution import POOLED_CELLS, POOLED_FEWEST, c2st_auc, c2st_auc_genes, c2st_pooled
 from scsave.metrics.gene_level import LevelTests, corr_frobenius, de_overlap, library_w1, moment_scores
 from scsave.metrics.registry import CFGEN_LEGACY, NEUTRAL, rows
-from scsave.metrics.two_sample import POOLED_CELLS, POOLED_FEWEST, c2st_auc, c2st_auc_genes, c2st_pooled
+from scsave.stats.agreement import NAN
 from scsave.stats.moments import moments
-
-NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -101,17 +100,15 @@ class Fidelity:
 
     def _genes(self, generated: Sample, real: Sample) -> dict[str, float]:
         """Are genes, libraries and labels right."""
+        accuracy = NAN
+        if self.classifier is not None:
+            named = self.classifier.predict(self._components(generated.x))
+            accuracy = float((named == generated.obs[self.label_key].astype(str).to_numpy()).mean())
         return moment_scores(moments(generated.x), moments(real.x)) | {
             "corr_frobenius": corr_frobenius(generated.x[:, self.correlated], real.x[:, self.correlated]),
             "library_w1": library_w1(generated.library, real.library),
-            "label_accuracy": self._label_accuracy(generated),
+            "label_accuracy": accuracy,
         }
-
-    def _label_accuracy(self, generated: Sample) -> float:
-        if self.classifier is None:
-            return NAN
-        named = self.classifier.predict(self._components(generated.x))
-        return float((named == generated.obs[self.label_key].astype(str).to_numpy()).mean())
 
 
 def fit_classifier(components: np.ndarray, names: np.ndarray) -> Any:

@@ -14,7 +14,7 @@ from scsave.metrics.cells import Space, combination_labels, expression, grouping
 from scsave.metrics.fidelity import Fidelity, Sample, fit_classifier
 from scsave.metrics.gene_level import level_tests
 from scsave.metrics.registry import NEUTRAL, checked, rows
-from scsave.stats.aggregate import mean_of
+from scsave.stats.agreement import mean_of
 from scsave.stats.mapped import stacked
 from scsave.stats.moments import moments, parts
 from scsave.stats.pca import fit_pca

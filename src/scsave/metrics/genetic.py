@@ -18,8 +18,7 @@ from scsave.metrics.cells import Space, check_columns, expression
 from scsave.metrics.differential import overlap, typical_error, welch_t
 from scsave.metrics.distribution import energy_distance, squared
 from scsave.metrics.registry import checked, rows
-from scsave.stats.aggregate import NAN, bootstrap_interval, mean_of
-from scsave.stats.agreement import pearson
+from scsave.stats.agreement import NAN, bootstrap_interval, mean_of, pearson
 from scsave.stats.moments import Moments, group_moments, moments
 from scsave.stats.resample import half
 
@@ -112,11 +111,6 @@ class GeneticScorer:
     @property
     def perturbations(self) -> list[str]:
         return self.truth.names
-
-    @property
-    def delta_truth(self) -> np.ndarray:
-        """Real changes of gene means from control, (P, G)."""
-        return self.truth.change
 
     @property
     def info(self) -> dict[str, Any]:

@@ -13,12 +13,11 @@ from anndata import AnnData
 
 from scsave import keys
 from scsave.errors import UserError
-from scsave.keys import Columns
 from scsave.metrics.cells import check_columns, expression
-from scsave.metrics.corrected import FoldChanges, corrected_scores, fold_changes
+from scsave.metrics.differential import FoldChanges, corrected_scores, fold_changes
 from scsave.metrics.registry import checked
 from scsave.progress import each
-from scsave.stats.aggregate import NAN
+from scsave.stats.agreement import NAN
 from scsave.stats.pca import fit_pca, softened, sphered_half
 from scsave.stats.resample import subsample
 from scsave.threads import own_threads
@@ -54,7 +53,7 @@ class IntegrationScorer:
     Cells without a label, and those of `unlabelled_batches`, whose labels are not to be trusted, count for iLISI and PCR
     only; everything else is measured on the others. Without `label_key` no cell has a label: all but iLISI and PCR is
     NaN. Above `max_cells`, all rows are scored on one random subset. `held_out`: positions of cells that the method did not
-    learn from, for `transfer_accuracy`. Raises what `check` raises.
+    learn from, for `transfer_accuracy`. Raises what `checked_labels` raises.
     """
 
     def __init__(
@@ -90,15 +89,6 @@ class IntegrationScorer:
             "components": int(self.unintegrated.shape[1]),
             "seed": seed,
         }
-
-    @staticmethod
-    def check(obs: pd.DataFrame, columns: Columns, unlabelled_batches: Sequence[str] = ()) -> None:
-        """What can't be scored, whatever a method does: to be asked before one is trained.
-
-        Raises UserError for missing columns, fewer than two batches or labels or too few cells among those with a label,
-        and labels that no two batches share.
-        """
-        checked_labels(obs, columns.batch, columns.cell_type, unlabelled_batches)
 
     def _changes(self, x: sp.csr_matrix) -> FoldChanges | None:
         """Fold changes of labelled cells in expression (N, G); None where no cell is labelled."""
@@ -214,11 +204,12 @@ class IntegrationScorer:
 
 
 def checked_labels(
-    obs: pd.DataFrame, batch_key: str, label_key: str | None, unlabelled_batches: Sequence[str]
+    obs: pd.DataFrame, batch_key: str, label_key: str | None, unlabelled_batches: Sequence[str] = ()
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Batch and label of each cell, (N,) str each, and whether the label is there and to be trusted, (N,) bool.
 
-    Raises UserError for missing columns, and where scIB has nothing to compare.
+    Raises UserError, to be asked for before a method is trained, where scIB has nothing to compare: for missing columns,
+    fewer than two batches or labels or too few cells among those with a label, and labels that no two batches share.
     """
     check_columns(obs, [key for key in (batch_key, label_key) if key], "batch correction")
     batch = obs[batch_key].astype(str).to_numpy()

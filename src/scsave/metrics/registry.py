@@ -7,7 +7,7 @@ from pkgutil import iter_modules
 from scsave.metrics import rows as files
 from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, PROTOCOLS, Metric
 
-__all__ = ["CFGEN", "CFGEN_LEGACY", "NEUTRAL", "PROTOCOLS", "REGISTRY", "Metric", "checked", "metric", "rows"]
+__all__ = ["CFGEN", "CFGEN_LEGACY", "NEUTRAL", "PROTOCOLS", "REGISTRY", "Metric", "checked", "rows"]
 
 
 def collect(metrics: Iterable[Metric]) -> dict[str, Metric]:
@@ -23,11 +23,6 @@ def collect(metrics: Iterable[Metric]) -> dict[str, Metric]:
 # Every file of `rows`, so that a new task brings its own.
 _FILES = sorted(module.name for module in iter_modules(files.__path__, f"{files.__name__}."))
 REGISTRY: dict[str, Metric] = collect(row for name in _FILES for row in import_module(name).ROWS)
-
-
-def metric(task: str, name: str) -> Metric:
-    """The row of `name` in `task`; KeyError if there is none."""
-    return REGISTRY[f"{task}/{name}"]
 
 
 def rows(task: str, protocol: str = NEUTRAL) -> dict[str, Metric]:

@@ -15,8 +15,7 @@ from scsave.metrics.differential import overlap, top_genes, typical_error, welch
 from scsave.metrics.distribution import distances, squared
 from scsave.metrics.registry import checked, rows
 from scsave.metrics.technical import DEPTH, depth_factor
-from scsave.stats.aggregate import NAN, means_of
-from scsave.stats.agreement import pearson, r2
+from scsave.stats.agreement import NAN, means_of, pearson, r2
 from scsave.stats.moments import Moments, moments
 from scsave.stats.resample import half
 

@@ -155,10 +155,11 @@ class Docs:
         return lines
 
     def led_on(self, run: Any) -> dict[str, str]:
-        """A run's hashes of sources, each followed through the changes that are known to be `exact` (of the spec) for its
-        task."""
+        """Hashes of the sources that a run depends on, none where they are not known, each followed through the changes that
+        are known to be `exact` (of the spec) for its task."""
         exact = [one for one in self.spec.get("exact", []) if run.task in one.get("tasks", [run.task])]
-        steps, code = {(one["part"], one["before"]): one["after"] for one in exact}, records.code_of(run)
+        steps = {(one["part"], one["before"]): one["after"] for one in exact}
+        code = needed(run.sources or {}, bool(run.config["method"].get("training")))
         while more := {part: steps[part, one] for part, one in code.items() if (part, one) in steps}:
             code |= more
         return code

@@ -7,9 +7,9 @@ import pandas as pd
 
 from scsave import keys
 from scsave.results.tables import Table
+from scsave.stats.agreement import bootstrap_interval
 
 FEWEST_GROUPS = 5  # fewer say next to nothing of their spread
-DRAWS = 2000
 SEED = 0  # of the bootstrap: a verdict is the same each time
 ONE_SEED = "of one seed, which leaves out how trainings differ"
 PARTS = "parts"  # info: the groups that a group made for a page is the mean of
@@ -33,8 +33,7 @@ def between(table: Table, number: int, one: str, other: str) -> Noise:
     both = groups[0].index.intersection(groups[1].index)
     if len(both) >= FEWEST_GROUPS:
         apart = (groups[0][both] - groups[1][both]).to_numpy()
-        draws = np.random.default_rng(SEED).integers(len(apart), size=(DRAWS, len(apart)))
-        low, high = np.quantile(apart[draws].mean(axis=1), [0.025, 0.975])
+        low, high = bootstrap_interval(apart, SEED)
         single = {len(_values(table, number, row)["seed"].unique()) for row in (one, other)} == {1}
         return Noise(bool(low <= 0 <= high), f"bootstrap over {len(both)} groups" + f" {ONE_SEED}" * single)
     seeds = [_seeds(table, number, row) for row in (one, other)]

@@ -16,7 +16,7 @@ from scsave.files import write_text
 from scsave.metrics.registry import rows as registry_rows
 from scsave.results.frame import SCHEMA, TEXTS, fitting, frame, is_no_setting, parsed
 from scsave.results.noise import PARTS
-from scsave.results.sources import hashes_at, needed
+from scsave.results.sources import hashes_at
 
 # What tells runs apart, and who compares (comparable.py).
 CONFIG = ("task", "data", "split", "method", "trainer", "blocking")
@@ -40,11 +40,6 @@ def chosen(runs: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
     for key, value in asked.items():
         found = fitting(found, key, value if isinstance(value, list) else [value])
     return found.sort_values("written", kind="stable").drop_duplicates(["config_hash", "seed", "mode"], keep="last")
-
-
-def code_of(run: Any) -> dict[str, str]:
-    """The hashes of the sources that a run depends on; empty where they are not known."""
-    return needed(run.sources or {}, bool(run.config["method"].get("training")))
 
 
 def alike(runs: pd.DataFrame, led_on: Callable[[Any], dict[str, str]]) -> pd.DataFrame:

@@ -12,8 +12,7 @@ from scsave.files import slug
 from scsave.metrics.registry import rows as registry_rows
 from scsave.metrics.row import Metric
 from scsave.results.comparable import comparable, differing, told, variant
-from scsave.results.costs import COSTS, cost_rows, cost_values
-from scsave.results.frame import values
+from scsave.results.frame import COSTS, cost_rows, cost_values, values
 from scsave.results.paper import fits, matching
 from scsave.results.style import MARKERS, OTHER, REAL, legend_below, level_colors, panels, save
 from scsave.results.tables import make_table, shown_metrics

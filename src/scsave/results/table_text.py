@@ -5,7 +5,7 @@ import pandas as pd
 from scsave import keys
 from scsave.errors import listed
 from scsave.metrics.row import CFGEN, CFGEN_LEGACY, NEUTRAL, Metric
-from scsave.results.costs import UNRANKED_COLUMNS
+from scsave.results.frame import UNRANKED_COLUMNS
 from scsave.results.noise import between
 from scsave.results.tables import CEILING, FLOOR, NO_SKILL, REPORTED, Column, Table
 

@@ -17,8 +17,7 @@ from scsave.metrics.registry import rows as registry_rows
 from scsave.metrics.row import PROTOCOLS, Metric
 from scsave.metrics.technical import DEPTH, apart
 from scsave.results.comparable import MOST_KEYS, agree, comparable, settings, several
-from scsave.results.costs import UNRANKED_COLUMNS, cost_rows, cost_values, depth_of
-from scsave.results.frame import owns, values
+from scsave.results.frame import UNRANKED_COLUMNS, cost_rows, cost_values, depth_of, owns, values
 from scsave.results.paper import Reported, place
 
 FLOOR, AGAIN, CEILING, NO_SKILL, REPORTED = "noise floor", "training cells again", "ceiling", "no skill", "the paper's"

@@ -57,12 +57,14 @@ class BlockAttention:
         self.chosen(every_column(columns, []), columns, data)
 
     def run(self, context: Context) -> list[Path]:
-        """Writes `attention.csv`, `blocks.csv` (what the blocks are called) and `attention.png` below the run's folder."""
+        """Writes `attention.csv`, `blocks.csv` (their most enriched GO terms) and `attention.png` below the run's folder."""
         column, reference = self.chosen(context.method.fitted.conditions.names, context.columns, context.data)
         labels, weights = self.weights(context, column, reference)
         path, table = context.folder / "attention.csv", long_table(labels, weights)
         write_text(path, table.to_csv(index=False))
-        names = pd.Series(named_blocks(context), name="name").rename_axis("block")
+        blocks = context.method.fitted.network.blocks
+        member, titles, match = GeneSets().membership(list(blocks.genes), context.columns.organism)
+        names = pd.Series(block_names(blocks, Sets(member, titles, match.found)), name="name").rename_axis("block")
         write_text(path.with_name("blocks.csv"), names.to_csv())
         figure = draw_attention(context.folder / "figures" / "attention.png", table, self.max_levels, list(names))
         print(f"attention by {column}, reference {reference}: {path}, {figure}")
@@ -106,13 +108,6 @@ class BlockAttention:
                 for key, mean in means.items():
                     found.setdefault(key, []).append(mean)
         return names, {key: np.stack(parts) for key, parts in found.items()}
-
-
-def named_blocks(context: Context) -> list[str]:
-    """The blocks of the fitted model by number and most enriched GO term."""
-    blocks = context.method.fitted.network.blocks
-    member, titles, match = GeneSets().membership(list(blocks.genes), context.columns.organism)
-    return block_names(blocks, Sets(member, titles, match.found))
 
 
 def attention_of(model: Fitted, cells: AnnData, networks: list[Network], seed: int) -> dict[str, np.ndarray]:

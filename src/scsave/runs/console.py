@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -18,14 +17,13 @@ from scsave.protocol import Scores
 from scsave.results.frame import read
 from scsave.results.table_text import in_short, title
 from scsave.results.tables import make_table, scores_of
+from scsave.runs.naming import in_sweep
 from scsave.stats.expected import SHARE, TRUST, said
 
 
 def progress_of(cfg: DictConfig) -> tuple[str, str]:
     """How this job shows its progress, and what its plain lines begin with: its number where others run beside it."""
-    beside = False
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        beside = not str(HydraConfig.get().launcher["_target_"]).endswith(".BasicLauncher")
+    beside = in_sweep() and not str(HydraConfig.get().launcher["_target_"]).endswith(".BasicLauncher")
     said = f"job {HydraConfig.get().job.num}: " if beside else ""
     return SILENT if cfg.progress is False else PLAIN if beside or not terminal() else BARS, said
 
@@ -39,8 +37,8 @@ def print_scores(scores: Scores, task: str, title: str, group: str = "all") -> N
     table.add_column("best")
     for metric, row in rows(task).items():
         if any(metric in groups.get(group, {}) for groups in scores.values()):
-            shown = [_shown(scores[name].get(group, {}).get(metric)) for name in scores]
-            table.add_row(metric, *shown, row.arrow)
+            values = [groups.get(group, {}).get(metric, np.nan) for groups in scores.values()]
+            table.add_row(metric, *("-" if np.isnan(value) else f"{value:.4g}" for value in values), row.arrow)
     if any("-" in column.cells for column in table.columns[1:-1]):
         table.caption = (
             "-: not computable: too few cells or perturbations, no training cell of the combination (split=unseen), or a "
@@ -94,10 +92,6 @@ def _print(table: Table) -> None:
     if not console.is_terminal:
         console = Console(width=max(100, 24 + 16 * len(table.columns)), markup=False)
     console.print(table)
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{value:.4g}"
 
 
 def print_trust(trust: dict[str, dict[str, float]], most: int = 5) -> None:

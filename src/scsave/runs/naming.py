@@ -143,11 +143,9 @@ def named_on_command_line(key: str) -> bool:
     return any(name == key or name.startswith((f"{key}.", f"{key}@")) for name in names)
 
 
-def sweep_arguments() -> list[str] | None:
-    """The command line of this one job of a sweep; None where it is not one of a sweep."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
-        return None
-    return overrides()
+def in_sweep() -> bool:
+    """Is this job one of a sweep?"""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def override_values(group: str) -> dict[str, Any]:

@@ -38,17 +38,13 @@ def own_processes(arguments: list[str] | None, processes: int) -> Iterator[None]
     finally:
         sys.argv = line
         if processes > 1:
-            leave()
+            import torch.distributed as dist
+
+            if dist.is_available() and dist.is_initialized():
+                dist.destroy_process_group()
         for key, value in before.items():
             if value is None:
                 os.environ.pop(key, None)
-
-
-def leave() -> None:
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def _end_children() -> None:

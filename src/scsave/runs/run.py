@@ -27,15 +27,27 @@ from scsave.protocol import Context, Outcome, Task
 from scsave.runs import naming
 from scsave.runs.config import RunConfig, validated
 from scsave.runs.console import made, print_results, progress_of
-from scsave.runs.folds import Fold, merged_record, read_fold, time_left, write_fold
+from scsave.runs.folds import (
+    CHECKPOINTS,
+    SPLIT,
+    Fold,
+    file_as_it_was,
+    fit_options,
+    fitted,
+    job_of,
+    merged_record,
+    read_fold,
+    restored,
+    time_left,
+    write_fold,
+)
 from scsave.runs.loggers import closing
 from scsave.runs.naming import overrides
 from scsave.runs.processes import own_processes
 from scsave.runs.record import also_for, device_name, peak_rss_mb, write_results
 from scsave.runs.serve import USES, check_keys, use
 from scsave.runs.sweep_end import done as done_in_sweep
-from scsave.runs.weights import CHECKPOINTS, SPLIT, file_as_it_was, fit_options, fitted, job_of, restored
-from scsave.stats.aggregate import means_of
+from scsave.stats.agreement import means_of
 from scsave.tasks.validation import check_sweep_metric, loss
 
 log = logging.getLogger("scsave")
@@ -69,7 +81,7 @@ def started(cfg: DictConfig, folder: Path) -> float | None:
         log.setLevel(logging.WARNING)
     processes = config.trainer["devices"] * config.trainer["num_nodes"]
     logger, job = build(config.logger, "logger"), job_of(cfg, folder)
-    with own_processes(naming.sweep_arguments(), processes), closing(logger, job):
+    with own_processes(overrides() if naming.in_sweep() else None, processes), closing(logger, job):
         return train(cfg, config, folder)
 
 

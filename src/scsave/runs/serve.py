@@ -28,7 +28,7 @@ from scsave.results.frame import read
 from scsave.runs.config import RunConfig
 from scsave.runs.naming import SCORES, checkpoint_run, named_on_command_line, override_values, overrides, read_config
 from scsave.runs.new_cells import Roles, control_cells, new_cells, stored
-from scsave.stats.aggregate import NAN
+from scsave.stats.agreement import NAN
 from scsave.stats.expected import METRIC, TRUST, in_words, said
 from scsave.tasks.base import row_of
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scsave.stats.aggregate import NAN
+from scsave.stats.agreement import NAN
 
 TRUST = "trust"  # in uns of predicted cells, in results.json and in a checkpoint's info
 METRIC = {"response": "pcc_delta_one_control", "genetic": "pcc_delta"}  # the metric that it is of, by registry

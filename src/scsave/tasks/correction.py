@@ -13,7 +13,7 @@ from scsave.compose import data_with
 from scsave.errors import UserError
 from scsave.files import write_h5ad
 from scsave.keys import Columns
-from scsave.metrics.integration import IntegrationScorer
+from scsave.metrics.integration import IntegrationScorer, checked_labels
 from scsave.metrics.row import Metric
 from scsave.progress import phase
 from scsave.protocol import Context, Method, Outcome
@@ -66,7 +66,7 @@ class BatchCorrection(OneSplit):
             if level is not None and level not in batches:
                 levels = ", ".join(sorted(batches.index))
                 raise UserError(f"task.{key}={level}: not a level of {columns.batch}; levels: {levels}")
-        IntegrationScorer.check(obs, columns, self.unlabelled_batches)
+        checked_labels(obs, columns.batch, columns.cell_type, self.unlabelled_batches)
 
     def run(self, context: Context) -> Outcome:
         data, columns, method = context.data, context.columns, context.method

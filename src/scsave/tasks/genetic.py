@@ -112,7 +112,7 @@ class Genetic(CounterfactualTask):
         found[genetic_outcome.CEILING] = scorer.ceiling()
         arrays = {f"change/{row}": change for row, change in changes.items()}
         arrays |= genetic_outcome.halves(real, truth, scorer.perturbations, columns.perturbation, context.seed)
-        arrays |= {"truth": scorer.delta_truth, "perturbations": np.array(scorer.perturbations, dtype=str)}
+        arrays |= {"truth": scorer.truth.change, "perturbations": np.array(scorer.perturbations, dtype=str)}
         arrays |= {"panel": np.array(list(data.var_names), dtype=str)}
         arrays |= genetic_outcome.singles(data[split.train], labels[split.train], columns.control, scorer.perturbations)
         info = {"kind": "genes"} | scorer.info | {"genes_without_vector": self.without_vector(context, scorer)}

@@ -18,10 +18,9 @@ from scsave.metrics.response import ResponseScorer
 from scsave.metrics.row import Metric
 from scsave.progress import each
 from scsave.protocol import Context, Method, Outcome
-from scsave.stats.aggregate import means_of
+from scsave.stats.agreement import means_of
 from scsave.stats.expected import METRIC, TRUST, trust_table
-from scsave.tasks.base import CounterfactualTask, Positive, Rows, reached
-from scsave.tasks.held_cells import enough, held_cells, held_pairs, joined
+from scsave.tasks.base import CounterfactualTask, Positive, Rows, enough, held_cells, held_pairs, joined, reached
 from scsave.tasks.validation import held_type_scores
 
 log = logging.getLogger("scsave")

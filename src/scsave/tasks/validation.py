@@ -13,9 +13,9 @@ from scsave.errors import UserError, listed
 from scsave.metrics.response import change_scores, mean_scores, split_control
 from scsave.metrics.row import Metric
 from scsave.protocol import Context, Method, Task
-from scsave.stats.aggregate import means_of
+from scsave.stats.agreement import means_of
 from scsave.stats.moments import mean_expression
-from scsave.tasks.held_cells import targets_and_types
+from scsave.tasks.base import targets_and_types
 
 FEWEST = 2  # cells that a score needs
 
