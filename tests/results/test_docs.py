@@ -305,7 +305,7 @@ def test_groups_tell_a_steady_difference_from_a_chance_one(tmp_path):
 
 def test_seeds_decide_where_there_are_few_groups(tmp_path):
     table = compared(tmp_path / "a", [{"a": 1.0}, {"a": 2.0}, {"a": 3.0}], [{"a": 1.5}, {"a": 2.51}, {"a": 3.49}])
-    assert between(table, 0, "save", "scvi") == (False, "sd over 3 seeds")
+    assert between(table, 0, "save", "scvi") == (False, "a paired t over 3 seeds")
     table = compared(tmp_path / "b", [{"a": 1.0}, {"a": 2.0}, {"a": 3.0}], [{"a": 3.0}, {"a": 1.9}, {"a": 3.2}])
     assert between(table, 0, "save", "scvi").within is True
 

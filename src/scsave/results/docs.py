@@ -25,7 +25,7 @@ from scsave.results.tables import make_table
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 SPEC, PAPER, BENCH = "tables.yaml", "paper-", "bench"
 SEEN = "†"  # choices were made with these cells in view
-SEEN_LINE = f"{SEEN} choices of this project were made with these cells in view"
+SEEN_LINE = f"{SEEN} choices of this project were made with these cells, or some of them, in view"
 UNSEEN_LINE = "no choice of this project was made on what is scored here"
 
 
@@ -150,9 +150,28 @@ class Docs:
         if old := sum(code != needed(self.sources, train) for code, train in codes) - unknown:
             what = "networks, flow, training, method, blocks or baselines"
             lines.append(f"**older sources**: the code of {what} has changed since {old} of {len(codes)} runs")
+        if other := self.older_settings(runs):
+            lines.append(f"**older settings**: {other}")
         if unknown:
             lines.append(f"**older sources?** it is not known with which {unknown} of {len(codes)} runs were made")
         return lines
+
+    def older_settings(self, runs: pd.DataFrame) -> str:
+        """Settings of training that runs have, that neither their command nor their experiment names, and that today's
+        config has otherwise; "" for none. `settings` of the spec names tasks that one has no part in."""
+        today = {OmegaConf.load(path).get("_target_"): OmegaConf.to_container(OmegaConf.load(path))
+                 for path in sorted((self.root / "configs" / "training").glob("*.yaml"))}  # fmt: skip
+        found = dict[str, int]()
+        for run in runs.itertuples():
+            there = run.config["method"].get("training") or {}
+            path = self.root / "configs" / "experiment" / f"{run.experiment}.yaml"
+            named = str(run.command) + (path.read_text(encoding="utf-8") if path.is_file() else "")
+            for name, value in today.get(there.get("_target_"), {}).items():
+                apart = name in there and there[name] != value and not re.search(rf"\b{name}[:=]", named)
+                if apart and run.task not in self.spec.get("settings", {}).get(name, []):
+                    text = f"training.{name}={there[name]} (today {value})"
+                    found[text] = found.get(text, 0) + 1
+        return ", ".join(f"{text} in {n} of {len(runs)} runs" for text, n in found.items())
 
     def led_on(self, run: Any) -> dict[str, str]:
         """Hashes of the sources that a run depends on, none where they are not known, each followed through the changes that
@@ -171,7 +190,9 @@ class Docs:
         for asked in (one | {"method": m} for one, of in methods for m in (of if isinstance(of, list) else [of])):
             found = records.chosen(runs, asked) if runs is not None else pd.DataFrame(columns=["seed"])
             seeds = asked.get("seeds", table.get("seeds", self.spec["seeds"]))
-            if lost := [seed for seed in seeds if seed not in set(found["seed"])]:
+            alike = [records.setting(run) for run in found.itertuples()]
+            kept = [set(same["seed"]) for _, same in found.groupby(alike)] if alike else [set()]
+            if lost := [seed for seed in seeds if not all(seed in one for one in kept)]:
                 command = asked["command"]
                 if len(lost) > 1 and " -m " not in command:
                     command = command.replace("train.py", "train.py -m", 1)

@@ -44,7 +44,9 @@ def between(table: Table, number: int, one: str, other: str) -> Noise:
 
     apart = (seeds[0][both] - seeds[1][both]).to_numpy()
     half = stdtrit(len(apart) - 1, 0.975) * apart.std(ddof=1) / np.sqrt(len(apart))
-    return Noise(bool(abs(apart.mean()) <= half), f"sd over {len(both)} seeds{', which is little' * (len(both) < 3)}")
+    return Noise(
+        bool(abs(apart.mean()) <= half), f"a paired t over {len(both)} seeds{', which is little' * (len(both) < 3)}"
+    )
 
 
 def _values(table: Table, number: int, row: str) -> pd.DataFrame:

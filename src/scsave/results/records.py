@@ -60,16 +60,16 @@ def others(earlier: pd.DataFrame, runs: pd.DataFrame, led_on: Callable[[Any], di
         return run.data, run.method, *sorted(led_on(run).items())
 
     codes = set(map(code, runs.itertuples()))
-    again = {(run.seed, one) for run in runs.itertuples() for one in (run.config_hash, _setting(run))}
+    again = {(run.seed, one) for run in runs.itertuples() for one in (run.config_hash, setting(run))}
 
     def stays(run: Any) -> bool:
         other = (run.data, run.method, run.experiment or "") not in there
-        return other or (code(run) in codes and not {(run.seed, run.config_hash), (run.seed, _setting(run))} & again)
+        return other or (code(run) in codes and not {(run.seed, run.config_hash), (run.seed, setting(run))} & again)
 
     return earlier[[stays(run) for run in earlier.itertuples()]]
 
 
-def _setting(run: Any) -> str:
+def setting(run: Any) -> str:
     """The experiment and the settings of a run, as a record keeps them."""
     config = {key: _settings(run.config[key], key) for key in CONFIG if key in run.config}
     return json.dumps([run.experiment or "", config], sort_keys=True)

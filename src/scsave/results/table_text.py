@@ -1,5 +1,7 @@
 """What a table says, whatever it is written in: heads, entries, a verdict on each column, and the lines at its foot."""
 
+import re
+
 import pandas as pd
 
 from scsave import keys
@@ -110,21 +112,28 @@ def verdict(table: Table, number: int) -> str:
     for row in skills:
         how = "better than" if column.metric.better(shown[best], shown[row]) else "no better than"
         parts.append(f"{'within noise of' if noise[row].within else how} no skill, {said[row]}")
+        worse = [said[other] for other in others if column.metric.better(shown[row], shown[other])]
+        parts += [f"worse than that: {listed(worse, NEAR)}"] if worse else []
     for row, role in [(row, kind) for kind in (FLOOR, CEILING) for row in of.get(kind, {})]:
         name = said[row] if row == role else f"{role} {said[row]}"
+        if not all(column.metric.better(shown[row], shown[skill]) for skill in skills):
+            parts.append(f"the {name} is no better than no skill, so that this column can hardly tell methods apart")
+            continue
         gap = abs(column.metric.sort_key(shown[best]) - column.metric.sort_key(shown[row]))
-        nearer = column.metric.better(shown[best], shown[row])
-        side = "beyond" if nearer else "short of"
-        if not isinstance(column.metric.best, str):
-            side = f"{'nearer to' if nearer else 'farther from'} {column.metric.best:g} than"
-        ways = [column.metric.dynamic_range(shown[best], shown[skill], shown[row]) for skill in skills]
-        way = "".join(f", {way:.0%} of the way from no skill" for way in ways if 0 <= way <= 1)
+        side = "short of" if isinstance(column.metric.best, str) else f"farther from {column.metric.best:g} than"
         far = "within noise of" if noise[row].within else f"{_rounded(gap, column.digits)} {side}"
+        far = "at or beyond" if not column.metric.better(shown[row], shown[best]) else far
+        ways = [column.metric.dynamic_range(shown[best], shown[skill], shown[row]) for skill in skills
+                if not noise[skill].within]  # fmt: skip
+        way = "".join(f", {way:.0%} of the way from no skill" for way in ways if 0 <= way < 1)
         parts.append(f"{far} the {name}{way}")
     lost = {one.by for one in noise.values() if one.within is None}
     used = {one.by for one in noise.values() if one.within is not None}
     unknown = [f"noise is not known ({one})" for one in sorted(lost)]
-    parts += [f"noise by {', '.join(sorted(used))}"] if used else unknown
+    groups = sorted({int(n) for one in used for n in re.findall(r"over (\d+) groups", one)})
+    among = " to ".join(map(str, dict.fromkeys([*groups[:1], *groups[-1:]])))
+    used = {re.sub(r"over \d+ groups", f"over {among} groups", one) for one in used}
+    parts += [f"noise by {' and '.join(sorted(used))}"] if used else unknown
     return f"{', '.join(filter(None, head(table, column)))}: {'; '.join(parts)}"
 
 
