@@ -601,7 +601,8 @@ def test_no_skill_rows_are_ranked_and_never_marked(tmp_path):
     assert "**" not in markdown(table, NOTHING, "s.csv")
     assert verdict(table, 0) == (
         "W1 ↓: best is save (2.00); no better than no skill, mean (1.00); worse than that: scvi (3.00); "
-        "the noise floor real (1.50) is no better than no skill, so that this column can hardly tell methods apart; noise is not known (one seed and no groups)"
+        "the noise floor real (1.50) is no better than no skill, so that this column can hardly tell methods apart; "
+        "noise is not known (one seed and no groups)"
     )
 
 

@@ -34,7 +34,7 @@ class Look:
 @pytest.fixture
 def out_of_meta(monkeypatch):
     """`.cpu()` gives zeros, and random numbers need no generator: all that `meta` can't do. The places where it was left."""
-    left, cpu, randn = [], torch.Tensor.cpu, torch.randn
+    left, cpu = [], torch.Tensor.cpu
 
     def leave(tensor, *_):
         if not tensor.is_meta:
@@ -49,15 +49,16 @@ def out_of_meta(monkeypatch):
         def manual_seed(self, seed):
             return self
 
-    def without_generator(*shape, generator=None, **more):
-        return randn(*shape, **more)
+    def drawn_there(log_mean, log_theta, rng):  # how many counts are above zero is what `meta` can't say
+        assert log_mean.device == log_theta.device == META
+        return torch.arange(log_mean.numel(), device=META), log_mean.flatten()
 
+    monkeypatch.setattr("scsave.models.likelihoods.negative_binomial", drawn_there)
     monkeypatch.setattr(torch.Tensor, "cpu", leave)
     monkeypatch.setattr(torch, "Generator", Generator)
-    monkeypatch.setattr(torch, "randn", without_generator)
-    for name in ("poisson", "_standard_gamma", "bernoulli", "normal"):
+    for name in ("randn", "rand", "poisson", "_standard_gamma", "bernoulli", "normal"):
         of = getattr(torch, name)
-        drawn = lambda *given, generator=None, of=of: of(*given)  # noqa: E731
+        drawn = lambda *given, generator=None, of=of, **more: of(*given, **more)  # noqa: E731
         monkeypatch.setattr(torch, name, drawn)
     return left
 

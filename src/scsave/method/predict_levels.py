@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import anndata as ad
@@ -98,8 +97,10 @@ def predict_levels(
             trust[label] = predictor.trust(cells, target) or unknown()
             notes |= {} if status == SEEN else {label: status}
             about = {"cell_type": name, "target": target}
-            change = partial(predictor.change, target=target)
-            tables.append(gene_table(about, predictor.genes, cells, made, donor, change).assign(in_file=in_file))
+            table = gene_table(
+                about, predictor.genes, cells, made, donor, lambda some, target=target: predictor.change(some, target)
+            )
+            tables.append(table.assign(in_file=in_file))
     cells = ad.concat(
         list(parts.values()), merge="same", uns_merge="first", index_unique="-" if len(parts) > 1 else None
     )

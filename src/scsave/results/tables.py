@@ -196,7 +196,7 @@ def _rank(table: Table, number: int) -> None:
     seeds = {row: ",".join(map(str, sorted(known.loc[known["label"] == row, "seed"]))) for row in ranked}
     if len(set(seeds.values())) > 1:
         there = "; ".join(f"{row} {found}" for row, found in seeds.items())
-        table.notes.append(f"{column.label}: rows are over different seeds, that is, different splits ({there})")
+        table.notes.append(f"{column.label}: rows are over different seeds ({there})")
     if len(ranked) > 1 and column.ranked:
         place = {row: round(column.metric.sort_key(table.shown(row, number)), 10) for row in ranked}
         for row in ranked:
