@@ -112,7 +112,8 @@ def verdict(table: Table, number: int) -> str:
     for row in skills:
         how = "better than" if column.metric.better(shown[best], shown[row]) else "no better than"
         parts.append(f"{'within noise of' if noise[row].within else how} no skill, {said[row]}")
-        worse = [said[other] for other in others if column.metric.better(shown[row], shown[other])]
+        worse = [said[other] for other in others if column.metric.better(shown[row], shown[other])
+                 and not between(table, number, row, other).within]  # fmt: skip
         parts += [f"worse than that: {listed(worse, NEAR)}"] if worse else []
     for row, role in [(row, kind) for kind in (FLOOR, CEILING) for row in of.get(kind, {})]:
         name = said[row] if row == role else f"{role} {said[row]}"
