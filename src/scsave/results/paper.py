@@ -155,16 +155,19 @@ def _place(one: Reported) -> tuple[str, str, str]:
 
 def today(one: Reported, spec: Mapping[str, Any], recorded: Mapping[str, pd.DataFrame], link: str) -> str:
     """`run here`, where a record holds a run in the paper's setting; `run small`, in another setting; else `not run`, why."""
-    small = []
+    small, unscored = [], []
     for name, runs in recorded.items():
         for _, run in runs[(runs["data"] == one.data) & (runs["task"] == one.task)].iterrows():
             value = run["scores"][run["headline"]].get(one.row, {}).get(one.groups[0], {}).get(one.metric)
-            papers = value is not None and str(run["experiment"]).startswith("paper/")
-            if papers and fits(one, run["experiment"], run["config"]):
+            if value is None:
+                unscored.append(name)
+                continue
+            if str(run["experiment"]).startswith("paper/") and fits(one, run["experiment"], run["config"]):
                 return f"run here: {value:.3g} ([{name}]({link}/{name}.json))"
             small.append(name)
-    if small and one.experiment is None:
-        name = sorted(set(small))[0]
-        return f"run small: other settings than the paper's ([{name}]({link}/{name}.json))"
+    if (small or unscored) and one.experiment is None:
+        name = sorted(set(small or unscored))[0]
+        how = "other settings than the paper's" if small else "in other settings, and the record lacks this metric"
+        return f"run small: {how} ([{name}]({link}/{name}.json))"
     needs = " and ".join(["a GPU at full width", *spec["sets"].get(one.data, {}).get("needs", [])])
     return f"not run: needs {needs}"
