@@ -119,7 +119,7 @@ def test_a_table_has_its_numbers_verdict_marks_and_origin(checkout):
     assert "main.json](results/main.json)" in text
     assert "older sources" not in text
     assert "not run, scvi, seed 0: `python train.py data=toy method=scvi seed=0`" in text
-    assert "choices of this project were made with these cells in view" in text
+    assert "choices of this project were made with these cells, or some of them, in view" in text
 
 
 def test_what_was_not_run_says_its_command(checkout):
