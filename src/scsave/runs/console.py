@@ -37,8 +37,8 @@ def print_scores(scores: Scores, task: str, title: str, group: str = "all") -> N
     table.add_column("best")
     for metric, row in rows(task).items():
         if any(metric in groups.get(group, {}) for groups in scores.values()):
-            values = [groups.get(group, {}).get(metric, np.nan) for groups in scores.values()]
-            table.add_row(metric, *("-" if np.isnan(value) else f"{value:.4g}" for value in values), row.arrow)
+            shown = [_shown(scores[name].get(group, {}).get(metric)) for name in scores]
+            table.add_row(metric, *shown, row.arrow)
     if any("-" in column.cells for column in table.columns[1:-1]):
         table.caption = (
             "-: not computable: too few cells or perturbations, no training cell of the combination (split=unseen), or a "
@@ -92,6 +92,10 @@ def _print(table: Table) -> None:
     if not console.is_terminal:
         console = Console(width=max(100, 24 + 16 * len(table.columns)), markup=False)
     console.print(table)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.4g}"
 
 
 def print_trust(trust: dict[str, dict[str, float]], most: int = 5) -> None:
