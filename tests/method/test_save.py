@@ -187,7 +187,14 @@ def test_a_combination_that_training_never_showed_is_generated_with_a_warning(ce
     with caplog.at_level("WARNING", logger="scsave"):
         model.generate(asked.drop(2))
         assert not caplog.records
-        model.generate(asked)
+        made = model.generate(asked)
     (said,) = (record.getMessage() for record in caplog.records)
     assert said.startswith(f"1 of the combinations asked for were not in training (cell_type=type_A, treatment={drug})")
     assert "mode=predict" not in said  # this model knows no control cells
+    others = len(set(obs["cell_type"])) - 1
+    said_of = [f"cell_type=type_A, treatment={drug}: from treatment=control, moved as in {others} others"]
+    assert made.uns["scsave"]["never_seen"] == said_of
+    assert made.obs["treatment"].astype(object).tolist()[:3] == ["control", drug, drug]
+    assert "never_seen" not in model.sampling(unseen="told").generate(asked).uns["scsave"]
+    again = model.generate(asked.drop(2)), model.sampling(unseen="told").generate(asked.drop(2))
+    assert (again[0].layers["counts"] != again[1].layers["counts"]).nnz == 0

@@ -30,6 +30,7 @@ from scsave.method.integrate import fit_axes
 from scsave.method.respond import check_routes
 from scsave.method.technical import every_column, technical_columns
 from scsave.method.trust import settle
+from scsave.method.unseen import seen_combinations
 from scsave.progress import phase
 from scsave.stats.moments import gene_moments, library_range
 from scsave.training.loader import CellRows
@@ -155,6 +156,8 @@ def _train(
     model.to(options.trainer.device)
     if model.network.head is not None and "head" in options.parts:
         fit_axes(model, train, seed)
+    if "noise" in options.parts:
+        model.seen = seen_combinations(model, train, columns.conditions, seed)
     if "cells" in options.parts:
         with phase("closed form beside the network"):
             fit_closed(model, train, columns, seed)

@@ -50,18 +50,41 @@ def closed_form(nodes: dict[str, Node], kind: str) -> Any:
 
 @dataclass(frozen=True)
 class Sampler:
-    """How the flow is integrated: its objective, the solver, and the guidance weight (1 is the conditional field)."""
+    """How the flow is integrated: its objective, the solver, and the guidance weight (1 is the conditional field).
+
+    `unseen` says how combinations that training lacks are made: see `scsave.method.unseen`.
+    """
 
     objective: Any
     solver: Any
     guidance: Weight = 1.0
+    unseen: str = "told"
 
     @classmethod
     def of(cls, objective: Node, sampling: Node) -> Sampler:
-        """From the config nodes `objective` and `sampling` (its `solver` and `guidance`)."""
-        return cls(
-            build(objective, "objective"), build(sampling["solver"], "sampling.solver"), sampling.get("guidance", 1.0)
-        )
+        """From the config nodes `objective` and `sampling`; one from before `unseen` tells the flow all that it is asked."""
+        given = {name: sampling[name] for name in ("guidance", "unseen") if name in sampling}
+        return cls(build(objective, "objective"), build(sampling["solver"], "sampling.solver"), **given)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Combinations of condition levels in training: levels as text, cells (M,), mean in the flow's space (M, D)."""
+
+    table: pd.DataFrame  # (M, C)
+    cells: np.ndarray
+    mean: np.ndarray
+
+    def to_dict(self) -> dict[str, Any]:
+        levels = {str(name): column.tolist() for name, column in self.table.items()}
+        return {"levels": levels, "cells": self.cells.tolist(), "mean": torch.from_numpy(self.mean)}
+
+    def has(self, combination: tuple[str, ...]) -> bool:
+        return bool((self.table.to_numpy() == np.array(combination, dtype=object)).all(axis=1).any())
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Seen:
+        return cls(pd.DataFrame(content["levels"]), np.array(content["cells"]), content["mean"].numpy())
 
 
 @dataclass
@@ -80,6 +103,7 @@ class Fitted:
     cost: dict[str, Any] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     targets: Targets | None = None  # of training, where levels (not sets of genes) are perturbed
+    seen: Seen | None = None  # combinations of training, where some are missing (`scsave.method.unseen`)
     closed: Any = None  # the closed form of route `combined` (`scsave.method.combined`), where cells are perturbed
 
     @classmethod
@@ -186,6 +210,7 @@ class Fitted:
             "control": stored_control.packed(self.control),
             "targets": self.targets and self.targets.to_dict(),
             "closed": self.closed and self.closed.state(),
+            "seen": self.seen and self.seen.to_dict(),
             "info": self.info,
         }
         path = Path(folder) / FILE
@@ -220,6 +245,7 @@ class Fitted:
         model.network.load_state_dict(content["state"])
         model.network.requires_grad_(False).eval()
         model.info = content["info"]
+        model.seen = Seen.from_dict(content["seen"]) if content.get("seen") else None  # not in checkpoints before it
         if content["closed"] is not None:
             model.closed = closed_form(model.nodes, "level" if space is None else "genes")
             model.closed.load_state(content["closed"])

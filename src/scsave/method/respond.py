@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -123,7 +124,8 @@ def transferred(model: Fitted, control: AnnData, target: str, seed: int) -> AnnD
 
 
 def generated(model: Fitted, control: AnnData, target: str, seed: int) -> AnnData:
-    """Route `generate`: as many cells from noise as there are control cells."""
+    """Route `generate`: as many cells from noise as there are control cells, the flow being told the target (the paper's)."""
+    model = replace(model, sampler=replace(model.sampler, unseen="told"))
     return aligned(generate(model, counterfactual(model, control.obs, target), seed=seed), control)
 
 

@@ -17,6 +17,7 @@ from scsave.errors import UserError
 from scsave.flow.guidance import guided
 from scsave.method.decoding import as_cells, decoded, inference, matrices, on
 from scsave.method.fitted import Fitted
+from scsave.method.unseen import Start, start_of
 from scsave.progress import each
 from scsave.threads import keep_freed
 
@@ -37,13 +38,19 @@ def generate(
     """
     keep_freed()
     asked = requested(model, cells, condition)
-    obs = with_technical(model, asked, seed)
-    for warning in [*model.conditions.outside(obs), *never_seen(model, asked)]:
+    begin = start_of(model, asked)
+    told = with_technical(model, begin.obs, seed)
+    obs = told if begin.shift is None else told.assign(**{name: asked[name] for name in model.seen.table})
+    for warning in [*model.conditions.outside(obs), *never_seen(model, asked, begin)]:
         log.warning(warning)
-    values, started = model.conditions.encode(obs), time.perf_counter()
-    shown = each(range(0, len(obs), UNIT), "sampling", "cells", UNIT, len(obs))
-    parts = [_unit(model, {name: v[start : start + UNIT] for name, v in values.items()}, start, len(obs), seed)
-             for start in shown]  # fmt: skip
+    values, started = (model.conditions.encode(told), model.conditions.encode(obs)), time.perf_counter()
+    parts = []
+    for start in each(range(0, len(obs), UNIT), "sampling", "cells", UNIT, len(obs)):
+        here = slice(start, start + UNIT)
+        sides = ({name: v[here] for name, v in side.items()} for side in values)
+        shift = None if begin.shift is None else torch.from_numpy(begin.shift[here])
+        rows = min(UNIT, len(obs) - start)
+        parts.append(_unit(model, rows, *sides, shift, _unit_seed(seed, start // UNIT)))
     counts, log1p, library, evaluations = zip(*parts, strict=True)
     seconds = time.perf_counter() - started
     model.cost |= {
@@ -53,6 +60,8 @@ def generate(
     }
     found = sp.vstack(counts, format="csr"), sp.vstack(log1p, format="csr"), np.concatenate(library)
     about = {"what": "generated cells", "evidence": NO_EVIDENCE} | told_of(asked, obs) | model.about
+    if begin.about:
+        about["never_seen"] = begin.about
     return own_names(as_cells(model.network, *found, obs, about))
 
 
@@ -63,7 +72,7 @@ def told_of(asked: pd.DataFrame, obs: pd.DataFrame) -> dict[str, list[str]]:
     return {what: names for what, names in (("drawn", drawn), ("not_told", blank)) if names}
 
 
-def never_seen(model: Fitted, asked: pd.DataFrame) -> list[str]:
+def never_seen(model: Fitted, asked: pd.DataFrame, begin: Start) -> list[str]:
     """A warning, if cells are asked of combinations of levels that no training cell has, each of the levels being known."""
     seen = pd.DataFrame(model.info["levels"])
     names = [name for name in asked if name in seen and not (asked[name].astype(str) == keys.MASK).all()]
@@ -76,22 +85,27 @@ def never_seen(model: Fitted, asked: pd.DataFrame) -> list[str]:
     if new.empty:
         return []
     first = ", ".join(f"{name}={level}" for name, level in new.iloc[0].items())
+    made = f"; made from the nearest that was ({begin.about[0]})" if begin.about else ""
     other = "" if model.info["perturbation"] not in names else (
         "; with control cells of the type at hand, mode=predict (task=perturbation) comes nearer"
     )  # fmt: skip
-    return [f"{len(new)} of the combinations asked for were not in training ({first}): these cells are an extrapolation, "
-            f"which a classifier may tell from real ones (docs/choices.md, unseen combinations){other}"]  # fmt: skip
+    return [f"{len(new)} of the combinations asked for were not in training ({first}){made}: an extrapolation, which a "
+            f"classifier may tell from real cells (docs/choices.md, unseen combinations){other}"]  # fmt: skip
 
 
 def _unit(
-    model: Fitted, values: Values, start: int, n: int, seed: int
+    model: Fitted, rows: int, told: Values, values: Values, shift: torch.Tensor | None, seed: int
 ) -> tuple[sp.csr_matrix, sp.csr_matrix, np.ndarray, int]:
-    """Counts, log1p (n, G) and library sizes (n,) of up to `UNIT` cells, and the evaluations of the velocity network."""
-    network, rows = model.network, min(UNIT, n - start)
-    values, rng = on(values, model.device), torch.Generator(model.device).manual_seed(_unit_seed(seed, start // UNIT))
+    """Counts, log1p (n, G) and library sizes (n,) of some cells, and the evaluations of the velocity network.
+
+    The flow is `told` some conditions, its latents are moved by `shift` (n, D), the decoder is given `values`.
+    """
+    network = model.network
+    told, values = on(told, model.device), on(values, model.device)
+    rng = torch.Generator(model.device).manual_seed(seed)
     x_0 = torch.randn(rows, network.n_latent + 1, generator=rng, device=model.device)
-    x_1, evaluations = flowed(model, x_0, values)
-    z, library = network.from_flow(x_1)
+    x_1, evaluations = flowed(model, x_0, told)
+    z, library = network.from_flow(x_1 if shift is None else x_1 + shift.to(model.device))
     library = library.clamp(*model.info["library_range"]).round()
     counts, log1p = matrices(network, z, library, values, rng)
     return counts, log1p, library.cpu().numpy(), evaluations

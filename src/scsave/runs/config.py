@@ -19,6 +19,7 @@ class _Strict(BaseModel):
 
 class Sampling(_Strict):
     guidance: float | dict[str, float] = 1.0
+    unseen: Literal["nearest", "told"]
     solver: Node
 
 
