@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST = {"src": 22_986, "scripts": 900, "docs": 1_500}  # *.py; and *.md outside of what `make docs` and `make api` write
+MOST = {"src": 23_146, "scripts": 900, "docs": 1_500}  # *.py; and *.md outside of what `make docs` and `make api` write
 A_FILE = 300
 LONGER = {"src/scsave/models/networks.py": 400}  # reads from top to bottom: attention, encoder, decoder, velocity
 

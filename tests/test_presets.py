@@ -75,7 +75,7 @@ def test_a_paper_preset_has_what_the_paper_fixes(name, preset):
     # 4. each condition is masked by itself with p = 0.6
     assert cfg.training["mask_rate"] == 0.6
     assert cfg.training["joint_mask_rate"] == 0.0
-    assert cfg.sampling["unseen"] == "told"
+    assert cfg.sampling.unseen == "told"
     # 5. the sum of reconstruction, KL and flow matching; AdamW
     assert cfg.training["_target_"] == "scsave.training.plan.Joint"
     assert cfg.training["kl_weight"] == 1.0
