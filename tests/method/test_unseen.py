@@ -44,7 +44,6 @@ def test_where_one_stratum_alone_tells_a_change_the_shortest_is_taken():
     known = Seen(table, np.full(3, 50), np.array([[0, 0], [9, 0], [1, 2]], dtype=np.float32))
     found = nearest(known, ("b", "x"))
     assert (found.column, found.level, found.strata) == ("drug", "control", 1)
-    table = table.assign(drug=["control", "control", "x"])
     near = Seen(table, np.full(3, 50), np.array([[0, 0], [0.1, 0], [1, 2]], dtype=np.float32))
     assert nearest(near, ("b", "x")).column == "type"
 

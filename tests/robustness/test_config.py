@@ -44,7 +44,10 @@ VALUES = [
     ("training.batch_size=64.0", "training.batch_size=64.0: input should be a valid integer"),
     ("training.lr='1e-3'", "training.lr='1e-3': input should be a valid number"),
     ("training.lr=inf", "training.lr=inf: input should be a finite number"),
-    ("+sampling.guidence=2", "sampling.guidence: unknown key; sampling takes: guidance, solver, unseen; did you mean"),
+    (
+        "+sampling.guidence=2",
+        "sampling.guidence: unknown key; sampling takes: guidance, solver, unseen; did you mean sampling.guidance?",
+    ),
     ("+callbacks.checkpoint_evry=2", "did you mean callbacks.checkpoint_every?"),
     ("+resumee=x", "did you mean resume?"),
     ("+training.lrr=1", "did you mean training.lr?"),
